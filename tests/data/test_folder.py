@@ -1,0 +1,165 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from zipper_dist.config import DataConfig
+from zipper_dist.data import ImageSet, fetch, load
+from zipper_dist.data.folder import read
+from zipper_dist.errors import UserError
+
+CLASSES = ("bird", "cat", "dog")
+
+
+def picture(number: int, mode: str = "RGB", size: tuple[int, int] = (8, 6)) -> Image.Image:
+    """A picture of smooth colours, which differ from number to number."""
+    down, across = np.mgrid[0 : size[1], 0 : size[0]]
+    shape = np.stack([down * 20, across * 20, np.full_like(down, number * 10)], axis=-1)
+    return Image.fromarray(shape.astype(np.uint8)).convert(mode)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Three classes, each with two training images and one test image."""
+    for label, name in enumerate(CLASSES):
+        for part, count in (("train", 2), ("test", 1)):
+            (tmp_path / part / name).mkdir(parents=True)
+            for number in range(count):
+                picture(10 * label + number).save(tmp_path / part / name / f"{number}.png")
+    return tmp_path
+
+
+def config(root: Path, image_size: int | None = None, limit: int | None = None) -> DataConfig:
+    return DataConfig(
+        source="folder", root=root, image_size=image_size, limit=limit, validation="test"
+    )
+
+
+def pixels(image_set: ImageSet, index: int) -> np.ndarray:
+    array: np.ndarray = image_set.images[index].permute(1, 2, 0).numpy()
+    return array
+
+
+def test_reads_images_with_the_classes_of_their_folders(root: Path) -> None:
+    fetch(config(root))
+    data = load(config(root), seed=0)
+    assert data.class_names == CLASSES
+    assert (data.channels, data.height, data.width) == (3, 6, 8)
+    assert data.train.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert data.test.labels.tolist() == [0, 1, 2]
+    for index, number in enumerate([0, 1, 10, 11, 20, 21]):
+        assert np.array_equal(pixels(data.train, index), np.asarray(picture(number)))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("ending", ["png", "jpg", "bmp", "webp", "tif"])
+def test_reads_formats_and_modes_as_rgb(root: Path, ending: str, mode: str) -> None:
+    path = root / "train" / "bird" / "0.png"
+    path.unlink()
+    expected = picture(0, mode)
+    expected.save(path.with_suffix(f".{ending}"))
+    train, _, _ = read(config(root))
+    difference = pixels(train, 0).astype(int) - np.asarray(expected.convert("RGB")).astype(int)
+    assert np.abs(difference).max() <= (0 if ending in ("png", "bmp", "tif") else 40)
+
+
+def test_resizes_images_of_any_size(root: Path) -> None:
+    picture(0, size=(31, 17)).save(root / "train" / "bird" / "0.png")
+    data = load(config(root, image_size=9), seed=0)
+    assert data.train.images.shape == (6, 3, 9, 9)
+    expected = picture(0, size=(31, 17)).resize((9, 9), Image.Resampling.BILINEAR)
+    assert np.array_equal(pixels(data.train, 0), np.asarray(expected))
+
+
+def test_many_files_keep_their_order(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zipper_dist.data.folder.FILES_A_JOB", 3)
+    for number in range(20):
+        picture(number).save(root / "train" / "cat" / f"{number:02}.bmp")
+    train, _, _ = read(config(root))
+    cats = train.images[train.labels == 1]
+    assert cats.shape[0] == 22
+    assert sorted(cats[:, 2, 0, 0].tolist()) == sorted([100, 110, *range(0, 200, 10)])
+
+
+def test_the_limit_is_applied_before_the_images_are_decoded(root: Path) -> None:
+    whole, _, _ = read(config(root))
+    limited, test, _ = read(config(root, limit=4))
+    assert (len(limited), len(test)) == (4, 3)
+    chosen = [
+        index
+        for index in range(6)
+        if any(torch.equal(whole.images[index], image) for image in limited.images)
+    ]
+    assert len(chosen) == 4
+    for index in set(range(6)) - set(chosen):
+        name = CLASSES[index // 2]
+        (root / "train" / name / f"{index % 2}.png").write_bytes(b"never decoded")
+    assert torch.equal(read(config(root, limit=4))[0].images, limited.images)
+    assert len(load(config(root, limit=4), seed=0).train) == 4
+
+
+def test_images_of_different_sizes_need_an_image_size(root: Path) -> None:
+    odd = root / "test" / "dog" / "0.png"
+    picture(0, size=(5, 5)).save(odd)
+    with pytest.raises(UserError, match=rf"{odd} is 5×5 pixels.* 8×6.*--data.image-size"):
+        load(config(root), seed=0)
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_names_the_directory_that_is_missing(root: Path, part: str) -> None:
+    (root / part).rename(root / "elsewhere")
+    for step in (fetch, read):
+        with pytest.raises(UserError, match=rf"no directory {root / part}\..*--data.root"):
+            step(config(root))
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image"])
+def test_names_the_image_that_is_corrupt(root: Path, content: bytes) -> None:
+    broken = root / "train" / "cat" / "1.png"
+    broken.write_bytes(content)
+    with pytest.raises(UserError, match=f"{broken} cannot be read as an image"):
+        load(config(root), seed=0)
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "bmp"])
+def test_names_the_image_that_is_truncated(root: Path, ending: str) -> None:
+    broken = root / "train" / "bird" / f"9.{ending}"
+    picture(1, size=(64, 64)).save(broken)
+    broken.write_bytes(broken.read_bytes()[: broken.stat().st_size // 2])
+    with pytest.raises(UserError, match=f"{broken} cannot be read as an image"):
+        load(config(root, image_size=8), seed=0)
+
+
+def test_names_the_class_that_is_empty(root: Path) -> None:
+    (root / "train" / "ant").mkdir()
+    (root / "train" / "ant" / "notes.txt").write_text("no image")
+    with pytest.raises(UserError, match=rf"{root / 'train'}: .*ant"):
+        load(config(root), seed=0)
+
+
+def test_names_the_directory_without_classes(root: Path) -> None:
+    for path in sorted((root / "test").rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    with pytest.raises(UserError, match=f"class folder in {root / 'test'}"):
+        load(config(root), seed=0)
+
+
+def test_names_the_classes_that_differ(root: Path) -> None:
+    (root / "test" / "dog").rename(root / "test" / "wolf")
+    with pytest.raises(UserError, match=r"only in train/: dog; only in test/: wolf"):
+        load(config(root), seed=0)
+
+
+def test_refuses_a_single_class(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        (tmp_path / part / "images").mkdir(parents=True)
+        picture(0).save(tmp_path / part / "images" / "0.png")
+    with pytest.raises(UserError, match="only one folder, 'images'"):
+        load(config(tmp_path), seed=0)
+
+
+def test_refuses_an_image_size_below_one(root: Path) -> None:
+    with pytest.raises(UserError, match=r"--data\.image-size -2: "):
+        load(config(root, image_size=-2), seed=0)

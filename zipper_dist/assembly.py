@@ -1,0 +1,128 @@
+"""Puts the parts of a run together from its options."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+
+from zipper_dist.config import AdversarialLearnerConfig, AttackConfig, TrainConfig
+from zipper_dist.data import Dataset, ImageSet, Loader, fetch, load
+from zipper_dist.evaluator import Evaluator
+from zipper_dist.learners import BaseLearner, FlatState
+from zipper_dist.mixing import Mixer, mixing_weights
+from zipper_dist.models import ModelSpec, build
+from zipper_dist.observing import Observatory
+from zipper_dist.placement import World
+from zipper_dist.precision import in_precision, resolve_precision, use_precision
+from zipper_dist.rng import generator_at, seed_global_generators
+from zipper_dist.run_directory import RunDirectory
+from zipper_dist.scoring import EvalAttack
+from zipper_dist.telemetry import Telemetry
+from zipper_dist.timetable import Timetable
+from zipper_dist.trainer import Trainer
+from zipper_dist.waiting import Signals, Waiter
+
+
+def load_data(config: TrainConfig, world: World, wait: Waiter) -> Dataset:
+    """The images; one rank of each machine fetches them, the others wait for it."""
+    if world.plan.fetches_data:
+        fetch(config.data)
+    wait(world.gather("data is there", None))
+    return load(config.data, config.seed)
+
+
+def sample(image_set: ImageSet, limit: int | None) -> ImageSet:
+    """At most ``limit`` images of a set, always the same ones."""
+    if limit is None or limit >= len(image_set):
+        return image_set
+    shuffled = torch.randperm(len(image_set), generator=generator_at("cpu", "sample"))
+    return image_set.subset(shuffled[:limit].sort().values)
+
+
+def training_attack(config: TrainConfig) -> AttackConfig:
+    """The attack that the run trains against, which sets eps and norm of its evaluation."""
+    for learner in config.learners.values():
+        if isinstance(learner, AdversarialLearnerConfig):
+            return learner.attack
+    return AttackConfig()
+
+
+def model_spec(config: TrainConfig, data: Dataset) -> ModelSpec:
+    """The network that fits the data."""
+    return ModelSpec(
+        arch=config.model.arch,
+        channels=data.channels,
+        height=data.height,
+        width=data.width,
+        classes=data.classes,
+        width_multiplier=config.model.width,
+    )
+
+
+def assemble(
+    config: TrainConfig,
+    directory: RunDirectory,
+    data: Dataset,
+    world: World,
+    signals: Signals,
+    wait: Waiter,
+    telemetry: Telemetry,
+) -> Trainer:
+    """A trainer at iteration 0: every learner, and the global learner, start from the same θ_0."""
+    device = world.plan.device
+    loader = Loader(
+        data.train.to(device),
+        batch_size=config.batch_size,
+        seed=config.seed,
+        crop_padding=config.data.crop_padding,
+        flip=config.data.flip,
+    )
+    timetable = Timetable.of(config, loader.steps_per_epoch)
+    precision = resolve_precision(config.precision, device)
+    use_precision(precision)
+    spec = model_spec(config, data)
+    seed_global_generators(config.seed, "initial weights")
+    model = build(spec).to(device)
+    learners = [
+        BaseLearner(
+            name,
+            copy.deepcopy(model),
+            config.learners[name],
+            seed=config.seed,
+            total_steps=timetable.total_steps,
+            wrap=lambda network: in_precision(network, precision),
+        )
+        for name in world.plan.learners
+    ]
+    names = list(config.learners)
+    mixer = Mixer(
+        FlatState(copy.deepcopy(model)).flat,
+        learners=world.plan.learners,
+        leader=names[0],
+        weights=mixing_weights(config.mix, names, timetable.total_steps),
+        decay=config.mix.ema,
+    )
+    evaluator = Evaluator(
+        model,
+        spec,
+        sample(data.validation, config.eval.limit).to(device),
+        EvalAttack.of(training_attack(config), config.eval),
+        config.eval.batch_size,
+        directory.best,
+        telemetry.report,
+    )
+    return Trainer(
+        config=config,
+        directory=directory,
+        world=world,
+        signals=signals,
+        wait=wait,
+        timetable=timetable,
+        loader=loader,
+        learners=learners,
+        mixer=mixer,
+        evaluator=evaluator,
+        observatory=Observatory(world, wait, evaluator.look),
+        telemetry=telemetry,
+    )

@@ -1,0 +1,33 @@
+"""Attacks: worst-case images within a ball around clean ones."""
+
+from zipper_dist.attacks.balls import Ball, L2Ball, LinfBall, make_ball
+from zipper_dist.attacks.loop import (
+    Direction,
+    Loss,
+    Network,
+    ascend,
+    identity,
+    image_gradient,
+    last,
+    summed_cross_entropy,
+)
+from zipper_dist.attacks.pgd import pgd, pgd_steps
+from zipper_dist.attacks.view import attack_view
+
+__all__ = [
+    "Ball",
+    "Direction",
+    "L2Ball",
+    "LinfBall",
+    "Loss",
+    "Network",
+    "ascend",
+    "attack_view",
+    "identity",
+    "image_gradient",
+    "last",
+    "make_ball",
+    "pgd",
+    "pgd_steps",
+    "summed_cross_entropy",
+]

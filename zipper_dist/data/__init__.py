@@ -1,0 +1,40 @@
+"""Data sets, and the minibatches made of them.
+
+``fetch`` makes the files of a data set present, ``load`` reads them, and a ``Loader`` makes the
+minibatches of training on the device.
+"""
+
+from __future__ import annotations
+
+from zipper_dist.config import DataConfig
+from zipper_dist.data.image_set import Dataset, ImageSet
+from zipper_dist.data.loader import Loader, Minibatch, blocks
+from zipper_dist.data.resizing import resize
+from zipper_dist.data.sources import SOURCES, source_named
+from zipper_dist.data.splits import limit_images, split
+
+__all__ = ["SOURCES", "Dataset", "ImageSet", "Loader", "Minibatch", "blocks", "fetch", "load"]
+
+
+def fetch(config: DataConfig) -> None:
+    """Make the files of the data set present: download them where they are missing.
+
+    Let one process call this before all call ``load``, so that no two write the same files.
+    Raises UserError when the source is unknown, a download fails or a file is broken.
+    """
+    source_named(config.source).fetch(config)
+
+
+def load(config: DataConfig, seed: int) -> Dataset:
+    """Read the data set, limited, resized and split as ``config`` says, onto the CPU.
+
+    ``seed`` decides which images are held out for validation, and nothing else.
+    Raises UserError when a file is missing or broken, or an option does not suit the data.
+    """
+    train, test, class_names = source_named(config.source).read(config)
+    train = limit_images(train, config.limit, "train")
+    test = limit_images(test, config.limit, "test")
+    if config.image_size is not None:
+        train, test = resize(train, config.image_size), resize(test, config.image_size)
+    train, validation = split(train, test, config.validation, seed)
+    return Dataset(train, validation, test, class_names, config.source)

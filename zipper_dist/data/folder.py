@@ -1,0 +1,145 @@
+"""A data set of the user's own: image files in one folder a class."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from torchvision.datasets import ImageFolder
+from torchvision.datasets.folder import default_loader
+
+from zipper_dist.config import DataConfig
+from zipper_dist.data.image_set import ImageSet
+from zipper_dist.data.resizing import check_size
+from zipper_dist.data.splits import limited_indices
+from zipper_dist.errors import UserError
+
+FILES_A_JOB = 256
+"""Files that a thread decodes in one go: enough to make the hand-over cheap [files]."""
+
+Sample = tuple[str, int]
+
+
+def fetch(config: DataConfig) -> None:
+    """Check that there are train/ and test/ in ``config.root``; nothing is downloaded.
+
+    Raises UserError when one is missing.
+    """
+    root = config.root.expanduser()
+    for part in ("train", "test"):
+        if not (root / part).is_dir():
+            raise UserError(
+                f"folder: there is no directory {root / part}. Images must be in "
+                f"{root}/train/CLASS/ and {root}/test/CLASS/; give the directory that holds "
+                "train/ and test/ with --data.root"
+            )
+
+
+def read(config: DataConfig) -> tuple[ImageSet, ImageSet, tuple[str, ...]]:
+    """The training set, the test set and the class names, which are the names of the folders.
+
+    Images become RGB; with ``config.image_size`` they are resized, without it they must all have
+    one size. With ``config.limit`` only the images that it leaves are decoded.
+    Raises UserError when folders or images are not as they must be.
+    """
+    fetch(config)
+    root = config.root.expanduser()
+    train_samples, names = _scan(root / "train")
+    test_samples, test_names = _scan(root / "test")
+    _check_classes(root, names, test_names)
+    train_samples = _limited(train_samples, config.limit, "train")
+    test_samples = _limited(test_samples, config.limit, "test")
+    size = _image_size(train_samples[0][0], config.image_size)
+    resize = config.image_size is not None
+    train = _decode_all(train_samples, size, resize)
+    return train, _decode_all(test_samples, size, resize), tuple(names)
+
+
+def _scan(directory: Path) -> tuple[list[Sample], list[str]]:
+    """The image files with their class numbers, in alphabetical order, and the class names."""
+    try:
+        found = ImageFolder(directory)
+    except OSError as error:
+        # A class without images is a FileNotFoundError that names the class, not the path.
+        raise UserError(f"folder: {directory}: {error}") from error
+    return found.samples, found.classes
+
+
+def _check_classes(root: Path, train: Sequence[str], test: Sequence[str]) -> None:
+    if train != test:
+        only_train, only_test = sorted(set(train) - set(test)), sorted(set(test) - set(train))
+        raise UserError(
+            f"folder: the classes of {root / 'train'} and {root / 'test'} must be the same; "
+            f"only in train/: {', '.join(only_train) or 'none'}; "
+            f"only in test/: {', '.join(only_test) or 'none'}"
+        )
+    if len(train) < 2:
+        raise UserError(
+            f"folder: {root / 'train'} holds only one folder, {train[0]!r}: "
+            "there must be one for each of two or more classes"
+        )
+
+
+def _limited(samples: list[Sample], limit: int | None, part: str) -> list[Sample]:
+    return [samples[index] for index in limited_indices(len(samples), limit, part).tolist()]
+
+
+def _image_size(first: str, image_size: int | None) -> tuple[int, int]:
+    """Width and height that every image must have, or is brought to [pixels]."""
+    if image_size is None:
+        return _load(first).size
+    check_size(image_size)
+    return image_size, image_size
+
+
+def _decode_all(samples: Sequence[Sample], size: tuple[int, int], resize: bool) -> ImageSet:
+    """Decode the files in a few threads; the image libraries run without Python's lock."""
+    width, height = size
+    pixels = np.empty((len(samples), height, width, 3), dtype=np.uint8)
+
+    def decode(start: int) -> None:
+        for index in range(start, min(start + FILES_A_JOB, len(samples))):
+            _decode(samples[index][0], resize, out=pixels[index])
+
+    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
+        try:
+            for _ in pool.map(decode, range(0, len(samples), FILES_A_JOB)):
+                pass
+        except BaseException:
+            # Do not decode thousands of files more before the error is shown.
+            pool.shutdown(cancel_futures=True)
+            raise
+    return ImageSet.from_pixels(pixels, [label for _, label in samples])
+
+
+def _decode(path: str, resize: bool, out: npt.NDArray[np.uint8]) -> None:
+    """Decode a file into ``out`` (H, W, 3)."""
+    image = _load(path)
+    height, width, _ = out.shape
+    if resize and image.size != (width, height):
+        # Pillow's bilinear filter widens when it shrinks an image: it is antialiased.
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    if image.size != (width, height):
+        raise UserError(
+            f"folder: {path} is {image.width}×{image.height} pixels, but the first image is "
+            f"{width}×{height}: bring all images to one size with --data.image-size, "
+            f"as in --data.image-size {height}"
+        )
+    out[:] = np.asarray(image)
+
+
+def _load(path: str) -> Image.Image:
+    """Decode a file to RGB; raises UserError when that is not possible."""
+    try:
+        image: Image.Image = default_loader(path)
+        return image
+    except Exception as error:
+        # Each decoder has its own errors for broken files: OSError, SyntaxError, struct.error, …
+        raise UserError(
+            f"folder: {path} cannot be read as an image ({error}): repair or delete it"
+        ) from error

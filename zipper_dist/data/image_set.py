@@ -1,0 +1,118 @@
+"""Labelled images in memory, and the three sets of them that a run works with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Labelled images, whole in the memory of one device.
+
+    In memory the channels of a pixel lie side by side (channels-last), as far as the functions of
+    this package have made the set. That is the layout the loader reads, so it needs no copy.
+    """
+
+    images: Tensor
+    """Pixels from 0 (black) to 255: uint8 (N, C, H, W)."""
+    labels: Tensor
+    """The class of each image, from 0: int64 (N,), on the same device."""
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
+            raise ValueError(f"images must be uint8 (N, C, H, W), not {_describe(self.images)}")
+        if self.labels.dtype != torch.int64 or self.labels.ndim != 1:
+            raise ValueError(f"labels must be int64 (N,), not {_describe(self.labels)}")
+        if len(self.images) != len(self.labels):
+            raise ValueError(f"{len(self.images)} images but {len(self.labels)} labels")
+        if self.images.device != self.labels.device:
+            raise ValueError(
+                f"images are on {self.images.device}, labels on {self.labels.device}: "
+                "they must be on one device"
+            )
+
+    @staticmethod
+    def from_pixels(pixels: npt.NDArray[np.uint8], labels: npt.ArrayLike) -> ImageSet:
+        """Make a set on the CPU from pixels (N, H, W, C) and N class numbers."""
+        images = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2)
+        return ImageSet(images, torch.from_numpy(np.array(labels, dtype=np.int64)))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, indices: Tensor) -> ImageSet:
+        """Copy the images at ``indices``, int64 (M,), in that order."""
+        indices = indices.to(self.images.device)
+        # Selecting from the (N, H, W, C) view keeps the channels-last layout.
+        pixels = self.images.permute(0, 2, 3, 1)[indices]
+        return ImageSet(pixels.permute(0, 3, 1, 2), self.labels[indices])
+
+    def to(self, device: torch.device | str) -> ImageSet:
+        """The same set on ``device``; nothing is copied where it is there already."""
+        return ImageSet(self.images.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """What a run trains on, chooses its best weights on, and is judged on at the end."""
+
+    train: ImageSet
+    """The images that the learners see."""
+    validation: ImageSet
+    """The images that the best weights are chosen on; may be the test set itself."""
+    test: ImageSet
+    """The images for the final figures."""
+    class_names: tuple[str, ...]
+    """The name of class 0, 1, …"""
+    name: str
+    """Where the images come from: digits, mnist, …"""
+
+    def __post_init__(self) -> None:
+        for part in ("train", "validation", "test"):
+            image_set: ImageSet = getattr(self, part)
+            if len(image_set) == 0:
+                raise ValueError(f"the {part} set is empty")
+            if image_set.images.shape[1:] != self.train.images.shape[1:]:
+                raise ValueError(
+                    f"the images of the {part} set are {_size(image_set)}, "
+                    f"those of the train set {_size(self.train)} (C, H, W)"
+                )
+            lowest, highest = int(image_set.labels.min()), int(image_set.labels.max())
+            if lowest < 0 or highest >= self.classes:
+                raise ValueError(
+                    f"the labels of the {part} set go from {lowest} to {highest}, "
+                    f"but there are {self.classes} classes, 0 to {self.classes - 1}"
+                )
+
+    @property
+    def channels(self) -> int:
+        """Channels of an image: 1 for grey, 3 for RGB."""
+        return self.train.images.shape[1]
+
+    @property
+    def height(self) -> int:
+        """Height of an image [pixels]."""
+        return self.train.images.shape[2]
+
+    @property
+    def width(self) -> int:
+        """Width of an image [pixels]."""
+        return self.train.images.shape[3]
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+
+def _size(image_set: ImageSet) -> tuple[int, ...]:
+    return tuple(image_set.images.shape[1:])
+
+
+def _describe(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"

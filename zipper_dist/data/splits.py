@@ -1,0 +1,78 @@
+"""Which images are used, and which of them are held out to choose the best weights."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from zipper_dist.data.image_set import ImageSet
+from zipper_dist.errors import UserError
+from zipper_dist.rng import generator_at
+
+
+def limited_indices(count: int, limit: int | None, part: str) -> Tensor:
+    """Numbers of the images that ``--data.limit`` leaves of ``count``, ascending: int64 (M,).
+
+    They depend on nothing but the arguments, so every seed works with the same images; ``part``
+    is ``train`` or ``test``. A limit of ``count`` or more leaves all.
+    Raises UserError when the limit is not positive.
+    """
+    if limit is None:
+        return torch.arange(count)
+    if limit < 1:
+        raise UserError(f"--data.limit {limit}: must be at least 1 image")
+    if limit >= count:
+        return torch.arange(count)
+    order = torch.randperm(count, generator=generator_at("cpu", "limit", part))
+    return order[:limit].sort().values
+
+
+def limit_images(image_set: ImageSet, limit: int | None, part: str) -> ImageSet:
+    """Keep at most ``limit`` images, chosen at random but the same in every run.
+
+    The limit comes before the validation images are held out: N images are all that a run has for
+    training and for choosing its best weights. So a small limit makes all of a run small, and the
+    seed decides only how those N are divided.
+    """
+    if limit is None:
+        return image_set
+    indices = limited_indices(len(image_set), limit, part)
+    return image_set if len(indices) == len(image_set) else image_set.subset(indices)
+
+
+def split(train: ImageSet, test: ImageSet, validation: str, seed: int) -> tuple[ImageSet, ImageSet]:
+    """Hold validation images out of ``train``, at random by ``seed``: (train, validation).
+
+    ``validation`` is a fraction of the training set (``0.1``), a number of images (``1000``), or
+    ``test``: the training set stays complete and the validation set is the test set.
+    Raises UserError when it is something else, or leaves one of the two sets empty.
+    """
+    if validation == "test":
+        return train, test
+    count = _held_out(validation, len(train))
+    order = torch.randperm(len(train), generator=generator_at("cpu", seed, "validation"))
+    held_out, kept = order[:count].sort().values, order[count:].sort().values
+    return train.subset(kept), train.subset(held_out)
+
+
+def _held_out(validation: str, images: int) -> int:
+    """How many of the training images to hold out [images]."""
+    wanted = "give a fraction such as 0.1, a number of images such as 1000, or test"
+    try:
+        count = int(validation)
+    except ValueError:
+        try:
+            fraction = float(validation)
+        except ValueError:
+            raise UserError(f"--data.validation {validation}: {wanted}") from None
+        if not 0 < fraction < 1:
+            raise UserError(
+                f"--data.validation {validation}: a fraction must lie between 0 and 1; {wanted}"
+            ) from None
+        count = round(fraction * images)
+    if not 1 <= count < images:
+        raise UserError(
+            f"--data.validation {validation}: would hold {count} of the {images} training images "
+            f"out; at least 1 must be held out and 1 must remain (--data.limit counts both)"
+        )
+    return count

@@ -1,0 +1,45 @@
+"""Writing files so that a reader, or a crash, never meets a half-written one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from pathlib import Path
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace the file at ``path`` by ``content`` [bytes], or leave it as it was.
+
+    The content goes to a hidden file in the same directory, reaches the disk, and only then takes
+    the name ``path``. So a reader sees the old file or the new one, also after a power cut.
+
+    Raises:
+        OSError: the directory is absent, the disk is full …; ``path`` is then unchanged.
+    """
+    # In the same directory, since a rename is atomic only within one file system; with a random
+    # part, so that two writers do not share it. `open` rather than `tempfile`, whose files only
+    # their owner may read.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)  # there is nothing to remove after the replacement
+    _sync_directory(path.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make a rename in ``directory`` durable: it is the directory that holds the names."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems cannot sync a directory; the file itself is in place.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,58 @@
+"""A network's floating-point state in one flat tensor.
+
+Averaging, mixing, all-reduce and redistribution then are single operations on one tensor, and need
+no loop over a state dict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+# Matrix products may round differently for operands that start at other offsets within a cache
+# line, so every tensor starts at a multiple of this many fp32 elements (64 bytes), as it would if
+# it had been allocated on its own.
+ALIGNMENT = 16
+
+
+class FlatState:
+    """Moves the parameters and floating-point buffers of ``model`` into :attr:`flat`.
+
+    The network's parameters and buffers become views of :attr:`flat` (fp32, 1-D), so that changing
+    one changes the other. Integer buffers stay where they are.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        parameters = dict(model.named_parameters())
+        buffers = {n: b for n, b in model.named_buffers() if b.is_floating_point()}
+        tensors = {**{n: p.data for n, p in parameters.items()}, **buffers}
+        sizes = [-(-tensor.numel() // ALIGNMENT) * ALIGNMENT for tensor in tensors.values()]
+        device = next(iter(tensors.values())).device
+        self.flat = torch.zeros(sum(sizes), dtype=torch.float32, device=device)
+        offset = 0
+        for (name, tensor), size in zip(tensors.items(), sizes, strict=True):
+            view = self.flat.as_strided(tensor.shape, tensor.stride(), offset)
+            view.copy_(tensor)
+            if name in parameters:
+                parameters[name].data = view
+            else:
+                owner, _, leaf = name.rpartition(".")
+                model.get_submodule(owner).register_buffer(leaf, view)
+            offset += size
+
+    @property
+    def integers(self) -> dict[str, Tensor]:
+        """The integer buffers, by name."""
+        return {n: b for n, b in self.model.named_buffers() if not b.is_floating_point()}
+
+    def load_integers(self, integers: Mapping[str, Tensor]) -> None:
+        """Copy integer buffers in; they are never averaged."""
+        for name, buffer in self.integers.items():
+            buffer.copy_(integers[name])
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The ordinary state dict of the network, copied to the CPU."""
+        return {n: t.detach().cpu().clone() for n, t in self.model.state_dict().items()}

@@ -1,0 +1,123 @@
+"""The base learner: a network, its objective, its SGD and its schedules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from zipper_dist.config import LearnerConfig
+from zipper_dist.data import Minibatch
+from zipper_dist.learners.flat import FlatState
+from zipper_dist.learners.objectives import Moment, make_objective
+from zipper_dist.rng import seed_global_generators
+
+
+class StepResult(NamedTuple):
+    """What an iteration showed, still on the device (0-D tensors)."""
+
+    loss: Tensor
+    correct: Tensor
+
+
+def warmed_up(decay: float, t: int) -> float:
+    """α_t = min(α, (1 + t) / (10 + t)): a young average forgets its start quickly."""
+    return min(decay, (1 + t) / (10 + t))
+
+
+class BaseLearner:
+    """One of the learners that a method mixes. It knows nothing of ranks or of other learners.
+
+    Args:
+        name: its name, part of the address of its random draws.
+        model: the network, on its device; the learner owns it from now on.
+        config: objective, optimizer and schedules.
+        seed: the run's seed.
+        total_steps: T, the number of iterations that the schedules span.
+        wrap: puts the working precision around the network's forward pass.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: nn.Module,
+        config: LearnerConfig,
+        seed: int,
+        total_steps: int,
+        wrap: Callable[[nn.Module], nn.Module] = lambda model: model,
+    ) -> None:
+        self.name = name
+        self.config = config
+        self.state = FlatState(model)
+        self.model = wrap(model)
+        self.objective = make_objective(config)
+        self.optimizer = torch.optim.SGD(
+            model.parameters(),
+            lr=config.lr,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            nesterov=config.nesterov,
+            foreach=True,
+        )
+        self.average = self.state.flat.clone() if config.weight_average > 0 else None
+        self._seed = seed
+        self._total_steps = total_steps
+
+    def lr(self, t: int) -> float:
+        """The learning rate of iteration ``t``."""
+        return self.config.lr * self.config.schedule(t / self._total_steps)
+
+    def step(self, batch: Minibatch, t: int) -> StepResult:
+        """Train on one minibatch, iteration ``t``."""
+        seed_global_generators(self._seed, "modules", self.name, t)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr(t)
+        self.model.train()
+        moment = Moment(self._seed, self.name, t, t / self._total_steps)
+        loss, logits = self.objective(self.model, batch, moment)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        if self.average is not None:
+            alpha = warmed_up(self.config.weight_average, t)
+            self.average.mul_(alpha).add_(self.state.flat, alpha=1 - alpha)
+        correct = (logits.detach().argmax(1) == batch.labels).sum()
+        return StepResult(loss.detach(), correct)
+
+    @property
+    def mixable(self) -> Tensor:
+        """What the global learner mixes: the flat weights, or their average (WA) if it is on."""
+        return self.state.flat if self.average is None else self.average
+
+    def adopt(self, theta: Tensor) -> None:
+        """Continue from the global learner's flat weights; the optimizer keeps its state."""
+        self.state.flat.copy_(theta)
+        if self.average is not None:
+            self.average.copy_(theta)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that an exact resume needs, by name."""
+        tensors = {"theta": self.state.flat}
+        tensors |= {f"integer/{name}": tensor for name, tensor in self.state.integers.items()}
+        if self.average is not None:
+            tensors["average"] = self.average
+        for i, state in self.optimizer.state_dict()["state"].items():
+            if state.get("momentum_buffer") is not None:
+                tensors[f"momentum/{i}"] = state["momentum_buffer"]
+        return tensors
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take back what :meth:`tensors` gave."""
+        self.state.flat.copy_(tensors["theta"])
+        self.state.load_integers({n: tensors[f"integer/{n}"] for n in self.state.integers})
+        if self.average is not None:
+            self.average.copy_(tensors["average"])
+        momentum = {
+            int(name.removeprefix("momentum/")): {"momentum_buffer": tensor}
+            for name, tensor in tensors.items()
+            if name.startswith("momentum/")
+        }
+        optimizer = self.optimizer.state_dict()
+        self.optimizer.load_state_dict(optimizer | {"state": momentum})

@@ -1,0 +1,73 @@
+"""PreActResNet-18 for small images: ResNet-18 that normalises before each convolution."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zipper_dist.models.layers import conv1x1, conv3x3, global_average_pool, scaled
+
+
+class PreActBlock(nn.Module):
+    """BN, ReLU, conv, BN, ReLU, conv, plus the shortcut; (N, in, H, W) → (N, out, H/s, W/s)."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(in_channels)
+        self.conv1 = conv3x3(in_channels, out_channels, stride)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.conv2 = conv3x3(out_channels, out_channels)
+        self.shortcut: nn.Sequential | None = None
+        if stride != 1 or in_channels != out_channels:
+            self.shortcut = nn.Sequential(conv1x1(in_channels, out_channels, stride))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """The block's features (N, out, H/s, W/s)."""
+        activated = F.relu(self.bn1(features))
+        # An identity shortcut carries the raw features, a convolution gets the activated ones.
+        shortcut: Tensor = features if self.shortcut is None else self.shortcut(activated)
+        residual: Tensor = self.conv2(F.relu(self.bn2(self.conv1(activated))))
+        return residual + shortcut
+
+
+class PreActResNet18(nn.Module):
+    """The CIFAR variant of PreActResNet-18; (N, C, H, W) → logits (N, classes), for any H and W.
+
+    A 3×3 stem, four stages of two blocks with 64, 128, 256 and 512 channels, the last three halving
+    height and width, a global average pool and a linear layer. All layers start as PyTorch
+    initialises them.
+
+    There are two public variants. The paper has one more BN and ReLU before the pool (11,172,170
+    parameters for CIFAR-10); this one has none (11,171,146), as in kuangliu/pytorch-cifar and the
+    public code of friendly adversarial training (FAT), whose state-dict names it keeps.
+
+    Source: He et al. (2016, arXiv:1603.05027); kuangliu/pytorch-cifar, models/preact_resnet.py.
+    """
+
+    MIN_PIXELS: ClassVar[int] = 1
+    """Least height and width of an image [pixels]; padding keeps every map at 1 or more."""
+
+    def __init__(self, channels: int, classes: int, width_multiplier: float = 1.0) -> None:
+        super().__init__()
+        widths = [scaled(width, width_multiplier) for width in (64, 128, 256, 512)]
+        self.conv1 = conv3x3(channels, widths[0])
+        self.layer1 = _stage(widths[0], widths[0], stride=1)
+        self.layer2 = _stage(widths[0], widths[1], stride=2)
+        self.layer3 = _stage(widths[1], widths[2], stride=2)
+        self.layer4 = _stage(widths[2], widths[3], stride=2)
+        self.linear = nn.Linear(widths[3], classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, classes) of images (N, C, H, W) in [0, 1]."""
+        features = self.layer2(self.layer1(self.conv1(images)))
+        features = self.layer4(self.layer3(features))
+        logits: Tensor = self.linear(global_average_pool(features))
+        return logits
+
+
+def _stage(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(
+        PreActBlock(in_channels, out_channels, stride), PreActBlock(out_channels, out_channels, 1)
+    )

@@ -1,0 +1,70 @@
+"""ResNet-18 for small images."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zipper_dist.models.layers import conv1x1, conv3x3, global_average_pool, scaled
+
+
+class BasicBlock(nn.Module):
+    """conv, BN, ReLU, conv, BN, plus the shortcut, ReLU; (N, in, H, W) → (N, out, H/s, W/s)."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = conv3x3(in_channels, out_channels, stride)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = conv3x3(out_channels, out_channels)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.shortcut = nn.Sequential()  # the identity
+        if stride != 1 or in_channels != out_channels:
+            self.shortcut = nn.Sequential(
+                conv1x1(in_channels, out_channels, stride), nn.BatchNorm2d(out_channels)
+            )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """The block's features (N, out, H/s, W/s)."""
+        residual = F.relu(self.bn1(self.conv1(features)))
+        residual = self.bn2(self.conv2(residual))
+        return F.relu(residual + self.shortcut(features))
+
+
+class ResNet18(nn.Module):
+    """The CIFAR variant of ResNet-18; (N, C, H, W) → logits (N, classes), for any H and W.
+
+    A 3×3 stem without pooling, four stages of two blocks with 64, 128, 256 and 512 channels, the
+    last three halving height and width, a global average pool and a linear layer. All layers start
+    as PyTorch initialises them, as in the public code that the published results come from.
+
+    Source: He et al. (2016, arXiv:1512.03385); state-dict names as in kuangliu/pytorch-cifar.
+    """
+
+    MIN_PIXELS: ClassVar[int] = 1
+    """Least height and width of an image [pixels]; padding keeps every map at 1 or more."""
+
+    def __init__(self, channels: int, classes: int, width_multiplier: float = 1.0) -> None:
+        super().__init__()
+        widths = [scaled(width, width_multiplier) for width in (64, 128, 256, 512)]
+        self.conv1 = conv3x3(channels, widths[0])
+        self.bn1 = nn.BatchNorm2d(widths[0])
+        self.layer1 = _stage(widths[0], widths[0], stride=1)
+        self.layer2 = _stage(widths[0], widths[1], stride=2)
+        self.layer3 = _stage(widths[1], widths[2], stride=2)
+        self.layer4 = _stage(widths[2], widths[3], stride=2)
+        self.linear = nn.Linear(widths[3], classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, classes) of images (N, C, H, W) in [0, 1]."""
+        features = F.relu(self.bn1(self.conv1(images)))
+        features = self.layer4(self.layer3(self.layer2(self.layer1(features))))
+        logits: Tensor = self.linear(global_average_pool(features))
+        return logits
+
+
+def _stage(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(
+        BasicBlock(in_channels, out_channels, stride), BasicBlock(out_channels, out_channels, 1)
+    )

@@ -1,0 +1,81 @@
+"""The small convolutional network of the MNIST results."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from zipper_dist.models.layers import scaled
+
+
+def _pixels_left(pixels: int) -> int:
+    """Height or width of the last feature map, for an image that high or wide [pixels].
+
+    Twice over, two 3×3 convolutions without padding take 2 pixels each and a pooling halves.
+    """
+    for _ in range(2):
+        pixels = (pixels - 4) // 2
+    return pixels
+
+
+class SmallCNN(nn.Module):
+    """Four convolutions and three fully connected layers; (N, C, H, W) → logits (N, classes).
+
+    3×3 convolutions without padding (32, 32, max-pooling 2, 64, 64, max-pooling 2), then fully
+    connected layers of 200, 200 and ``classes`` features, with ReLU between all of them and dropout
+    of 0.5 after the first fully connected one. Convolutions start Kaiming-normal (fan in) with zero
+    biases, the last layer starts at zero, the other two as PyTorch initialises them.
+
+    Source: the network of Carlini and Wagner (2017, arXiv:1608.04644), with the initialisation of
+    the public TRADES code (models/small_cnn.py), whose state-dict names it keeps.
+    """
+
+    MIN_PIXELS: ClassVar[int] = (1 * 2 + 4) * 2 + 4
+    """Least height and width of an image [pixels]: one pixel of the last map, traced back."""
+
+    def __init__(
+        self, channels: int, height: int, width: int, classes: int, width_multiplier: float = 1.0
+    ) -> None:
+        super().__init__()
+        narrow, wide, hidden = (scaled(size, width_multiplier) for size in (32, 64, 200))
+        features = wide * _pixels_left(height) * _pixels_left(width)
+        self.feature_extractor = nn.Sequential(
+            OrderedDict[str, nn.Module](
+                conv1=nn.Conv2d(channels, narrow, 3),
+                relu1=nn.ReLU(),
+                conv2=nn.Conv2d(narrow, narrow, 3),
+                relu2=nn.ReLU(),
+                maxpool1=nn.MaxPool2d(2),
+                conv3=nn.Conv2d(narrow, wide, 3),
+                relu3=nn.ReLU(),
+                conv4=nn.Conv2d(wide, wide, 3),
+                relu4=nn.ReLU(),
+                maxpool2=nn.MaxPool2d(2),
+            )
+        )
+        last = nn.Linear(hidden, classes)
+        self.classifier = nn.Sequential(
+            OrderedDict[str, nn.Module](
+                fc1=nn.Linear(features, hidden),
+                relu1=nn.ReLU(),
+                drop=nn.Dropout(0.5),
+                fc2=nn.Linear(hidden, hidden),
+                relu2=nn.ReLU(),
+                fc3=last,
+            )
+        )
+        for layer in self.feature_extractor:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, classes) of images (N, C, H, W) in [0, 1]."""
+        logits: Tensor = self.classifier(torch.flatten(self.feature_extractor(images), 1))
+        return logits

@@ -1,0 +1,98 @@
+"""WRN-32-10, the wide residual network of the adversarial-training literature."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zipper_dist.models.layers import conv1x1, conv3x3, global_average_pool, scaled
+
+DEPTH = 32
+WIDEN_FACTOR = 10
+BLOCKS_PER_STAGE = (DEPTH - 2) // 6
+"""Of the 32 layers two are the stem and the classifier; a block has two, and there are 3 stages."""
+
+
+class WideBlock(nn.Module):
+    """BN, ReLU, conv, BN, ReLU, conv, plus the shortcut; (N, in, H, W) → (N, out, H/s, W/s)."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(in_channels)
+        self.conv1 = conv3x3(in_channels, out_channels, stride)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.conv2 = conv3x3(out_channels, out_channels)
+        self.convShortcut: nn.Conv2d | None = None
+        if stride != 1 or in_channels != out_channels:
+            self.convShortcut = conv1x1(in_channels, out_channels, stride)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """The block's features (N, out, H/s, W/s)."""
+        activated = F.relu(self.bn1(features))
+        # An identity shortcut carries the raw features, a convolution gets the activated ones.
+        shortcut: Tensor = features if self.convShortcut is None else self.convShortcut(activated)
+        residual: Tensor = self.conv2(F.relu(self.bn2(self.conv1(activated))))
+        return residual + shortcut
+
+
+class Stage(nn.Module):
+    """Blocks in a row, the first with the stride; (N, in, H, W) → (N, out, H/s, W/s)."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        first = WideBlock(in_channels, out_channels, stride)
+        others = [WideBlock(out_channels, out_channels, 1) for _ in range(BLOCKS_PER_STAGE - 1)]
+        self.layer = nn.Sequential(first, *others)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """The stage's features (N, out, H/s, W/s)."""
+        result: Tensor = self.layer(features)
+        return result
+
+
+class WideResNet(nn.Module):
+    """WRN-32-10; (N, C, H, W) → logits (N, classes), for any H and W.
+
+    A 3×3 stem with 16 channels, three stages of five blocks with 160, 320 and 640 channels, the
+    last two halving height and width, BN, ReLU, a global average pool and a linear layer.
+    Convolutions start Kaiming-normal (fan out), the linear layer's bias at zero.
+
+    What depth 32 means: the paper that introduced wide ResNets counts the three 1×1 shortcut
+    convolutions and not the classifier, so that its depths are 6 n + 4 for n blocks a stage, and 32
+    is not among them. The robustness literature counts as ResNet's authors do (the classifier, but
+    no shortcuts): 6 n + 2, hence n = 5. The public code of FAT builds its WRN-32-10 in this way
+    (zjfheart/Friendly-Adversarial-Training, models/wrn_madry.py: (depth - 2) % 6 == 0), and the
+    CIFAR-10 challenge of Madry et al., where the wide network of that literature comes from, has
+    five units a stage too. The same network goes by the name WRN-34-10 elsewhere; public code of
+    that name (TRADES, wideresnet.py) often carries an unused copy of the first stage besides.
+
+    Source: Zagoruyko and Komodakis (2016, arXiv:1605.07146); initialisation and state-dict names as
+    in the code of FAT.
+    """
+
+    MIN_PIXELS: ClassVar[int] = 1
+    """Least height and width of an image [pixels]; padding keeps every map at 1 or more."""
+
+    def __init__(self, channels: int, classes: int, width_multiplier: float = 1.0) -> None:
+        super().__init__()
+        sizes = (16, 16 * WIDEN_FACTOR, 32 * WIDEN_FACTOR, 64 * WIDEN_FACTOR)
+        widths = [scaled(size, width_multiplier) for size in sizes]
+        self.conv1 = conv3x3(channels, widths[0])
+        self.block1 = Stage(widths[0], widths[1], stride=1)
+        self.block2 = Stage(widths[1], widths[2], stride=2)
+        self.block3 = Stage(widths[2], widths[3], stride=2)
+        self.bn1 = nn.BatchNorm2d(widths[3])
+        self.fc = nn.Linear(widths[3], classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.zeros_(self.fc.bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, classes) of images (N, C, H, W) in [0, 1]."""
+        features = self.block3(self.block2(self.block1(self.conv1(images))))
+        features = global_average_pool(F.relu(self.bn1(features)))
+        logits: Tensor = self.fc(features)
+        return logits

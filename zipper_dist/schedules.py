@@ -1,0 +1,120 @@
+"""Piecewise-linear schedules over a run, and intervals in iterations or epochs, as options."""
+
+from __future__ import annotations
+
+import bisect
+import math
+from dataclasses import dataclass
+from typing import Annotated
+
+from tyro.constructors import PrimitiveConstructorSpec
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A piecewise-linear function of the run's progress, which goes from 0 to 1.
+
+    Written as a number (``0.5``: constant) or as points ``progress:value,…`` joined by straight
+    lines (``0:1,0.667:1,1:0.4``). Before the first point and after the last it is constant.
+    """
+
+    points: tuple[tuple[float, float], ...]
+
+    @staticmethod
+    def parse(text: str) -> Schedule:
+        """Read a schedule; raises ValueError saying what would be right."""
+        wanted = "a number, or points progress:value,… such as 0:1,0.667:1,1:0.4"
+        try:
+            if ":" not in text:
+                points = [(0.0, float(text))]
+            else:
+                pairs = [point.split(":") for point in text.split(",")]
+                points = [(float(at), float(value)) for at, value in pairs]
+        except ValueError:
+            raise ValueError(f"{text!r} is not a schedule: give {wanted}") from None
+        progress = [at for at, _ in points]
+        if not all(math.isfinite(number) for point in points for number in point):
+            raise ValueError(f"{text!r} is not a schedule: its numbers must be finite")
+        if any(b <= a for a, b in zip(progress, progress[1:], strict=False)):
+            raise ValueError(f"{text!r} is not a schedule: progress must increase from point to point")
+        if progress[0] < 0 or progress[-1] > 1:
+            raise ValueError(f"{text!r} is not a schedule: progress must lie in 0 … 1")
+        return Schedule(tuple(points))
+
+    def __call__(self, progress: float) -> float:
+        """The value at ``progress``."""
+        points = self.points
+        right = bisect.bisect_left([at for at, _ in points], progress)
+        if right == 0:
+            return points[0][1]
+        if right == len(points):
+            return points[-1][1]
+        (x0, y0), (x1, y1) = points[right - 1], points[right]
+        return y0 + (y1 - y0) * (progress - x0) / (x1 - x0)
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """The values at the points: the function lies between their extremes."""
+        return tuple(value for _, value in self.points)
+
+    def __str__(self) -> str:
+        if len(self.points) == 1:
+            return f"{self.points[0][1]:g}"
+        return ",".join(f"{at:g}:{value:g}" for at, value in self.points)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A number of iterations (``500``) or of epochs (``5ep``, ``0.5ep``)."""
+
+    amount: float
+    in_epochs: bool
+
+    @staticmethod
+    def parse(text: str) -> Interval:
+        """Read an interval; raises ValueError saying what would be right."""
+        try:
+            if text.endswith("ep"):
+                interval = Interval(float(text[:-2]), True)
+            else:
+                interval = Interval(int(text), False)
+        except ValueError:
+            raise ValueError(
+                f"{text!r} is not an interval: give iterations (500) or epochs (5ep)"
+            ) from None
+        if not (math.isfinite(interval.amount) and interval.amount >= 0):
+            raise ValueError(f"{text!r} is not an interval: it must be 0 or more")
+        return interval
+
+    def iterations(self, steps_per_epoch: int) -> int:
+        """The interval in iterations; one that is not 0 is at least one iteration."""
+        if not self.in_epochs:
+            return int(self.amount)
+        rounded = round(self.amount * steps_per_epoch)
+        return max(1, rounded) if self.amount > 0 else 0
+
+    def __str__(self) -> str:
+        return f"{self.amount:g}ep" if self.in_epochs else f"{self.amount:g}"
+
+
+ScheduleOption = Annotated[
+    Schedule,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="NUMBER|P:V,…",
+        instance_from_str=lambda args: Schedule.parse(args[0]),
+        is_instance=lambda value: isinstance(value, Schedule),
+        str_from_instance=lambda schedule: [str(schedule)],
+    ),
+]
+
+IntervalOption = Annotated[
+    Interval,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="N|Nep",
+        instance_from_str=lambda args: Interval.parse(args[0]),
+        is_instance=lambda value: isinstance(value, Interval),
+        str_from_instance=lambda interval: [str(interval)],
+    ),
+]

@@ -1,0 +1,129 @@
+"""What a run reports while it goes on: loss windows, metrics.jsonl, and the news for the display."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zipper_dist.display import Display, Quiet, Record
+from zipper_dist.errors import TrainingDiverged
+from zipper_dist.files import write_atomically
+from zipper_dist.learners import StepResult
+from zipper_dist.placement import World
+
+class Window:
+    """The iterations of one learner since its last record.
+
+    Losses stay on the device until the record is made, so that training need not wait for them.
+    """
+
+    def __init__(self, learner: str, batch_size: int) -> None:
+        self.learner = learner
+        self.batch_size = batch_size
+        self._losses: list[Tensor] = []
+        self._correct: list[Tensor] = []
+        self._last_step = 0
+        self._busy = 0.0
+
+    def add(self, step: int, result: StepResult, seconds: float) -> None:
+        """Take up iteration ``step``, which took ``seconds``."""
+        self._losses.append(result.loss)
+        self._correct.append(result.correct)
+        self._last_step = step
+        self._busy += seconds
+
+    def check(self) -> None:
+        """Raise TrainingDiverged, naming the iteration, if a loss is NaN or infinite."""
+        for i, loss in enumerate(self._values(self._losses)):
+            if not math.isfinite(loss):
+                step = self._last_step - len(self._losses) + 1 + i
+                raise TrainingDiverged(
+                    f"the loss of the {self.learner} learner is {loss} at iteration {step}; "
+                    "the checkpoints up to then are kept. A lower "
+                    f"--learners.{self.learner}.lr usually helps"
+                )
+
+    def close(self) -> Record | None:
+        """The record of the window (None if it is empty); a new window begins."""
+        if not self._losses:
+            return None
+        self.check()
+        losses, correct = self._values(self._losses), self._values(self._correct)
+        images = len(losses) * self.batch_size
+        record: Record = {
+            "step": self._last_step,
+            "learner": self.learner,
+            "loss": sum(losses) / len(losses),
+            "accuracy": 100 * sum(correct) / images,
+            "images_per_second": images / max(self._busy, 1e-9),
+        }
+        self._losses, self._correct, self._busy = [], [], 0.0
+        return record
+
+    @staticmethod
+    def _values(tensors: list[Tensor]) -> list[float]:
+        return torch.stack(tensors).tolist() if tensors else []
+
+
+class Journal:
+    """metrics.jsonl: one JSON object a line, flushed as it happens. Rank 0 writes it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def trim(self, last_steps: Mapping[str, int]) -> None:
+        """Drop the records that a resumed run is going to make again: those after ``last_steps``
+        of their learner, and an incomplete last line."""
+        if not self.path.exists():
+            return
+        kept = []
+        for line in self.path.read_text().splitlines():
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue
+            if record["step"] <= last_steps.get(record["learner"], -1):
+                kept.append(line + "\n")
+        write_atomically(self.path, "".join(kept).encode())
+
+    def append(self, record: Record) -> None:
+        """Write one line."""
+        with self.path.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+class Telemetry:
+    """Brings the records of all ranks to the journal and the display on rank 0."""
+
+    # The other ranks' news is fetched over a socket, so not at every unit of work.
+    POLL_SECONDS = 0.2
+
+    def __init__(self, world: World, journal: Journal) -> None:
+        self._world = world
+        self._journal = journal
+        self.display: Display = Quiet()
+        self._polled = 0.0
+
+    def report(self, record: Record) -> None:
+        """Report a record of this rank."""
+        if self._world.rank == 0:
+            self._journal.append(record)
+            self.display.update(record)
+        else:
+            self._world.send(record)
+
+    def poll(self, now: bool = False) -> None:
+        """On rank 0, take in what the other ranks reported."""
+        if self._world.rank != 0:
+            return
+        if now or time.monotonic() - self._polled > self.POLL_SECONDS:
+            self._polled = time.monotonic()
+            for record in self._world.receive():
+                self.report(record)

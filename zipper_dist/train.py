@@ -1,0 +1,120 @@
+"""The training command.
+
+    torchrun --nproc_per_node=2 -m zipper_dist.train [RECIPE] [--option value …]
+    python -m zipper_dist.train [RECIPE] [--option value …]
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from rich.console import Console
+
+from zipper_dist.assembly import assemble, load_data, sample
+from zipper_dist.cli import parse_train_options, run_command
+from zipper_dist.config import TrainConfig
+from zipper_dist.display import Progress, Quiet
+from zipper_dist.errors import Interrupted
+from zipper_dist.finish import finish
+from zipper_dist.placement import Machine, World, describe_device, plan
+from zipper_dist.precision import resolve_precision
+from zipper_dist.resume import resume
+from zipper_dist.run_directory import RunDirectory
+from zipper_dist.tables import print_summary
+from zipper_dist.telemetry import Journal, Telemetry
+from zipper_dist.trainer import Trainer
+from zipper_dist.validation import validate
+from zipper_dist.waiting import Signals, Waiter
+
+
+def train(trainer: Trainer) -> None:
+    """Zipper: every learner takes its step, the global learner follows, and leads from time to
+    time (:meth:`Trainer.conclude`)."""
+    trainer.conclude(trainer.at)
+    for t in range(trainer.at + 1, trainer.timetable.total_steps + 1):
+        batch = trainer.loader.minibatch(t)
+        for learner in trainer.learners:
+            trainer.record(learner, t, learner.step(batch, t))
+        trainer.mixer.accumulate(t, {learner.name: learner.mixable for learner in trainer.learners})
+        trainer.conclude(t)
+
+
+def run(config: TrainConfig) -> None:
+    """Train, from options to summary, in this process of the job."""
+    validate(config)
+    placed = plan(
+        Machine.detect(os.environ), list(config.learners), config.device, config.threads
+    )
+    resolve_precision(config.precision, placed.device)
+    directory = RunDirectory.of(config)
+    signals = Signals()
+    wait = Waiter(signals)
+    world = World(placed)
+    console = Console()
+    finished = _open(directory, config, world, wait)
+    if finished is not None:
+        if world.rank == 0:
+            print_summary(finished, console)
+            console.print(f"{directory.root} is complete; --resume never would start it over.")
+        return
+    data = load_data(config, world, wait)
+    signals.install()
+    journal = Journal(directory.metrics)
+    telemetry = Telemetry(world, journal)
+    trainer = assemble(config, directory, data, world, signals, wait, telemetry)
+    messages = [*placed.notes, *resume(trainer, journal)]
+    with _display(trainer, console) as display:
+        telemetry.display = display
+        for message in messages:
+            display.note(message)
+        try:
+            train(trainer)
+            test = sample(data.test, config.eval.limit).to(placed.device)
+            summary = finish(trainer, test, display)
+        except Interrupted:
+            trainer.save()
+            display.note(
+                f"interrupted after iteration {trainer.at}; saved in {directory.root}: the same "
+                "command continues"
+            )
+            raise
+    if summary is not None:
+        print_summary(summary, console)
+        console.print(f"weights, metrics and summary are in {directory.root}", highlight=False)
+    world.close()
+
+
+def _open(
+    directory: RunDirectory, config: TrainConfig, world: World, wait: Waiter
+) -> dict[str, Any] | None:
+    """Make the run directory ready; the summary of the run if it is complete already."""
+    finished = None
+    if world.rank == 0:
+        directory.prepare()
+        if config.resume == "never":
+            directory.clear(list(config.learners))
+        directory.check_same(config)
+        finished = directory.finished()
+    devices = wait(world.gather("device", describe_device(world.plan.device)))
+    if world.rank == 0 and not directory.config.exists():
+        directory.write_config(config, devices)
+    opened: list[dict[str, Any] | None] = wait(world.gather("finished", finished))
+    return opened[0]
+
+
+def _display(trainer: Trainer, console: Console) -> Progress | Quiet:
+    if trainer.world.rank != 0:
+        return Quiet()
+    total_steps = trainer.timetable.total_steps
+    return Progress(list(trainer.config.learners), total_steps, trainer.at, console)
+
+
+def main() -> None:
+    """Entry point of the training command."""
+    run_command(lambda: run(parse_train_options(sys.argv[1:])))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""Options out of range, found before any long work starts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from zipper_dist.config import AdversarialLearnerConfig, AttackConfig, LearnerConfig, TrainConfig
+from zipper_dist.errors import UserError
+
+Problem = str
+
+
+def _number(
+    option: str, value: float, low: float, high: float, wanted: str, open_low: bool = False
+) -> Iterator[Problem]:
+    inside = (low < value if open_low else low <= value) and value <= high
+    if not (math.isfinite(value) and inside):
+        yield f"--{option} {value}: {wanted}"
+
+
+def _at_least_one(option: str, value: int | None) -> Iterator[Problem]:
+    if value is not None and value < 1:
+        yield f"--{option} {value}: give 1 or more"
+
+
+def _attack(option: str, attack: AttackConfig) -> Iterator[Problem]:
+    largest = 1.0 if attack.norm == "linf" else 1e3
+    wanted = f"give a radius above 0 and up to {largest:g}, where 1 is the full pixel range"
+    yield from _number(f"{option}.eps", attack.eps, 0, largest, wanted, open_low=True)
+    wanted = "give a length above 0, where 1 is the full pixel range"
+    yield from _number(f"{option}.step-size", attack.step_size, 0, 1e3, wanted, open_low=True)
+    yield from _at_least_one(f"{option}.steps", attack.steps)
+    if min(attack.schedule.values) < 0 or max(attack.schedule.values) > 1:
+        yield f"--{option}.schedule {attack.schedule}: its values must lie in 0 … 1"
+
+
+def _learner(name: str, learner: LearnerConfig) -> Iterator[Problem]:
+    option = f"learners.{name}"
+    yield from _number(f"{option}.lr", learner.lr, 0, 1e3, "give 0 or more")
+    for field in ("momentum", "weight_average"):
+        dotted = f"{option}.{field.replace('_', '-')}"
+        yield from _number(dotted, getattr(learner, field), 0, 0.999999, "give 0 … below 1")
+    wanted = "give 0 or more"
+    yield from _number(f"{option}.weight-decay", learner.weight_decay, 0, 1e3, wanted)
+    if learner.nesterov and learner.momentum == 0:
+        yield f"--{option}.nesterov: takes a --{option}.momentum above 0"
+    if min(learner.schedule.values) < 0:
+        yield f"--{option}.schedule {learner.schedule}: its values must be 0 or more"
+    if isinstance(learner, AdversarialLearnerConfig):
+        yield from _attack(f"{option}.attack", learner.attack)
+
+
+def problems(config: TrainConfig) -> Iterator[Problem]:
+    """What is wrong with ``config``: the option, its value and what would be right, a line each."""
+    for option, value in (
+        ("epochs", config.epochs),
+        ("steps", config.steps),
+        ("batch-size", config.batch_size),
+        ("threads", config.threads),
+        ("log-every", config.log_every),
+        ("data.limit", config.data.limit),
+        ("data.image-size", config.data.image_size),
+        ("eval.attack-steps", config.eval.attack_steps),
+        ("eval.limit", config.eval.limit),
+        ("eval.batch-size", config.eval.batch_size),
+    ):
+        yield from _at_least_one(option, value)
+    if config.data.crop_padding < 0:
+        yield f"--data.crop-padding {config.data.crop_padding}: give 0 or more"
+    yield from _number("model.width", config.model.width, 0, 64, "give 0.01 … 64", open_low=True)
+    yield from _number("mix.ema", config.mix.ema, 0, 0.9999999, "give 0 … below 1")
+    if min(config.mix.gamma.values) < 0 or max(config.mix.gamma.values) > 1:
+        yield f"--mix.gamma {config.mix.gamma}: its values must lie in 0 … 1"
+    if config.eval.every.amount == 0:
+        yield f"--eval.every {config.eval.every}: give 1 iteration or more"
+    if config.eval.step_size is not None:
+        wanted = "give a length above 0, where 1 is the full pixel range"
+        yield from _number("eval.step-size", config.eval.step_size, 0, 1e3, wanted, open_low=True)
+    for name, learner in config.learners.items():
+        yield from _learner(name, learner)
+
+
+def validate(config: TrainConfig) -> None:
+    """Raise UserError with everything that is out of range in ``config``, in one line."""
+    found = list(problems(config))
+    if found:
+        raise UserError("; ".join(found))
