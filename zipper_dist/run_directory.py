@@ -81,7 +81,7 @@ class RunDirectory:
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             write_atomically(self.root / ".writable", b"")
-            (self.root / ".writable").unlink()
+            (self.root / ".writable").unlink(missing_ok=True)
         except OSError as error:
             raise UserError(
                 f"--run-dir {self.root}: cannot be written ({error.strerror}); "

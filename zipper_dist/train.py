@@ -91,8 +91,8 @@ def _open(
 ) -> dict[str, Any] | None:
     """Make the run directory ready; the summary of the run if it is complete already."""
     finished = None
+    directory.prepare()
     if world.rank == 0:
-        directory.prepare()
         if config.resume == "never":
             directory.clear(list(config.learners))
         directory.check_same(config)

@@ -1,0 +1,52 @@
+# Everything runs in .venv, which the first target that needs it creates.
+PYTHON ?= python3
+RECIPE ?= digits
+RANKS  ?= 2
+ARGS   ?=
+BIN    := .venv/bin
+
+.PHONY: help train train-serial test lint clean
+
+help:
+	@echo "make train         train RECIPE=$(RECIPE) on RANKS=$(RANKS) processes; more options in ARGS='…'"
+	@echo "make train-serial  the same in one process"
+	@echo "make test          run the tests"
+	@echo "make lint          ruff and mypy"
+	@echo "make clean         delete .venv and caches; runs/ and data/ stay"
+
+# The stamps are renewed when what they install from changes. Constraints pin every version; a
+# machine whose Python or platform they do not fit can install with `make CONSTRAINTS= …`.
+CONSTRAINTS ?= constraints.txt
+PIP_INSTALL = $(BIN)/python -m pip install --quiet $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
+
+.venv/base: setup.cfg pyproject.toml constraints.txt
+	@echo "setting up .venv (once; a minute or two) …"
+	@$(PYTHON) -c 'import sys; sys.exit("zipper_dist needs Python 3.10 or newer; set PYTHON=python3.12, say" if sys.version_info < (3, 10) else 0)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(PIP_INSTALL) --editable .
+	@touch $@
+
+.venv/test: .venv/base
+	@$(PIP_INSTALL) --editable '.[test]'
+	@touch $@
+
+.venv/lint: .venv/test
+	@$(PIP_INSTALL) --editable '.[test,lint]'
+	@touch $@
+
+train: .venv/base
+	@$(BIN)/zipper-launch --standalone --nproc_per_node=$(RANKS) -m zipper_dist.train $(RECIPE) $(ARGS)
+
+train-serial: .venv/base
+	@$(BIN)/zipper-train $(RECIPE) $(ARGS)
+
+test: .venv/test
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/lint
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
