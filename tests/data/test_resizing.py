@@ -27,6 +27,7 @@ def test_agrees_with_pillow(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
         theirs = np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
         difference = ours.permute(1, 2, 0).int() - torch.from_numpy(theirs.copy()).int()
         assert int(difference.abs().max()) <= 1
+        assert abs(float(difference.float().mean())) < 0.2, "rounded, not cut off"
 
 
 def test_images_of_the_right_size_are_left_alone() -> None:

@@ -113,9 +113,9 @@ class L2Ball:
         x = self._x
         normal = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
         shape = (len(x),) + (1,) * len(self._dims)
-        uniform = torch.rand(shape, generator=generator, dtype=x.dtype, device=x.device)
+        uniform: Tensor = torch.rand(shape, generator=generator, dtype=x.dtype, device=x.device)
         # The share of the ball's volume within radius r is (r / eps)^d.
-        length = self._eps * uniform.pow(1 / self._size)
+        length: Tensor = self._eps * uniform.pow(1 / self._size)
         return self.project(x + length * self._unit(normal))
 
     def step(self, x_adv: Tensor, gradient: Tensor, step_size: float) -> Tensor:

@@ -7,7 +7,7 @@ import os
 import socket
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,7 +106,8 @@ def _removed_on_failure(paths: Sequence[Path]) -> Iterator[None]:
         yield
     except BaseException:  # a keyboard interrupt too
         for path in new:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink()
         raise
 
 

@@ -107,13 +107,9 @@ def _decode_all(samples: Sequence[Sample], size: tuple[int, int], resize: bool) 
             _decode(samples[index][0], resize, out=pixels[index])
 
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-        try:
-            for _ in pool.map(decode, range(0, len(samples), FILES_A_JOB)):
-                pass
-        except BaseException:
-            # Do not decode thousands of files more before the error is shown.
-            pool.shutdown(cancel_futures=True)
-            raise
+        # The first error, in the order of the files, is raised here and cancels what is waiting.
+        for _ in pool.map(decode, range(0, len(samples), FILES_A_JOB)):
+            pass
     return ImageSet.from_pixels(pixels, [label for _, label in samples])
 
 
