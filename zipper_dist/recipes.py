@@ -125,15 +125,15 @@ def _digits() -> TrainConfig:
     schedule = Schedule.parse("0:1,0.5:1,0.8:0.1,1:0.01")
     return TrainConfig(
         recipe="digits",
-        epochs=40,
+        epochs=18,
         batch_size=64,
-        data=DataConfig(source="digits", validation="0.1", image_size=16),
-        model=ModelConfig(arch="small_cnn"),
+        data=DataConfig(source="digits", validation="0.1"),
+        model=ModelConfig(arch="resnet18", width=0.25),
         mix=MixConfig(
-            every=Interval(3, True),
-            start=Interval(24, True),
+            every=Interval(4, True),
+            start=Interval(10, True),
             ema=0.99,
-            gamma=Schedule.parse("0:1,0.6:1,1:0.6"),
+            gamma=Schedule.parse("0:1,0.6:1,1:0.5"),
         ),
         learners={
             "natural": LearnerConfig(lr=0.05, schedule=schedule),
@@ -141,11 +141,11 @@ def _digits() -> TrainConfig:
                 lr=0.05,
                 schedule=schedule,
                 attack=AttackConfig(
-                    eps=0.2, step_size=0.05, steps=10, schedule=Schedule.parse("0:0.1,0.3:1")
+                    eps=0.17, step_size=0.045, steps=7, schedule=Schedule.parse("0:0.1,0.3:1")
                 ),
             ),
         },
-        eval=EvalConfig(),
+        eval=EvalConfig(every=Interval(2, True)),
     )
 
 

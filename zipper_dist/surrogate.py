@@ -1,0 +1,203 @@
+"""The surrogate: a network as an attack needs it, and as fast as an attack can have it.
+
+An attack runs the network in eval mode and wants the gradient of the images alone. So the surrogate
+is a copy with frozen weights, in the working precision, channels-last, in which every BatchNorm is
+folded into the convolution before it; one that follows no convolution, as in pre-activation
+networks, stays as a scale and a shift for each channel. :meth:`Surrogate.refresh` brings the copy up
+to the network's present weights, in place, so that compiled code and CUDA graphs stay valid.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx, nn
+
+BatchNorm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+Convolution = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+log = logging.getLogger(__name__)
+
+
+class ScaleShift(nn.Module):
+    """x · scale + shift, for each channel (dimension 1): BatchNorm in eval mode."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.ones(channels))
+        self.register_buffer("shift", torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape as ``x``, (B, C, …)."""
+        shape = (1, -1) + (1,) * (x.dim() - 2)
+        return torch.addcmul(self.shift.view(shape), x, self.scale.view(shape))
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """Names of a BatchNorm, and of the convolution it is folded into (None: it stands alone)."""
+
+    norm: str
+    convolution: str | None
+
+
+class Surrogate(nn.Module):
+    """The attack's view of ``model``, which may be any network that torch.fx can trace.
+
+    Args:
+        model: the network; it is read by :meth:`refresh` and never changed.
+        dtype: the working precision. Images come in and logits go out as float32.
+        wrap: applied to the folded network, for example torch.compile.
+
+    Raises:
+        Exception: whatever torch.fx raises where it cannot trace the network (see
+            :func:`make_surrogate`, which falls back to the network itself).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        dtype: torch.dtype = torch.float32,
+        wrap: Callable[[nn.Module], nn.Module] = lambda network: network,
+    ) -> None:
+        super().__init__()
+        self._source = [model]  # in a list, or it would be registered as a part of the surrogate
+        self._dtype = dtype
+        network, self._folds = _fold(copy.deepcopy(model).eval())
+        network.requires_grad_(False)
+        # New tensors, of the working precision: no storage is shared with the network's copy.
+        for tensor in [*network.parameters(), *network.buffers()]:
+            tensor.data = tensor.data.to(dtype) if tensor.is_floating_point() else tensor.data
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network = network
+        self._pairs = self._plain_pairs()
+        self._run = [wrap(network)]
+        self.refresh()
+
+    def _plain_pairs(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Tensors of the copy that equal one of the network, and those of the network."""
+        folded = {name for fold in self._folds for name in (fold.norm, fold.convolution)}
+        source = self._source[0]
+        theirs = dict(source.named_parameters()) | dict(source.named_buffers())
+        ours = dict(self._network.named_parameters()) | dict(self._network.named_buffers())
+        names = [name for name in ours if name.rpartition(".")[0] not in folded]
+        return [ours[name].data for name in names], [theirs[name].data for name in names]
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Take over the network's present weights and BatchNorm statistics."""
+        copies, originals = self._pairs
+        if copies:
+            torch._foreach_copy_(copies, originals)
+        if self._folds:
+            self._refresh_folds()
+
+    def _refresh_folds(self) -> None:
+        source, network = self._source[0], self._network
+        norms = [_norm(source, fold.norm) for fold in self._folds]
+        deviations = torch._foreach_add([norm.variance for norm in norms], [n.eps for n in norms])
+        torch._foreach_sqrt_(deviations)
+        scales = torch._foreach_div([norm.weight for norm in norms], deviations)
+        shifts = torch._foreach_mul([norm.mean for norm in norms], scales)
+        shifts = torch._foreach_sub([norm.bias for norm in norms], shifts)
+        targets: list[Tensor] = []
+        values: list[Tensor] = []
+        for fold, scale, shift in zip(self._folds, scales, shifts, strict=True):
+            if fold.convolution is None:
+                alone = network.get_submodule(fold.norm)
+                targets += [alone.scale, alone.shift]  # type: ignore[list-item]
+                values += [scale, shift]
+                continue
+            theirs = source.get_submodule(fold.convolution)
+            ours = network.get_submodule(fold.convolution)
+            targets += [ours.weight.data, ours.bias.data]  # type: ignore[union-attr, list-item]
+            weight: Tensor = theirs.weight.detach()  # type: ignore[assignment, operator]
+            values.append(weight * scale.view(-1, *[1] * (weight.dim() - 1)))
+            bias = theirs.bias
+            values.append(shift if bias is None else shift + bias * scale)  # type: ignore[operator]
+        torch._foreach_copy_(targets, values)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, classes), float32, of images (B, C, H, W), float32."""
+        logits: Tensor = self._run[0](images.to(self._dtype))
+        return logits.float()
+
+
+@dataclass(frozen=True)
+class _Norm:
+    """The tensors of a BatchNorm in float32, (C,) each; what it lacks is filled in."""
+
+    mean: Tensor
+    variance: Tensor
+    weight: Tensor
+    bias: Tensor
+    eps: float
+
+
+def _norm(source: nn.Module, name: str) -> _Norm:
+    norm = source.get_submodule(name)
+    assert isinstance(norm, BatchNorm)
+    mean, variance = norm.running_mean, norm.running_var
+    assert mean is not None
+    assert variance is not None
+    weight = norm.weight.detach() if norm.affine else torch.ones_like(mean)
+    bias = norm.bias.detach() if norm.affine else torch.zeros_like(mean)
+    return _Norm(mean, variance, weight, bias, norm.eps)
+
+
+def _fold(network: nn.Module) -> tuple[fx.GraphModule, list[_Fold]]:
+    """``network`` traced, with every BatchNorm gone or replaced; its weights are not set yet."""
+    graph = fx.Tracer().trace(network)
+    modules = dict(network.named_modules())
+    calls = [str(node.target) for node in graph.nodes if node.op == "call_module"]
+    folds: list[_Fold] = []
+    for node in list(graph.nodes):
+        norm = modules.get(str(node.target)) if node.op == "call_module" else None
+        if not isinstance(norm, BatchNorm):
+            continue
+        if norm.running_mean is None:
+            raise ValueError("a BatchNorm without running statistics cannot be folded")
+        if calls.count(str(node.target)) > 1:
+            raise ValueError("a BatchNorm used in several places cannot be folded")
+        before = node.args[0]
+        convolution = _foldable(before, modules, calls)
+        folds.append(_Fold(str(node.target), convolution))
+        if convolution is None:
+            network.set_submodule(str(node.target), ScaleShift(norm.num_features))
+        else:
+            module = modules[convolution]
+            module.bias = nn.Parameter(torch.zeros(norm.num_features))  # type: ignore[assignment]
+            node.replace_all_uses_with(before)
+            graph.erase_node(node)
+    folded = fx.GraphModule(network, graph)
+    folded.delete_all_unused_submodules()
+    return folded.eval(), folds
+
+
+def _foldable(before: object, modules: dict[str, nn.Module], calls: list[str]) -> str | None:
+    """Name of the convolution that ``before`` calls, if its output goes nowhere else."""
+    if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) != 1:
+        return None
+    name = str(before.target)
+    alone = calls.count(name) == 1
+    return name if alone and isinstance(modules[name], Convolution) else None
+
+
+def make_surrogate(
+    model: nn.Module,
+    dtype: torch.dtype = torch.float32,
+    wrap: Callable[[nn.Module], nn.Module] = lambda network: network,
+) -> Surrogate | None:
+    """The surrogate of ``model``, or None, after a line in the log, where it cannot be traced."""
+    try:
+        return Surrogate(model, dtype, wrap)
+    except Exception as error:  # torch.fx raises what the network's own code raises
+        log.warning("attacks use the network itself, because it cannot be traced: %s", error)
+        return None
