@@ -6,7 +6,7 @@ import copy
 
 import torch
 
-from zipper_dist.config import AdversarialLearnerConfig, AttackConfig, TrainConfig
+from zipper_dist.config import TrainConfig
 from zipper_dist.data import Dataset, ImageSet, Loader, fetch, load
 from zipper_dist.evaluator import Evaluator
 from zipper_dist.learners import BaseLearner, FlatState
@@ -17,7 +17,7 @@ from zipper_dist.placement import World
 from zipper_dist.precision import in_precision, resolve_precision, use_precision
 from zipper_dist.rng import generator_at, seed_global_generators
 from zipper_dist.run_directory import RunDirectory
-from zipper_dist.scoring import EvalAttack
+from zipper_dist.scoring import EvalAttack, training_attack
 from zipper_dist.telemetry import Telemetry
 from zipper_dist.timetable import Timetable
 from zipper_dist.trainer import Trainer
@@ -38,14 +38,6 @@ def sample(image_set: ImageSet, limit: int | None) -> ImageSet:
         return image_set
     shuffled = torch.randperm(len(image_set), generator=generator_at("cpu", "sample"))
     return image_set.subset(shuffled[:limit].sort().values)
-
-
-def training_attack(config: TrainConfig) -> AttackConfig:
-    """The attack that the run trains against, which sets eps and norm of its evaluation."""
-    for learner in config.learners.values():
-        if isinstance(learner, AdversarialLearnerConfig):
-            return learner.attack
-    return AttackConfig()
 
 
 def model_spec(config: TrainConfig, data: Dataset) -> ModelSpec:
