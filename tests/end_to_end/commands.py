@@ -21,7 +21,7 @@ Record = dict[str, Any]
 
 # Far more than any of these runs takes on an idle machine: a test that hangs must end, a slow
 # machine must not fail one.
-PATIENCE = 240.0
+PATIENCE = 120.0
 
 # torchrun puts every rank into a session of its own, so its process group does not hold them. Every
 # process inherits the environment, though, and keeps it when its parent dies.

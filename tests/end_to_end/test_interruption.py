@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,9 +55,11 @@ def last_iterations(run: Path) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Stop:
-    """How a process was stopped: what it said, and what was there before and after."""
+    """How a process was stopped: what it said, how long that took, and the iterations of which
+    its records told before, and its newest checkpoints after."""
 
     finished: Finished
+    seconds: float
     before: dict[str, int]
     saved: dict[str, int]
 
@@ -72,10 +75,13 @@ def stopped(
     with started(*arguments, at=at, ranks=ranks) as command:
         command.until_further(further)
         before = last_iterations(at / "run")
+        began = time.monotonic()
         act(command)
         finished = command.wait()
+        seconds = time.monotonic() - began
     assert not (at / "run" / "summary.json").exists()
-    return Stop(finished, before, {name: newest(at / "run", name) for name in LEARNERS})
+    saved = {name: newest(at / "run", name) for name in LEARNERS}
+    return Stop(finished, seconds, before, saved)
 
 
 def send(number: int) -> Callable[[Command], None]:
@@ -175,7 +181,7 @@ def test_metrics_tell_of_every_iteration_once(serial_chain: Chain) -> None:
 
 
 def test_one_process_continues_what_two_ranks_began(serial_wide: Run, tmp_path: Path) -> None:
-    # Killed without a warning, one rank first: its partner has the time to save, it has not.
+    # One rank is killed without a warning: its partner may have the time to save, it has not.
     stop = stopped(
         lambda command: os.kill(command.rank(1), signal.SIGKILL),
         tmp_path,
@@ -184,6 +190,7 @@ def test_one_process_continues_what_two_ranks_began(serial_wide: Run, tmp_path: 
         arguments=WIDE,
     )
     assert stop.finished.status != 0
+    assert stop.seconds < 40
     end = succeeded(train(*WIDE, at=tmp_path))
     assert "continuing from iteration " in end.output.stdout
     assert_same_result(serial_wide.path, tmp_path / "run")

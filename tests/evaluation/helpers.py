@@ -103,11 +103,22 @@ def shortened(part: Part, threat: Threat) -> Part:
     if part.name in ("apgd-ce", "apgd-dlr"):
         loss = part.name.removeprefix("apgd-")
         run: catalogue.Run = lambda n, x, y, p: apgd(  # noqa: E731
-            n, x, y, p.block_rows(), loss=loss, iterations=8, **means  # type: ignore[arg-type]
+            n,
+            x,
+            y,
+            p.block_rows(),
+            loss=loss,
+            iterations=8,
+            **means,  # type: ignore[arg-type]
         )
     elif part.name == "apgd-t":
         run = lambda n, x, y, p: apgd_targeted(  # noqa: E731
-            n, x, y, p.block_rows(), iterations=8, **means  # type: ignore[arg-type]
+            n,
+            x,
+            y,
+            p.block_rows(),
+            iterations=8,
+            **means,  # type: ignore[arg-type]
         )
     elif part.name == "fab-t":
         attack = partial(fab_targeted, iterations=8, **means)  # type: ignore[arg-type]

@@ -71,9 +71,7 @@ class FoolboxCW(foolbox.attacks.LinfProjectedGradientDescentAttack):  # type: ig
 
 
 @pytest.mark.parametrize("attack", ["pgd", "cw"])
-def test_iterated_attacks_agree_with_foolbox(
-    network: nn.Module, digits: Set, attack: str
-) -> None:
+def test_iterated_attacks_agree_with_foolbox(network: nn.Module, digits: Set, attack: str) -> None:
     x, y = digits
     kind = FoolboxCW if attack == "cw" else foolbox.attacks.LinfProjectedGradientDescentAttack
     theirs_attack = kind(abs_stepsize=STEP, steps=STEPS, random_start=False)

@@ -14,7 +14,13 @@ import torch
 from pyautoattack import AutoAttack
 from torch import Tensor
 
-from zipper_dist.attacks.autoattack import QUERIES, BlockRows, BlockSquare, Draws
+from zipper_dist.attacks.autoattack import (
+    ITERATIONS,
+    QUERIES,
+    BlockRows,
+    BlockSquare,
+    Draws,
+)
 from zipper_dist.attacks.loop import Network
 from zipper_dist.config import Norm
 
@@ -43,12 +49,15 @@ def authors_verdicts(
     eps: float,
     seed: int,
     attacks: list[str] | None = None,
+    iterations: int = ITERATIONS,
+    queries: int = QUERIES,
 ) -> Tensor:
     """Which examples of a block are classified right under AutoAttack: bool (B,).
 
     ``network``: images → logits, in eval mode. ``x``: all images of the block (B, C, H, W), float32
     in [0, 1], no two alike; ``y``: (B,), int64. ``seed``: of the block. ``attacks``: the
-    package's names of the attacks to run in turn; None: the standard version.
+    package's names of the attacks to run in turn; None: the standard version. ``iterations`` and
+    ``queries``: as in the standard version, unless given.
     """
     options: dict[str, Any] = {"version": "standard"} if attacks is None else {"version": "custom"}
     authors = AutoAttack(
@@ -57,6 +66,11 @@ def authors_verdicts(
     if attacks is not None:  # as in the standard version, which sets these itself
         authors.apgd.n_restarts = authors.fab.n_restarts = 1
     authors.verbose = False
+    for attack in (authors.apgd, authors.apgd_targeted):
+        # What its constructor derives from the number of iterations.
+        attack.n_iter, attack.n_iter_2 = iterations, max(int(0.22 * iterations), 1)
+        attack.n_iter_min, attack.size_decr = (max(int(f * iterations), 1) for f in (0.06, 0.03))
+    authors.fab.n_iter, authors.square.n_queries = iterations, queries
     _share_draws(authors, x, seed, norm)
     adversarial, _ = authors.run_standard_evaluation(x, y, batch_size=len(x))
     with torch.no_grad():
@@ -75,7 +89,7 @@ def _share_draws(authors: AutoAttack, block: Tensor, seed: int, norm: Norm) -> N
             BlockRows(seed, len(block), rows(x)),
             norm=_NAMES[norm],
             eps=authors.epsilon,
-            n_queries=QUERIES,
+            n_queries=authors.square.n_queries,
             resc_schedule=False,
             device=x.device,
         )

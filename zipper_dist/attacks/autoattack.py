@@ -4,7 +4,8 @@ The attacks are the authors' code. What the adapter adds is where random numbers
 package draws for whatever batch an attack still works on, so that an example's numbers depend on
 which others have been broken. Here every draw is made for the whole of a fixed block of examples,
 and an example takes its own row of it: the very numbers that the package draws when it attacks all
-examples of the block with the block's seed. So an outcome depends on neither the batch nor on what
+examples of the block with the block's seed (but for Square in L2, where the package draws anew for
+those that still stand at each query, and no call of it could be matched). So an outcome depends on neither the batch nor on what
 was attacked before, and the ensemble can use the outcomes of its parts.
 
 Sources: Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse
@@ -197,11 +198,13 @@ class BlockSquare(SquareAttack):  # type: ignore[misc]
         self._standing = block.rows
 
     def margin_and_loss(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """As the package has it; it goes on with the examples of a positive margin."""
         margin, loss = super().margin_and_loss(x, y)
         self._standing = self._standing[(margin > 0).cpu()]
         return margin, loss
 
     def random_choice(self, shape: Sequence[int]) -> Tensor:
+        """Random signs; where there is a row for each example, its row of the block's."""
         if len(shape) < 4:
             choice: Tensor = super().random_choice(shape)
             return choice
