@@ -86,7 +86,7 @@ class EngineIteration:
         engine.prepare()
         self.device = device
         torch.manual_seed(0)
-        model = engine.place(build(setting.spec), device)
+        model = build(setting.spec).to(device)
         padding = 4 if setting.augment else 0
         images = images_for(setting).to(device)
         self.loader = Loader(images, setting.batch_size, 0, padding, setting.augment)
@@ -94,10 +94,10 @@ class EngineIteration:
             "natural": LearnerConfig(lr=0.01),
             "adversarial": AdversarialLearnerConfig(lr=0.01, attack=setting.attack),
         }
-        theta = FlatState(engine.place(build(setting.spec), device)).flat
+        theta = FlatState(build(setting.spec).to(device)).flat
         self.learners = []
         for name, config in configs.items():
-            network = engine.place(build(setting.spec), device)
+            network = build(setting.spec).to(device)
             network.load_state_dict(model.state_dict())
             self.learners.append(BaseLearner(name, network, config, 0, 1000, engine))
         weights = {"natural": 0.5, "adversarial": 0.5}

@@ -6,7 +6,7 @@ import copy
 
 import torch
 
-from zipper_dist.config import AdversarialLearnerConfig, AttackConfig, Precision, TrainConfig
+from zipper_dist.config import Precision, TrainConfig
 from zipper_dist.data import Dataset, ImageSet, Loader, fetch, load
 from zipper_dist.engine import Engine, resolve_compile
 from zipper_dist.evaluator import Evaluator
@@ -17,7 +17,7 @@ from zipper_dist.observing import Observatory
 from zipper_dist.placement import World
 from zipper_dist.rng import generator_at, seed_global_generators
 from zipper_dist.run_directory import RunDirectory
-from zipper_dist.scoring import EvalAttack
+from zipper_dist.scoring import EvalAttack, training_attack
 from zipper_dist.telemetry import Telemetry
 from zipper_dist.timetable import Timetable
 from zipper_dist.trainer import Trainer
@@ -38,14 +38,6 @@ def sample(image_set: ImageSet, limit: int | None) -> ImageSet:
         return image_set
     shuffled = torch.randperm(len(image_set), generator=generator_at("cpu", "sample"))
     return image_set.subset(shuffled[:limit].sort().values)
-
-
-def training_attack(config: TrainConfig) -> AttackConfig:
-    """The attack that the run trains against, which sets eps and norm of its evaluation."""
-    for learner in config.learners.values():
-        if isinstance(learner, AdversarialLearnerConfig):
-            return learner.attack
-    return AttackConfig()
 
 
 def model_spec(config: TrainConfig, data: Dataset) -> ModelSpec:
@@ -87,7 +79,7 @@ def assemble(
     engine.prepare()
     spec = model_spec(config, data)
     seed_global_generators(config.seed, "initial weights")
-    model = engine.place(build(spec), device)
+    model = build(spec).to(device)
     learners = [
         BaseLearner(
             name,

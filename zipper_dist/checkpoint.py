@@ -125,9 +125,10 @@ def choose(
 ) -> dict[str, PartInfo] | None:
     """The newest parts, one for each learner, that can continue together; None if there are none.
 
-    They fit if they have seen the same last redistribution, and if every look that the leader has
-    not evaluated yet can be posted again. ``together`` asks for parts of one iteration, which a
-    process that trains all learners in turn needs.
+    They fit if they have seen the same last redistribution, if every look that the leader has not
+    evaluated yet can be posted again, and if no learner has a look to post that the leader has
+    evaluated: the leader would not take part in it. ``together`` asks for parts of one iteration,
+    which a process that trains all learners in turn needs.
     """
 
     def fits(candidate: tuple[PartInfo, ...]) -> bool:
@@ -139,6 +140,7 @@ def choose(
             and all(
                 look in part.kept or look in evaluated for part in candidate for look in part.posted
             )
+            and all(set(evaluated) <= set(part.posted) for part in candidate)
         )
 
     candidates: Iterable[tuple[PartInfo, ...]] = itertools.product(*parts.values())

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import tyro
 
@@ -49,6 +50,19 @@ def parse_train_options(arguments: Sequence[str]) -> TrainConfig:
             prog="zipper_dist.train [RECIPE]",
             description=description,
         )
+
+
+Options = TypeVar("Options")
+
+
+def parse_options(kind: type[Options], arguments: Sequence[str], prog: str) -> Options:
+    """The options of a command: a dataclass, whose docstring describes the command in ``--help``.
+
+    Raises:
+        SystemExit: as :func:`parse_train_options`.
+    """
+    with _only_first_rank_talks():
+        return tyro.cli(kind, args=list(arguments), prog=prog, description=kind.__doc__)
 
 
 @contextlib.contextmanager

@@ -102,7 +102,7 @@ class Progress:
 
     def note(self, text: str) -> None:
         """Say something once."""
-        self._console.print(text, highlight=False)
+        self._console.print(text, highlight=False, soft_wrap=True)
 
     def update(self, record: Record) -> None:
         """Take up a record of metrics.jsonl."""

@@ -69,10 +69,6 @@ class Engine:
         torch.backends.cuda.matmul.allow_tf32 = tf32
         torch.backends.cudnn.allow_tf32 = tf32
 
-    def place(self, model: nn.Module, device: torch.device) -> nn.Module:
-        """``model`` on ``device``, its convolutions channels-last."""
-        return model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
-
     def training_view(self, model: nn.Module) -> nn.Module:
         """``model`` as a training step calls it; its parameters are shared."""
         network = _Bf16(model) if self.precision == "bf16" else model

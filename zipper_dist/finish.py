@@ -39,6 +39,7 @@ def finish(trainer: Trainer, test: ImageSet, display: Display) -> dict[str, Any]
         "ledger": _account(trainer),
     }
     reports = trainer.wait(trainer.world.gather("final scores", report))
+    trainer.telemetry.poll(now=True)
     if trainer.world.rank != 0:
         return None
     summary = _summary(trainer, reports)

@@ -67,7 +67,10 @@ class Mixer:
         alpha = warmed_up(self._decay, t)
         weights = self._weights(t)
         for name, accumulator in self.accumulators.items():
-            accumulator.mul_(alpha).add_(thetas[name], alpha=(1 - alpha) * weights[name])
+            # acc - (1 - α) acc, and not α acc: fp32 holds 1 - α to 8 digits, but of an α near 1 it
+            # keeps only 4 or 5 digits of what α is short of 1, and that error would add up.
+            accumulator.add_(accumulator, alpha=alpha - 1)
+            accumulator.add_(thetas[name], alpha=(1 - alpha) * weights[name])
         self.carry *= alpha
 
     def shares(self) -> dict[str, Tensor]:

@@ -83,6 +83,21 @@ def plan(machine: Machine, learners: Sequence[str], device: str, threads: int | 
             f"{machine.world_size} ranks were started, but this recipe trains {len(learners)} "
             f"learner(s) ({', '.join(learners)}): start {allowed} (torchrun --nproc_per_node=…)"
         )
+    mine = tuple(learners) if machine.world_size == 1 else (learners[machine.rank],)
+    return _placed(machine, mine, device, threads)
+
+
+def plan_shards(machine: Machine, device: str, threads: int | None) -> Plan:
+    """Place work that any number of ranks can share, such as the examples of an evaluation.
+
+    Raises:
+        UserError: a device or a thread count that cannot be served.
+    """
+    return _placed(machine, (), device, threads)
+
+
+def _placed(machine: Machine, learners: tuple[str, ...], device: str, threads: int | None) -> Plan:
+    """The device, cores, threads and backend of one process."""
     if device == "cuda" and machine.gpus == 0:
         raise UserError("--device cuda: no GPU was found here; use --device cpu or --device auto")
     on_gpu = device == "cuda" or (device == "auto" and machine.gpus > 0)
@@ -90,7 +105,6 @@ def plan(machine: Machine, learners: Sequence[str], device: str, threads: int | 
     cores = machine.cores
     if machine.local_world_size > 1 and len(cores) >= machine.local_world_size:
         cores = cores[machine.local_rank * share : (machine.local_rank + 1) * share]
-    mine = tuple(learners) if machine.world_size == 1 else (learners[machine.rank],)
     notes = []
     backend = None
     if machine.world_size > 1:
@@ -105,7 +119,7 @@ def plan(machine: Machine, learners: Sequence[str], device: str, threads: int | 
     return Plan(
         rank=machine.rank,
         world_size=machine.world_size,
-        learners=mine,
+        learners=learners,
         device=torch.device("cuda", index) if on_gpu else torch.device("cpu"),
         cores=cores,
         threads=threads or share,
@@ -231,14 +245,21 @@ class World:
         """Every rank's ``value`` (JSON) under ``topic``, in the order of the ranks."""
         if self._store is None:
             return Present([json.loads(json.dumps(value))])
-        self._store.set(f"{topic}/{self.rank}", json.dumps(value))
+        self._put(f"{topic}/{self.rank}", value)
         return _Message(self._store, [f"{topic}/{rank}" for rank in range(self.size)])
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Post a message for rank 0, which need not be listening."""
         if self._store is not None:
             self._sent += 1
-            self._store.set(f"mail/{self.rank}/{self._sent}", json.dumps(message))
+            self._put(f"mail/{self.rank}/{self._sent}", message)
+
+    def _put(self, key: str, value: Any) -> None:
+        assert self._store is not None
+        try:
+            self._store.set(key, json.dumps(value))
+        except RuntimeError as error:
+            raise PeerLost("lost contact with the job's key-value store") from error
 
     def receive(self) -> list[dict[str, Any]]:
         """The messages of the other ranks since the last call."""

@@ -10,9 +10,23 @@ import torch
 from torch import Tensor, nn
 
 from zipper_dist.attacks import pgd_steps
-from zipper_dist.config import AttackConfig, EvalConfig, Norm
+from zipper_dist.config import (
+    AdversarialLearnerConfig,
+    AttackConfig,
+    EvalConfig,
+    Norm,
+    TrainConfig,
+)
 from zipper_dist.data import ImageSet, blocks
 from zipper_dist.rng import generator_at
+
+
+def training_attack(config: TrainConfig) -> AttackConfig:
+    """The attack that the run trains against, which sets eps and norm of its evaluation."""
+    for learner in config.learners.values():
+        if isinstance(learner, AdversarialLearnerConfig):
+            return learner.attack
+    return AttackConfig()
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,10 @@ def run(config: TrainConfig) -> None:
     journal = Journal(directory.metrics)
     telemetry = Telemetry(world, journal)
     trainer = assemble(config, directory, data, world, signals, wait, telemetry, precision)
+    # Not before: with options that turn out wrong, nothing has begun that others could contradict.
+    devices = wait(world.gather("device", describe_device(placed.device)))
+    if world.rank == 0 and not directory.config.exists():
+        directory.write_config(config, devices)
     messages = [*placed.notes, trainer.engine_note, *resume(trainer, journal)]
     with _display(trainer, console) as display:
         telemetry.display = display
@@ -97,9 +101,6 @@ def _open(
             directory.clear(list(config.learners))
         directory.check_same(config)
         finished = directory.finished()
-    devices = wait(world.gather("device", describe_device(world.plan.device)))
-    if world.rank == 0 and not directory.config.exists():
-        directory.write_config(config, devices)
     opened: list[dict[str, Any] | None] = wait(world.gather("finished", finished))
     return opened[0]
 

@@ -57,8 +57,12 @@ class Waiter:
     def until(self, condition: Callable[[], bool]) -> None:
         """Return once ``condition`` holds; raises Interrupted if a signal comes first."""
         nap = SHORTEST_NAP
-        while not condition():
+        while True:
+            # First, since a signal comes to all ranks: the others may be gone already, and this one
+            # is to save its state rather than to complain of that.
             self._signals.check()
+            if condition():
+                return
             if self.work():
                 nap = SHORTEST_NAP
                 continue

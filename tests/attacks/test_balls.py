@@ -1,4 +1,5 @@
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -11,6 +12,14 @@ from zipper_dist.config import Norm
 
 NORMS: tuple[Norm, ...] = ("linf", "l2")
 HALF = 0.5
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def images_with_extremes(generator: torch.Generator, *shape: int) -> Tensor:
@@ -53,6 +62,20 @@ def test_every_point_is_exactly_inside(
     far_away = x + 10 * torch.randn(shape, generator=generator)
     assert_inside(norm, x, ball.project(far_away), eps)
     assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("pixels", [1, 2, 3])
+@pytest.mark.parametrize("eps", [0.4, 0.7, 0.99])
+def test_few_pixels_leave_little_room_for_rounding(pixels: int, eps: float) -> None:
+    # Around black images adding δ rounds nothing: the errors left are those of the scaled δ.
+    x = torch.zeros(2000, 1, 1, pixels)
+    ball = make_ball("l2", x, eps)
+    far_away = 1 + torch.rand(x.shape, generator=torch.Generator().manual_seed(0))
+    projected = ball.project(far_away)
+    assert_inside("l2", x, projected, eps)
+    assert torch.equal(ball.project(projected), projected)
+    # Points a few float32 spacings inside and outside the surface.
+    assert_inside("l2", x, ball.project(projected * (1 + 3e-7 * far_away)), eps)
 
 
 @pytest.mark.parametrize("eps", [1e-4, 8 / 255, 0.3])

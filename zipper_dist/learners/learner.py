@@ -83,7 +83,7 @@ class BaseLearner:
         self.optimizer.step()
         if self.average is not None:
             alpha = warmed_up(self.config.weight_average, t)
-            self.average.mul_(alpha).add_(self.state.flat, alpha=1 - alpha)
+            self.average.lerp_(self.state.flat, 1 - alpha)
         correct = (logits.detach().argmax(1) == batch.labels).sum()
         return StepResult(loss.detach(), correct)
 

@@ -1,0 +1,157 @@
+"""How much faster an evaluation is than plain calls of pyautoattack and a plain PGD loop.
+
+    make bench-eval [ARGS='--images 128']
+
+trains a small MNIST network once, evaluates the ``standard`` attacks on test images, ours and plain
+in one run, and writes benchmarks/out/eval.json: ours_seconds, plain_seconds, their ratio, and
+whether the verdicts of AutoAttack are equal, example by example. The sanity checks are left out on
+both sides. Plain means what a script does: the network as it is loaded, each attack called by
+itself, AutoAttack after its parts. Both sides have the same threads, blocks, seeds and draws.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zipper_dist.attacks.authors import authors_verdicts
+from zipper_dist.attacks.autoattack import PARTS
+from zipper_dist.config import DataConfig
+from zipper_dist.data import load
+from zipper_dist.data.splits import limited_indices
+from zipper_dist.evaluation.catalogue import STANDARD
+from zipper_dist.evaluation.places import Layout, Places
+from zipper_dist.files import write_atomically
+from zipper_dist.weights import load_model
+
+OUT = Path(__file__).parent / "out"
+BLOCK, SEED, EPS = 128, 0, 0.3
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def trained(root: str) -> Path:
+    """The network's file; trains it where it is not there yet (some minutes)."""
+    run = OUT / "eval-mnist"
+    if not (run / "global.safetensors").exists():
+        print("training the network (once) …", flush=True)
+        command = f"""mnist --data.root {root} --run-dir {run} --model.width 0.25 --steps 800
+            --batch-size 64 --learners.adversarial.attack.steps 7
+            --learners.adversarial.attack.step-size 0.08 --mix.every 50 --mix.start 480
+            --mix.ema 0.98 --eval.every 400 --eval.limit 200"""
+        subprocess.run([sys.executable, "-m", "zipper_dist.train", *command.split()], check=True)
+    return run / "global.safetensors"
+
+
+def margin(logits: Tensor, y: Tensor) -> Tensor:
+    """The highest wrong logit less the right one, summed."""
+    wrong = logits.scatter(1, y[:, None], -torch.inf).amax(1)
+    return (wrong - logits.gather(1, y[:, None]).squeeze(1)).sum()
+
+
+def plain_pgd(model: nn.Module, x: Tensor, y: Tensor, steps: int, loss: Loss) -> Tensor:
+    """PGD as scripts have it: backward through everything, every image attacked."""
+    step = EPS if steps == 1 else 2.5 * EPS / steps
+    images = x if steps == 1 else (x + torch.empty_like(x).uniform_(-EPS, EPS)).clamp(0, 1)
+    for _ in range(steps):
+        images = images.detach().requires_grad_()
+        loss(model(images), y).backward()
+        assert images.grad is not None
+        images = images + step * images.grad.sign()
+        images = torch.min(torch.max(images, x - EPS), x + EPS).clamp(0, 1)
+    return images.detach()
+
+
+def plain(model: nn.Module, x: Tensor, y: Tensor, say: Callable[[str], None]) -> dict[str, Tensor]:
+    """Verdicts (which images are classified right) of the standard attacks, by attack."""
+    layout = Layout(len(y), BLOCK)
+    places = Places(layout, torch.arange(len(y)), "plain", SEED)
+    seeds = {block: places.block_seed(block) for block in range(layout.blocks)}
+    verdicts: dict[str, list[Tensor]] = {}
+
+    def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(logits, y)
+
+    gradient = {"fgsm": 1, "pgd-20": 20, "pgd-100": 100, "mim": 20, "cw": 30}
+    for block, seed in seeds.items():
+        bx, by = x[layout.span(block)], y[layout.span(block)]
+        with torch.no_grad():
+            verdicts.setdefault("clean", []).append(model(bx).argmax(1) == by)
+        for name, steps in gradient.items():
+            attacked = plain_pgd(model, bx, by, steps, margin if name == "cw" else cross_entropy)
+            with torch.no_grad():
+                verdicts.setdefault(name, []).append(model(attacked).argmax(1) == by)
+        for name in (*PARTS, "aa"):
+            say(f"plain: block {block + 1} of {layout.blocks}, {name}")
+            attacks = None if name == "aa" else [name]
+            right = authors_verdicts(
+                model, bx, by, norm="linf", eps=EPS, seed=seed, attacks=attacks
+            )
+            verdicts.setdefault(name, []).append(right)
+    return {name: torch.cat(found) for name, found in verdicts.items()}
+
+
+def ours(file: Path, root: str, images: int, threads: int) -> tuple[dict[str, Tensor], float]:
+    """Verdicts by attack and the seconds of the computing, from the command itself."""
+    out = OUT / "eval"
+    subprocess.run(["rm", "-rf", str(out)], check=True)
+    command = f"""{file} --data.root {root} --limit {images} --seed {SEED} --block-size {BLOCK}
+        --threads {threads} --out {out} --no-picture --device cpu --attacks {" ".join(STANDARD)}"""
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "zipper_dist.evaluate", *command.split()], check=True)
+    seconds = time.perf_counter() - start
+    (table,) = out.glob("evaluation*.csv")
+    header, *lines = [line.split(",") for line in table.read_text().splitlines()]
+    columns = list(zip(*lines, strict=True))
+    verdicts = {
+        name: torch.tensor([cell == "1" for cell in columns[i]]) for i, name in enumerate(header)
+    }
+    return {name: verdicts[name] for name in STANDARD}, seconds
+
+
+def main() -> None:
+    """Entry point of the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("--images", type=int, default=512, help="test images")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of each side")
+    parser.add_argument("--data-root", default="../shared/data", help="directory with MNIST")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    OUT.mkdir(parents=True, exist_ok=True)
+    file = trained(options.data_root)
+    found, ours_seconds = ours(file, options.data_root, options.images, options.threads)
+    test = load(DataConfig(source="mnist", root=Path(options.data_root)), 0).test
+    test = test.subset(limited_indices(len(test), options.images, "test"))
+    x, y = (test.images.float() / 255).contiguous(), test.labels
+    start = time.perf_counter()
+    expected = plain(load_model(file), x, y, lambda text: print(text, flush=True))
+    plain_seconds = time.perf_counter() - start
+    differing = {
+        name: int((found[name] != expected[name]).sum()) for name in ("clean", *PARTS, "aa")
+    }
+    result = {
+        "ours_seconds": round(ours_seconds, 1),
+        "plain_seconds": round(plain_seconds, 1),
+        "ratio": round(plain_seconds / ours_seconds, 2),
+        "verdicts_equal": differing["aa"] == 0,
+        "differing_verdicts": differing,
+        "accuracy": {name: 100 * float(v.float().mean()) for name, v in found.items()},
+        "images": options.images,
+        "threads": options.threads,
+        "torch": torch.__version__,
+    }
+    write_atomically(OUT / "eval.json", (json.dumps(result, indent=2) + "\n").encode())
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""Bad input: one clear line that names the option and its value, a status, no traceback, soon."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from end_to_end.commands import Output, train
+from end_to_end.conftest import Here
+
+SOON = 60.0
+FILE_IN_THE_WAY = "a-file"
+
+# What is given, and what the message must name.
+CASES: dict[str, tuple[str, list[str]]] = {
+    "unknown recipe": ("imagenet", ["unknown recipe 'imagenet'", "digits, mnist, cifar10"]),
+    "unknown option": ("digits --no-such-option 3", ["--no-such-option"]),
+    "recipe in the wrong place": ("--seed 1 digits", ["digits"]),
+    "option of a learner that is not there": (
+        "digits --learners.nobody.lr 1",
+        ["--learners.nobody.lr"],
+    ),
+    "word for a number": ("digits --steps many", ["--steps", "'many'"]),
+    "unknown choice": ("digits --device tpu", ["--device", "'tpu'", "'auto', 'cpu', 'cuda'"]),
+    "schedule that goes back": ("digits --mix.gamma 0:0.5,0:1", ["--mix.gamma", "'0:0.5,0:1'"]),
+    "schedule that is none": ("digits --mix.gamma abc", ["--mix.gamma", "'abc'", "0:1,0.667:1"]),
+    "interval that is none": ("digits --mix.every 5x", ["--mix.every", "'5x'", "5ep"]),
+    "negative interval": ("digits --mix.every -1", ["--mix.every", "'-1'"]),
+    "γ above 1": ("digits --mix.gamma 0:0.5,1:1.5", ["--mix.gamma 0:0.5,1:1.5"]),
+    "no evaluation": ("digits --eval.every 0", ["--eval.every 0"]),
+    "ε of 0": (
+        "digits --learners.adversarial.attack.eps 0",
+        ["--learners.adversarial.attack.eps 0"],
+    ),
+    "ε above the pixel range": (
+        "digits --learners.adversarial.attack.eps 8",
+        ["--learners.adversarial.attack.eps 8", "up to 1"],
+    ),
+    "ε that is no number": (
+        "digits --learners.adversarial.attack.eps nan",
+        ["--learners.adversarial.attack.eps nan"],
+    ),
+    "negative learning rate": ("digits --learners.natural.lr -1", ["--learners.natural.lr -1"]),
+    "batch of 0": ("digits --batch-size 0", ["--batch-size 0"]),
+    "batch above the data": ("digits --batch-size 100000", ["--batch-size 100000", "1293"]),
+    "no steps": ("digits --steps 0", ["--steps 0"]),
+    "no threads": ("digits --threads 0", ["--threads 0"]),
+    "several at once": ("digits --steps 0 --batch-size -1", ["--steps 0", "--batch-size -1"]),
+    "validation of what is not there": ("digits --data.validation half", ["--data.validation half"]),
+    "validation of all images": ("digits --data.validation 1437", ["--data.validation 1437"]),
+    "image too small for the network": ("digits --data.image-size 4", ["4×4", "small_cnn"]),
+    "crop beyond the image": ("digits --data.crop-padding 16", ["--data.crop-padding 16"]),
+    "absent folder": ("folder --data.root absent", ["absent/train", "--data.root"]),
+    "truncated files": ("mnist --data.root truncated", ["train-images-idx3-ubyte", "truncated"]),
+    "run directory below a file": (
+        f"digits --run-dir {FILE_IN_THE_WAY}/run",
+        [f"--run-dir {FILE_IN_THE_WAY}/run", "cannot be written"],
+    ),
+    "run directory that is a file": (
+        f"digits --run-dir {FILE_IN_THE_WAY}",
+        [f"--run-dir {FILE_IN_THE_WAY}", "cannot be written"],
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def files(tmp_path: Path) -> None:
+    """What some of the commands meet in their working directory."""
+    (tmp_path / FILE_IN_THE_WAY).write_text("")
+    raw = tmp_path / "truncated" / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part, count in (("train", 30), ("t10k", 10)):
+        for kind, shape in (("images-idx3", (count, 28, 28)), ("labels-idx1", (count,))):
+            header = bytes([0, 0, 8, len(shape)]) + np.array(shape, dtype=">u4").tobytes()
+            (raw / f"{part}-{kind}-ubyte").write_bytes(header + np.zeros(shape, np.uint8).tobytes())
+    broken = raw / "train-images-idx3-ubyte"
+    broken.write_bytes(broken.read_bytes()[:-1])
+
+
+def assert_one_message(output: Output, names: list[str]) -> None:
+    """One line, or one box, that has all of ``names``; nothing else was printed."""
+    assert output.stdout == ""
+    assert "Traceback" not in output.stderr
+    lines = output.stderr.splitlines()
+    if lines[0].startswith("╭"):
+        assert [line[0] for line in lines] == ["╭", *"│" * (len(lines) - 2), "╰"]
+        text = " ".join(" ".join(line.strip("│ ") for line in lines[1:-1]).split())
+    else:
+        (text,) = lines
+        assert text.startswith("zipper: error: ")
+    for name in names:
+        assert name in text
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_message_and_status_2(
+    tmp_path: Path, here: Here, capsys: pytest.CaptureFixture[str], case: str
+) -> None:
+    arguments, names = CASES[case]
+    assert here(*arguments.split()) == 2
+    output = capsys.readouterr()
+    assert_one_message(Output(output.out, output.err), names)
+    assert not list(tmp_path.glob("runs/*/config.json"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_that_is_not_there(here: Here, capsys: pytest.CaptureFixture[str]) -> None:
+    assert here("digits", "--device", "cuda") == 2
+    output = capsys.readouterr()
+    assert_one_message(Output(output.out, output.err), ["--device cuda", "no GPU", "--device cpu"])
+
+
+def test_the_corrected_command_runs_in_the_same_directory(tmp_path: Path, here: Here) -> None:
+    correct = "digits --steps 1 --data.limit 50 --eval.attack-steps 1 --threads 1".split()
+    for mistake in (["--batch-size", "4000"], ["--data.image-size", "4"]):
+        assert here(*correct, *mistake) == 2
+    assert here(*correct, "--batch-size", "8") == 0
+    assert (tmp_path / "runs" / "digits-seed0" / "summary.json").exists()
+
+
+def alone(arguments: str, at: Path, ranks: int = 1) -> list[Output]:
+    """What the processes print that end for this reason; none of them is left when this returns."""
+    finished = train(*arguments.split(), at=at, ranks=ranks)
+    assert finished.seconds < SOON
+    # torchrun has a status of its own.
+    assert finished.status == (2 if ranks == 1 else 1)
+    return list(finished.ranks)
+
+
+def test_a_process_of_its_own(tmp_path: Path) -> None:
+    (output,) = alone("mnist --data.root truncated", tmp_path)
+    assert_one_message(output, CASES["truncated files"][1])
+
+
+def test_data_that_cannot_be_downloaded(tmp_path: Path) -> None:
+    # An address that answers at once that nobody is there, with and without a network.
+    (output,) = alone("cifar10 --data.root empty", tmp_path)
+    assert_one_message(
+        output,
+        ["data_batch_1", "cs.toronto.edu/~kriz/cifar-10-python.tar.gz", "empty", "--data.root"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ranks", "names"),
+    [
+        pytest.param(*CASES["unknown option"][:1], 2, CASES["unknown option"][1], id="all find it"),
+        pytest.param(
+            *CASES["absent folder"][:1], 2, CASES["absent folder"][1], id="only the first finds it"
+        ),
+        pytest.param("digits", 3, ["3 ranks", "1 or 2 processes"], id="three ranks"),
+    ],
+)
+def test_all_ranks_end_after_one_message(
+    tmp_path: Path, arguments: str, ranks: int, names: list[str]
+) -> None:
+    first, *others = alone(arguments, tmp_path, ranks)
+    assert_one_message(first, names)
+    assert [output.text for output in others] == [""] * (ranks - 1)

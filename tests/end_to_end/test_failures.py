@@ -1,0 +1,96 @@
+"""When a rank dies or the training diverges, the run stops at once and says why."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+
+from end_to_end.commands import SMALL, STEPS, Output, started, train
+from end_to_end.conftest import Here
+from zipper_dist.checkpoint import survey
+
+# A minute would do as well: what must not be is the half hour that a collective waits by default.
+AT_ONCE = 40.0
+
+# Weight decay and learning rate multiply the weights by -10⁶ an iteration from iteration 19 on, so
+# that they overflow after a few; until then the learner stands still.
+LAST_SOUND = 18
+
+
+def diverging(learner: str) -> list[str]:
+    option = f"--learners.{learner}"
+    return [
+        *(f"{option}.lr", "1000", f"{option}.weight-decay", "1000"),
+        *(f"{option}.schedule", "0:0,0.5:0,0.51:1"),
+        # Losses are looked at when a record is due: the first bad one must be named all the same.
+        *("--log-every", "50", "--eval.every", "7"),
+    ]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_that_is_killed_takes_the_job_down_at_once(tmp_path: Path, rank: int) -> None:
+    # It would train for minutes, and the first redistribution, in which the ranks meet, is far off.
+    arguments = [*SMALL, "--steps", "5000", "--mix.start", "4000"]
+    with started(*arguments, at=tmp_path, ranks=2) as command:
+        command.until_further(9)
+        os.kill(command.rank(rank), signal.SIGKILL)
+        killed = time.monotonic()
+        finished = command.wait(AT_ONCE)
+        assert time.monotonic() - killed < AT_ONCE
+    assert finished.status not in (0, None)
+    report = finished.output.stderr
+    assert re.search(rf"rank +: {rank} \(local_rank: {rank}\)\s+exitcode +: -9 ", report), report
+    assert "SIGKILL" in report
+    # The other one is told to end, and does so in order.
+    other = 1 - rank
+    assert re.search(rf"rank +: {other} \(local_rank: {other}\)\s+exitcode +: 143 ", report), report
+    for output in finished.ranks:
+        assert "Traceback" not in output.text
+
+
+def assert_divergence_is_explained(output: Output, learner: str, at: Path) -> None:
+    (line,) = [line for line in output.stderr.splitlines() if line]
+    found = re.search(rf"zipper: error: the loss of the {learner} learner is (nan|inf)", line)
+    assert found, line
+    iteration = re.search(r" at iteration (\d+)", line)
+    assert iteration
+    # The weights overflow 38 / 6 iterations later at the latest.
+    assert LAST_SOUND < int(iteration[1]) <= LAST_SOUND + 9
+    assert f"--learners.{learner}.lr" in line
+
+    run = at / "run"
+    for name in ("natural", "adversarial"):
+        usable, complaints = survey(run / "checkpoints", name)
+        assert complaints == []
+        assert 14 in [info.step for info in usable]
+        if name == learner:
+            assert max(info.step for info in usable) < int(iteration[1])
+    assert not (run / "summary.json").exists()
+    assert not (run / "global.safetensors").exists()
+    best = safetensors.torch.load_file(run / "best.safetensors")
+    assert all(tensor.isfinite().all() for tensor in best.values())
+
+
+def test_a_loss_that_is_not_finite_on_two_ranks(tmp_path: Path) -> None:
+    finished = train(*SMALL, *diverging("adversarial"), at=tmp_path, ranks=2)
+    assert finished.status not in (0, None)
+    assert finished.seconds < 120
+    assert_divergence_is_explained(finished.ranks[1], "adversarial", tmp_path)
+    for output in finished.ranks:
+        assert "Traceback" not in output.text
+
+
+@pytest.mark.parametrize("learner", ["natural", "adversarial"])
+def test_a_loss_that_is_not_finite_in_one_process(
+    tmp_path: Path, here: Here, capsys: pytest.CaptureFixture[str], learner: str
+) -> None:
+    assert here(*SMALL, *diverging(learner)) == 1
+    said = capsys.readouterr()
+    assert_divergence_is_explained(Output(said.out, said.err), learner, tmp_path)
+    assert f"iteration {STEPS}/" not in said.out

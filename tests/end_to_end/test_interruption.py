@@ -1,0 +1,325 @@
+"""A run that is interrupted and started again ends with the bits of one that never was."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from end_to_end.commands import (
+    SMALL,
+    STEPS,
+    WEIGHTS,
+    WIDE,
+    Command,
+    Finished,
+    assert_same_result,
+    evaluations,
+    records,
+    started,
+    succeeded,
+    train,
+    weights,
+)
+from end_to_end.conftest import Here, Run
+from zipper_dist.checkpoint import path_of, steps_of
+
+CONTINUES = "the same command continues"
+LEARNERS = ("natural", "adversarial")
+
+# (modification time, content) of every file of a run directory, by name.
+Snapshot = dict[str, tuple[int, bytes]]
+
+
+def snapshot(run: Path) -> Snapshot:
+    files = (path for path in run.rglob("*") if path.is_file())
+    return {str(file): (file.stat().st_mtime_ns, file.read_bytes()) for file in files}
+
+
+def newest(run: Path, learner: str) -> int:
+    """The iteration of the newest checkpoint of ``learner``."""
+    return steps_of(run / "checkpoints", learner)[0]
+
+
+def last_iterations(run: Path) -> dict[str, int]:
+    """The last iteration of every learner that the metrics file tells of."""
+    found = records(run / "metrics.jsonl")
+    return {name: max(r["step"] for r in found if r["learner"] == name) for name in LEARNERS}
+
+
+@dataclass(frozen=True)
+class Stop:
+    """How a process was stopped: what it said, and what was there before and after."""
+
+    finished: Finished
+    before: dict[str, int]
+    saved: dict[str, int]
+
+
+def stopped(
+    act: Callable[[Command], None],
+    at: Path,
+    ranks: int = 1,
+    further: int = 5,
+    arguments: list[str] = SMALL,
+) -> Stop:
+    """Start the command, let it get some iterations further, and do ``act`` to it."""
+    with started(*arguments, at=at, ranks=ranks) as command:
+        command.until_further(further)
+        before = last_iterations(at / "run")
+        act(command)
+        finished = command.wait()
+    assert not (at / "run" / "summary.json").exists()
+    return Stop(finished, before, {name: newest(at / "run", name) for name in LEARNERS})
+
+
+def send(number: int) -> Callable[[Command], None]:
+    """Send a signal to what was started: torchrun, or the one process."""
+    return lambda command: command.process.send_signal(number)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A run that was stopped several times, and what was there after the first."""
+
+    torn: Path
+    stops: list[Stop]
+    end: Finished
+    path: Path
+
+
+@pytest.fixture(scope="module")
+def serial_chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
+    """One process: SIGTERM, then Ctrl-C, then SIGKILL, then to the end."""
+    at, torn = tmp_path_factory.mktemp("serial-chain"), tmp_path_factory.mktemp("torn")
+    stops = [stopped(send(signal.SIGTERM), at, further=9)]
+    shutil.copytree(at / "run", torn / "run")
+    stops += [stopped(send(number), at) for number in (signal.SIGINT, signal.SIGKILL)]
+    return Chain(torn, stops, train(*SMALL, at=at), at / "run")
+
+
+@pytest.fixture(scope="module")
+def parallel_chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
+    """Two ranks: SIGTERM to torchrun, SIGKILL to torchrun, to all processes, then to the end."""
+    at, torn = tmp_path_factory.mktemp("parallel-chain"), tmp_path_factory.mktemp("torn")
+    stops = [stopped(send(signal.SIGTERM), at, ranks=2, further=9)]
+    shutil.copytree(at / "run", torn / "run")
+    stops += [stopped(act, at, ranks=2) for act in (send(signal.SIGKILL), Command.kill)]
+    return Chain(torn, stops, train(*SMALL, at=at, ranks=2), at / "run")
+
+
+@pytest.fixture(params=["serial_chain", "parallel_chain"])
+def chain(request: pytest.FixtureRequest) -> Chain:
+    """The interrupted run in either mode."""
+    found: Chain = request.getfixturevalue(request.param)
+    return found
+
+
+def test_the_result_is_that_of_an_uninterrupted_run(serial: Run, chain: Chain) -> None:
+    succeeded(chain.end)
+    assert_same_result(serial.path, chain.path)
+
+
+def test_it_was_interrupted_and_did_continue(chain: Chain) -> None:
+    done = 0
+    for stop in chain.stops:
+        assert done < max(stop.before.values()) < STEPS
+        done = max(stop.saved.values())
+    *first, last = (stop.finished.ranks[0].stdout for stop in chain.stops)
+    assert "continuing from" not in first[0]
+    for said in [*first[1:], last, chain.end.ranks[0].stdout]:
+        assert "continuing from iteration " in said
+
+
+def test_a_termination_saves_what_is_done_and_says_how_to_continue(chain: Chain) -> None:
+    stop = chain.stops[0]
+    assert f"interrupted after iteration {stop.saved['natural']}; saved in run: {CONTINUES}" in (
+        stop.finished.said
+    )
+    for name in LEARNERS:
+        assert stop.saved[name] >= stop.before[name]
+    assert all(output.stderr == "" for output in stop.finished.ranks), stop.finished
+
+
+def test_ctrl_c_saves_what_is_done_and_says_how_to_continue(serial_chain: Chain) -> None:
+    stop = serial_chain.stops[1]
+    assert f"interrupted after iteration {stop.saved['natural']}; saved in run: {CONTINUES}" in (
+        stop.finished.said
+    )
+    assert min(stop.saved.values()) >= max(stop.before.values())
+    assert stop.finished.output.stderr == ""
+
+
+def test_statuses_are_those_that_shells_expect(serial_chain: Chain) -> None:
+    assert [stop.finished.status for stop in serial_chain.stops] == [143, 130, -9]
+
+
+def test_ranks_that_lose_torchrun_end_without_a_traceback(parallel_chain: Chain) -> None:
+    finished = parallel_chain.stops[1].finished
+    assert finished.status == -9
+    for output in finished.ranks:
+        assert "Traceback" not in output.text
+        assert "zipper: error: lost contact with " in output.text
+
+
+def test_metrics_tell_of_every_iteration_once(serial_chain: Chain) -> None:
+    found = records(serial_chain.path / "metrics.jsonl")
+    for name in LEARNERS:
+        steps = [record["step"] for record in found if record["learner"] == name]
+        assert steps == list(range(1, STEPS + 1))
+
+
+def test_one_process_continues_what_two_ranks_began(serial_wide: Run, tmp_path: Path) -> None:
+    # Killed without a warning, one rank first: its partner has the time to save, it has not.
+    stop = stopped(
+        lambda command: os.kill(command.rank(1), signal.SIGKILL),
+        tmp_path,
+        ranks=2,
+        further=17,
+        arguments=WIDE,
+    )
+    assert stop.finished.status != 0
+    end = succeeded(train(*WIDE, at=tmp_path))
+    assert "continuing from iteration " in end.output.stdout
+    assert_same_result(serial_wide.path, tmp_path / "run")
+
+
+def test_two_ranks_continue_what_one_process_began(
+    serial: Run, serial_chain: Chain, tmp_path: Path
+) -> None:
+    shutil.copytree(serial_chain.torn, tmp_path, dirs_exist_ok=True)
+    end = succeeded(train(*SMALL, at=tmp_path, ranks=2))
+    saved = serial_chain.stops[0].saved["natural"]
+    assert f"continuing from iteration {saved} " in f"{end.said} "
+    assert_same_result(serial.path, tmp_path / "run")
+
+
+def crash_before_the_end(run: Run, at: Path) -> Path:
+    """A copy of the run as a crash leaves it when all iterations are done and nothing else is."""
+    shutil.copytree(run.path, at / "run")
+    for name in ("natural", "adversarial", "global"):
+        (at / "run" / f"{name}.safetensors").unlink()
+    (at / "run" / "summary.json").unlink()
+    return at / "run"
+
+
+def damage(run: Path, learner: str) -> Path:
+    """Flip a bit in the newest checkpoint of ``learner``."""
+    path = path_of(run / "checkpoints", learner, newest(run, learner))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_used(
+    serial: Run, tmp_path: Path, here: Here, capsys: pytest.CaptureFixture[str], learner: str
+) -> None:
+    run = crash_before_the_end(serial, tmp_path)
+    damaged = damage(run, learner)
+    assert here(*SMALL) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"damaged checkpoint left out: {damaged.relative_to(tmp_path)}: " in said
+    assert "continuing from iteration 35" in said
+    assert_same_result(serial.path, run)
+
+
+def test_a_damaged_checkpoint_of_one_rank(serial: Run, tmp_path: Path) -> None:
+    run = crash_before_the_end(serial, tmp_path)
+    # The natural learner's checkpoint says that the last look is evaluated. The adversarial
+    # learner, set back to the iteration before it, is going to take part in that look again.
+    damaged = damage(run, "adversarial")
+    end = succeeded(train(*SMALL, at=tmp_path, ranks=2))
+    assert f"damaged checkpoint left out: {damaged.relative_to(tmp_path)}: " in end.said
+    assert_same_result(serial.path, run)
+
+
+def test_with_all_checkpoints_damaged_the_run_starts_over(
+    serial: Run, tmp_path: Path, here: Here, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = crash_before_the_end(serial, tmp_path)
+    for path in (run / "checkpoints").iterdir():
+        path.write_bytes(path.read_bytes()[:-100])
+    assert here(*SMALL) == 0
+    said = capsys.readouterr().out
+    assert said.count("damaged checkpoint left out") == 6
+    assert "continuing" not in said
+    assert_same_result(serial.path, run)
+    assert len(evaluations(run)) == len(evaluations(serial.path))
+
+
+def test_a_complete_run_is_reported_and_not_repeated(
+    serial: Run, tmp_path: Path, here: Here, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(serial.path, tmp_path / "run")
+    before = snapshot(tmp_path / "run")
+    assert here(*SMALL) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "run is complete; --resume never would start it over" in said
+    table = serial.finished.said.partition("weights, metrics and summary")[0]
+    assert table[table.index("digits: accuracy on 40 test images") :].strip() in said
+    assert snapshot(tmp_path / "run") == before
+
+
+def test_a_complete_run_on_two_ranks(serial: Run, tmp_path: Path) -> None:
+    shutil.copytree(serial.path, tmp_path / "run")
+    before = snapshot(tmp_path / "run")
+    finished = succeeded(train(*SMALL, at=tmp_path, ranks=2))
+    assert "run is complete" in finished.said
+    assert "digits: accuracy on 40 test images" in finished.said
+    assert finished.ranks[0].stderr == ""
+    assert finished.ranks[1].text == ""
+    assert snapshot(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize("complete", [False, True])
+def test_another_configuration_is_refused(
+    serial: Run,
+    serial_chain: Chain,
+    tmp_path: Path,
+    here: Here,
+    capsys: pytest.CaptureFixture[str],
+    complete: bool,
+) -> None:
+    shutil.copytree(serial.path if complete else serial_chain.torn / "run", tmp_path / "run")
+    before = snapshot(tmp_path / "run")
+    assert here(*SMALL, "--mix.ema", "0.5", "--learners.natural.lr", "0.25") == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    (line,) = output.err.splitlines()
+    assert "--learners.natural.lr 0.05 there, 0.25 now" in line
+    assert "--mix.ema 0.99 there, 0.5 now" in line
+    assert line.count(" there, ") == 2
+    assert snapshot(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize("complete", [False, True])
+def test_resume_never_starts_over(
+    serial: Run,
+    serial_chain: Chain,
+    tmp_path: Path,
+    here: Here,
+    capsys: pytest.CaptureFixture[str],
+    complete: bool,
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(serial.path if complete else serial_chain.torn / "run", run)
+    (run / "notes.txt").write_text("the person's own")
+    # With other options too: there is nothing left that they could contradict.
+    assert here(*SMALL, "--steps", "3", "--resume", "never") == 0
+    said = capsys.readouterr().out
+    assert "continuing" not in said
+    assert "is complete" not in said
+    assert [r["step"] for r in records(run / "metrics.jsonl") if r["learner"] == "natural"] == (
+        [1, 2, 3]
+    )
+    assert {steps_of(run / "checkpoints", name)[0] for name in LEARNERS} == {3}
+    assert set(weights(run)) == set(WEIGHTS)
+    assert weights(run)["global"] != weights(serial.path)["global"]
+    assert (run / "notes.txt").exists()

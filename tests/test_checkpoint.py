@@ -1,0 +1,362 @@
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from zipper_dist.checkpoint import (
+    DamagedCheckpoint,
+    Part,
+    PartInfo,
+    choose,
+    join,
+    load,
+    path_of,
+    prune,
+    save,
+    split,
+    steps_of,
+    survey,
+)
+
+BOTH = ["natural", "adversarial"]
+
+
+def info_of(
+    learner: str,
+    step: int,
+    synced_at: int = 0,
+    posted: list[int] | None = None,
+    kept: list[int] | None = None,
+    evaluated: list[int] | None = None,
+) -> PartInfo:
+    return PartInfo(learner, step, synced_at, posted or [], kept or [], evaluated or [])
+
+
+def tensors(seed: int = 0) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "learner:theta": torch.randn(7, generator=generator),
+        "learner:special": torch.tensor([torch.nan, -torch.inf, -0.0]),
+        "learner:integer/norm.num_batches_tracked": torch.tensor(12),
+        "look-5:share": torch.randn(2, 3, generator=generator).t(),
+    }
+
+
+def same_bits(one: Tensor, other: Tensor) -> bool:
+    as_bytes = [tensor.contiguous().flatten().view(torch.uint8) for tensor in (one, other)]
+    return one.dtype == other.dtype and one.shape == other.shape and torch.equal(*as_bytes)
+
+
+def save_steps(directory: Path, learner: str, *steps: int) -> None:
+    for step in steps:
+        save(directory, Part(info_of(learner, step), tensors(step)))
+
+
+def test_a_part_survives_with_all_its_tensors_and_notes(tmp_path: Path) -> None:
+    info = info_of("natural", 20, 15, posted=[5, 10], kept=[10], evaluated=[5])
+    notes: dict[str, Any] = {"carry": 0.1 + 0.2, "history": [{"step": 5, "clean": 99.5}]}
+    path = save(tmp_path, Part(info, tensors(), notes))
+    assert path == path_of(tmp_path, "natural", 20)
+    assert list(tmp_path.iterdir()) == [path]
+
+    part = load(path)
+    assert part.info == info
+    assert part.notes == notes
+    assert part.tensors.keys() == tensors().keys()
+    assert all(same_bits(part.tensors[name], tensor) for name, tensor in tensors().items())
+
+
+@settings(deadline=None)
+@given(carry=st.floats(0, 1))
+def test_numbers_in_notes_are_exact(carry: float) -> None:
+    # An exact resume needs the last bit.
+    with tempfile.TemporaryDirectory() as directory:
+        part = Part(info_of("natural", 1), {}, {"carry": carry})
+        assert load(save(Path(directory), part)).notes == {"carry": carry}
+
+
+def test_a_part_is_a_copy_of_what_was_saved(tmp_path: Path) -> None:
+    state = tensors()
+    path = save(tmp_path, Part(info_of("natural", 1), state))
+    state["learner:theta"].fill_(0)
+    assert torch.equal(load(path).tensors["learner:theta"], tensors()["learner:theta"])
+
+
+def test_saving_a_step_again_replaces_it(tmp_path: Path) -> None:
+    save_steps(tmp_path, "natural", 3)
+    save(tmp_path, Part(info_of("natural", 3, evaluated=[3]), tensors()))
+    (found,), complaints = survey(tmp_path, "natural")
+    assert found.evaluated == [3]
+    assert complaints == []
+
+
+names = st.text("abc/.-_0:", min_size=1, max_size=5)
+groups = st.dictionaries(st.text("abc/.-_0", min_size=1, max_size=5), st.sets(names), max_size=4)
+
+
+@settings(deadline=None)
+@given(groups=groups)
+def test_groups_are_taken_apart_as_they_were_put_together(groups: Mapping[str, set[str]]) -> None:
+    grouped = {
+        group: {name: torch.tensor(len(name)) for name in names} for group, names in groups.items()
+    }
+    apart = split(join(grouped))
+    assert apart == {group: tensors for group, tensors in grouped.items() if tensors}
+
+
+@pytest.fixture(scope="module")
+def intact(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
+    """A directory with parts at iterations 10 and 20, and the content of the newer one."""
+    directory = tmp_path_factory.mktemp("checkpoints")
+    save_steps(directory, "natural", 10, 20)
+    return directory, path_of(directory, "natural", 20).read_bytes()
+
+
+def assert_the_older_one_is_used(directory: Path) -> None:
+    newest = path_of(directory, "natural", 20)
+    with pytest.raises(DamagedCheckpoint, match="checksum"):
+        load(newest)
+    usable, (complaint,) = survey(directory, "natural")
+    assert [part.step for part in usable] == [10]
+    assert str(newest) in complaint
+    chosen = choose({"natural": usable}, "natural", together=True)
+    assert chosen is not None
+    assert chosen["natural"].step == 10
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data(), mask=st.integers(1, 255))
+def test_one_changed_byte_anywhere_is_noticed(
+    intact: tuple[Path, bytes], data: st.DataObject, mask: int
+) -> None:
+    directory, content = intact
+    position = data.draw(st.integers(0, len(content) - 1), label="position")
+    damaged = bytearray(content)
+    damaged[position] ^= mask
+    path_of(directory, "natural", 20).write_bytes(damaged)
+    assert_the_older_one_is_used(directory)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_a_truncated_file_is_noticed(intact: tuple[Path, bytes], data: st.DataObject) -> None:
+    directory, content = intact
+    length = data.draw(st.integers(0, len(content) - 1), label="length")
+    path_of(directory, "natural", 20).write_bytes(content[:length])
+    assert_the_older_one_is_used(directory)
+
+
+def test_bytes_at_the_end_are_noticed(intact: tuple[Path, bytes]) -> None:
+    directory, content = intact
+    path_of(directory, "natural", 20).write_bytes(content + b"\0")
+    assert_the_older_one_is_used(directory)
+
+
+def test_a_file_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
+    save_steps(tmp_path, "natural", 10)
+    path_of(tmp_path, "natural", 20).mkdir()
+    usable, complaints = survey(tmp_path, "natural")
+    assert [part.step for part in usable] == [10]
+    assert len(complaints) == 1
+
+
+def test_the_survey_is_of_one_learner_newest_first(tmp_path: Path) -> None:
+    save_steps(tmp_path, "natural", 5, 200, 30)
+    save_steps(tmp_path, "adversarial", 7)
+    usable, complaints = survey(tmp_path, "natural")
+    assert [(part.learner, part.step) for part in usable] == [
+        ("natural", 200),
+        ("natural", 30),
+        ("natural", 5),
+    ]
+    assert complaints == []
+    assert survey(tmp_path, "trades") == ([], [])
+    assert survey(tmp_path / "absent", "natural") == ([], [])
+
+
+def test_half_written_files_are_no_checkpoints(tmp_path: Path) -> None:
+    save_steps(tmp_path, "natural", 5)
+    (tmp_path / ".natural-00000009.ckpt.0123.tmp").write_bytes(b"half")
+    assert steps_of(tmp_path, "natural") == [5]
+
+
+def test_files_of_other_origin_are_no_checkpoints(tmp_path: Path) -> None:
+    save_steps(tmp_path, "natural", 5)
+    (tmp_path / "natural-lastgood.ckpt").write_bytes(b"")
+    assert steps_of(tmp_path, "natural") == [5]
+
+
+def test_prune_keeps_the_newest_three_complete_steps_and_all_that_is_newer(tmp_path: Path) -> None:
+    save_steps(tmp_path, "natural", 10, 20, 30, 40, 50, 60, 70)
+    save_steps(tmp_path, "adversarial", 10, 15, 20, 30, 40, 50)
+    foreign = tmp_path / "notes.txt"
+    foreign.write_text("mine")
+
+    prune(tmp_path, ["natural"], BOTH)
+    assert steps_of(tmp_path, "natural") == [70, 60, 50, 40, 30]
+    # The other rank's files are the other rank's.
+    assert steps_of(tmp_path, "adversarial") == [50, 40, 30, 20, 15, 10]
+    prune(tmp_path, ["adversarial"], BOTH)
+    assert steps_of(tmp_path, "adversarial") == [50, 40, 30]
+    assert foreign.exists()
+
+
+def test_prune_keeps_everything_while_there_is_little(tmp_path: Path) -> None:
+    save_steps(tmp_path, "natural", 10, 20, 30, 40, 50)
+    prune(tmp_path, ["natural"], BOTH)
+    assert len(steps_of(tmp_path, "natural")) == 5
+    save_steps(tmp_path, "adversarial", 10, 20)
+    prune(tmp_path, BOTH, BOTH)
+    assert len(steps_of(tmp_path, "natural")) == 5
+    assert len(steps_of(tmp_path, "adversarial")) == 2
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    mine=st.sets(st.integers(1, 12)),
+    other=st.sets(st.integers(1, 12)),
+    keep=st.integers(1, 4),
+)
+def test_prune_leaves_what_it_should(mine: set[int], other: set[int], keep: int) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        for learner, steps in (("natural", mine), ("adversarial", other)):
+            for step in steps:
+                path_of(directory, learner, step).touch()
+        prune(directory, ["natural"], BOTH, keep)
+        oldest = ([0] * keep + sorted(mine & other))[-keep]
+        assert set(steps_of(directory, "natural")) == {step for step in mine if step >= oldest}
+        assert set(steps_of(directory, "adversarial")) == other
+
+
+def chosen_steps(
+    natural: list[PartInfo], adversarial: list[PartInfo], together: bool = False
+) -> tuple[int, int] | None:
+    chosen = choose({"natural": natural, "adversarial": adversarial}, "natural", together)
+    if chosen is None:
+        return None
+    assert {name: part.learner for name, part in chosen.items()} == {name: name for name in chosen}
+    return chosen["natural"].step, chosen["adversarial"].step
+
+
+def naturals(*steps: int, synced_at: int = 0) -> list[PartInfo]:
+    return [info_of("natural", step, synced_at) for step in steps]
+
+
+def adversarials(*steps: int, synced_at: int = 0) -> list[PartInfo]:
+    return [info_of("adversarial", step, synced_at) for step in steps]
+
+
+def test_the_newest_parts_are_chosen() -> None:
+    assert chosen_steps(naturals(30, 20, 10), adversarials(30, 20, 10)) == (30, 30)
+    # Learners may go on from different iterations.
+    assert chosen_steps(naturals(47, 40, 30), adversarials(33, 30, 20)) == (47, 33)
+    assert chosen_steps(naturals(10, 20, 30)[::-1], adversarials(20, 10)) == (30, 20)
+
+
+def test_parts_of_different_redistributions_are_never_combined() -> None:
+    natural = naturals(47, synced_at=40) + naturals(40, 30, synced_at=20)
+    adversarial = adversarials(40, 30, synced_at=20)
+    assert chosen_steps(natural, adversarial) == (40, 40)
+    assert chosen_steps(naturals(47, synced_at=40), adversarial) is None
+    # Not even where the steps agree.
+    assert chosen_steps(naturals(40, synced_at=40), adversarials(40, synced_at=20)) is None
+
+
+def test_the_slower_learner_counts_first() -> None:
+    # Going back to the earlier redistribution would lose the adversarial learner's iterations,
+    # which are the expensive ones.
+    natural = naturals(45, synced_at=40) + naturals(100, synced_at=20)
+    adversarial = adversarials(42, synced_at=40) + adversarials(39, synced_at=20)
+    assert chosen_steps(natural, adversarial) == (45, 42)
+
+
+def test_one_process_needs_parts_of_one_iteration() -> None:
+    assert chosen_steps(naturals(47, 40, 30), adversarials(33, 30), together=True) == (30, 30)
+    assert chosen_steps(naturals(47, 40), adversarials(33), together=True) is None
+
+
+def test_without_a_part_of_each_learner_there_is_nothing_to_continue() -> None:
+    assert chosen_steps(naturals(10), []) is None
+    assert chosen_steps([], []) is None
+
+
+def test_a_method_of_one_learner_continues_from_its_newest() -> None:
+    parts = [info_of("trades", 20, 15), info_of("trades", 10)]
+    assert choose({"trades": parts}, "trades", together=True) == {"trades": parts[0]}
+
+
+def test_a_look_that_cannot_be_posted_again_makes_a_part_unusable() -> None:
+    lacking = info_of("adversarial", 30, posted=[10, 20, 30], kept=[20, 30])
+    older = info_of("adversarial", 20, posted=[10, 20], kept=[10, 20])
+    unevaluated = info_of("natural", 25, posted=[10, 20], kept=[10, 20])
+    evaluated = dataclasses.replace(unevaluated, evaluated=[10])
+    assert chosen_steps([evaluated], [lacking, older]) == (25, 30)
+    assert chosen_steps([unevaluated], [lacking, older]) == (25, 20)
+    assert chosen_steps([unevaluated], [lacking]) is None
+
+
+def test_the_leader_too_must_be_able_to_post_its_looks_again() -> None:
+    natural = info_of("natural", 30, posted=[10, 20, 30], kept=[20, 30], evaluated=[])
+    adversarial = info_of("adversarial", 30, posted=[10, 20, 30], kept=[10, 20, 30])
+    assert chosen_steps([natural], [adversarial]) is None
+    evaluated = dataclasses.replace(natural, evaluated=[10])
+    assert chosen_steps([evaluated], [adversarial]) == (30, 30)
+
+
+def test_a_learner_that_has_yet_to_post_what_was_evaluated_does_not_fit() -> None:
+    # The adversarial learner goes back to iteration 10, because its checkpoint of iteration 20 is
+    # damaged or was never completed. It will post look 20, in which a leader that has evaluated it
+    # takes no part: its share would be added to the leader's of another look, and all later
+    # all-reduces, redistributions among them, would be paired wrongly.
+    adversarial = info_of("adversarial", 10, posted=[10], kept=[10])
+    leaders = [
+        info_of("natural", 30, posted=[10, 20, 30], kept=[20, 30], evaluated=[10, 20]),
+        info_of("natural", 20, posted=[10, 20], kept=[10, 20], evaluated=[10]),
+    ]
+    assert chosen_steps(leaders[:1], [adversarial]) is None
+    assert chosen_steps(leaders, [adversarial]) == (20, 10)
+
+
+def test_what_other_learners_know_of_evaluations_does_not_count() -> None:
+    # Only the leader's process evaluates, so only its part knows.
+    natural = info_of("natural", 20, posted=[10, 20], kept=[10, 20])
+    adversarial = info_of("adversarial", 20, posted=[10, 20], kept=[20], evaluated=[10])
+    assert chosen_steps([natural], [adversarial]) is None
+
+
+some_steps = st.lists(
+    st.tuples(st.integers(1, 9), st.integers(0, 2)), max_size=5, unique_by=lambda pair: pair[0]
+)
+
+
+@settings(deadline=None)
+@given(natural=some_steps, adversarial=some_steps, together=st.booleans())
+def test_no_better_pair_is_left_out(
+    natural: list[tuple[int, int]], adversarial: list[tuple[int, int]], together: bool
+) -> None:
+    found = chosen_steps(
+        [info_of("natural", step, synced_at) for step, synced_at in natural],
+        [info_of("adversarial", step, synced_at) for step, synced_at in adversarial],
+        together,
+    )
+    possible = [
+        (step, other)
+        for step, synced_at in natural
+        for other, other_synced_at in adversarial
+        if synced_at == other_synced_at and not (together and step != other)
+    ]
+    if found is None:
+        assert not possible
+    else:
+        assert found in possible
+        assert (min(found), sum(found)) == max((min(pair), sum(pair)) for pair in possible)

@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zipper_dist.config import MixConfig, TrainConfig
+from zipper_dist.errors import UserError
+from zipper_dist.recipes import RECIPES, recipe
+from zipper_dist.run_directory import RunDirectory, as_json, differences, write_json
+from zipper_dist.schedules import Interval, Schedule
+
+BOTH = ["natural", "adversarial"]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_options_are_plain_json(name: str) -> None:
+    options = as_json(recipe(name))
+    assert json.loads(json.dumps(options)) == options
+    assert options["recipe"] == name
+
+
+def test_options_are_written_as_a_person_would() -> None:
+    options = as_json(replace(recipe("cifar10"), run_dir=Path("runs") / "a"))
+    assert options["run_dir"] == os.path.join("runs", "a")
+    assert options["steps"] is None
+    assert options["batch_size"] == 128
+    assert options["data"]["flip"] is True
+    assert options["mix"] == {
+        "every": "5ep",
+        "start": "75ep",
+        "ema": 0.999,
+        "gamma": "0:1,0.333333:1,0.666667:1,1:0.4",
+    }
+    attack = options["learners"]["adversarial"]["attack"]
+    assert attack["eps"] == 8 / 255
+    assert attack["schedule"] == "1"
+    assert "attack" not in options["learners"]["natural"]
+
+
+def test_differences_name_the_options_as_they_are_given() -> None:
+    one = replace(recipe("cifar10"), batch_size=64)
+    learners = {
+        **one.learners,
+        "adversarial": replace(one.learners["adversarial"], weight_decay=0.25),
+    }
+    other = replace(
+        one,
+        batch_size=32,
+        mix=replace(one.mix, every=Interval(7, False)),
+        learners=learners,
+        data=replace(one.data, root=Path("elsewhere")),
+    )
+    assert differences(as_json(one), as_json(other)) == [
+        "--batch-size 64 there, 32 now",
+        "--data.root data there, elsewhere now",
+        "--learners.adversarial.weight-decay 0.0035 there, 0.25 now",
+        "--mix.every 5ep there, 7 now",
+    ]
+    assert differences(as_json(one), as_json(one)) == []
+
+
+def test_where_a_run_is_and_how_it_resumes_make_no_difference() -> None:
+    one = recipe("digits")
+    other = replace(one, run_dir=Path("elsewhere"), resume="never")
+    assert differences(as_json(one), as_json(other)) == []
+
+
+def test_options_that_one_side_lacks_are_differences() -> None:
+    there: dict[str, Any] = {"seed": 1, "learners": {"natural": {"lr": 0.1}}}
+    here: dict[str, Any] = {"seed": 1, "learners": {"trades": {"lr": 0.1}}}
+    assert differences(there, here) == [
+        "--learners.natural.lr 0.1 there, None now",
+        "--learners.trades.lr None there, 0.1 now",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("there", "here"),
+    [
+        (MixConfig(every=Interval(1234567, False)), MixConfig(every=Interval(1234568, False))),
+        (
+            MixConfig(gamma=Schedule(((0.0, 0.12345678),))),
+            MixConfig(gamma=Schedule(((0.0, 0.12345679),))),
+        ),
+    ],
+    ids=["interval", "schedule"],
+)
+def test_the_last_digits_are_differences(there: MixConfig, here: MixConfig) -> None:
+    one = TrainConfig()
+    options = [as_json(replace(one, mix=mix)) for mix in (there, here)]
+    assert len(differences(*options)) == 1
+
+
+def test_the_default_directory_is_named_after_recipe_and_seed() -> None:
+    config = replace(recipe("mnist"), seed=3)
+    assert RunDirectory.of(config).root == Path("runs/mnist-seed3")
+    assert RunDirectory.of(replace(config, run_dir=Path("here"))).root == Path("here")
+
+
+def test_the_files_are_where_the_documentation_says() -> None:
+    directory = RunDirectory(Path("run"))
+    assert directory.config == Path("run/config.json")
+    assert directory.metrics == Path("run/metrics.jsonl")
+    assert directory.summary == Path("run/summary.json")
+    assert directory.checkpoints == Path("run/checkpoints")
+    assert directory.best == directory.weights("best") == Path("run/best.safetensors")
+    assert directory.weights("global") == Path("run/global.safetensors")
+
+
+def test_the_same_options_may_continue(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    config = recipe("cifar10")
+    directory.check_same(config)  # nothing was begun here
+    directory.write_config(config, ["cpu", "cpu"])
+    directory.check_same(config)
+    directory.check_same(replace(config, resume="never", run_dir=tmp_path))
+
+
+def test_other_options_are_refused_by_name(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    config = replace(recipe("digits"), seed=0, epochs=40)
+    directory.write_config(config, ["cpu"])
+    with pytest.raises(UserError) as raised:
+        directory.check_same(replace(config, seed=1, epochs=41))
+    message = str(raised.value)
+    assert "--seed 0 there, 1 now" in message
+    assert "--epochs 40 there, 41 now" in message
+    assert str(tmp_path) in message
+    assert "--resume never" in message
+    assert "\n" not in message
+    assert message.count(" there, ") == 2
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", '{"versions": {}}'])
+def test_a_damaged_config_is_a_clear_error(tmp_path: Path, content: str) -> None:
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(UserError, match="damaged") as raised:
+        RunDirectory(tmp_path).check_same(recipe("digits"))
+    assert str(tmp_path / "config.json") in str(raised.value)
+
+
+@pytest.mark.parametrize("content", ["[]", '{"options": 3}', '{"options": {"mix": 3}}'])
+def test_a_config_of_other_origin_is_a_clear_error(tmp_path: Path, content: str) -> None:
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(UserError):
+        RunDirectory(tmp_path).check_same(recipe("digits"))
+
+
+def test_config_json_says_how_the_run_came_about(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    directory.write_config(recipe("digits"), ["one GPU", "another GPU"])
+    about = json.loads(directory.config.read_text())
+    assert about["options"] == as_json(recipe("digits"))
+    assert about["devices"] == ["one GPU", "another GPU"]
+    assert set(about["versions"]) >= {"zipper_dist", "python", "torch", "torchvision", "numpy"}
+    assert about["host"]
+
+
+def test_prepare_creates_the_directory_and_leaves_nothing_else(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path / "runs" / "mine")
+    for _ in range(2):
+        directory.prepare()
+        assert list(directory.root.iterdir()) == [directory.checkpoints]
+
+
+def assert_not_writable(root: Path) -> None:
+    with pytest.raises(UserError) as raised:
+        RunDirectory(root).prepare()
+    message = str(raised.value)
+    assert message.startswith(f"--run-dir {root}: cannot be written (")
+    assert "\n" not in message
+
+
+def test_a_file_in_the_way_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert_not_writable(tmp_path / "file")
+    assert_not_writable(tmp_path / "file" / "below")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoints").touch()
+    assert_not_writable(tmp_path / "run")
+
+
+def test_a_full_or_read_only_disk_is_a_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("zipper_dist.run_directory.write_atomically", fail)
+    with pytest.raises(UserError, match="No space left on device"):
+        RunDirectory(tmp_path).prepare()
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere"
+)
+def test_a_directory_of_someone_else_is_a_clear_error(tmp_path: Path) -> None:
+    tmp_path.chmod(0o555)
+    assert_not_writable(tmp_path)
+    assert_not_writable(tmp_path / "below")
+
+
+def test_clear_deletes_the_run_and_leaves_foreign_files(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    directory.prepare()
+    own = [
+        directory.config,
+        directory.metrics,
+        directory.summary,
+        tmp_path / "evaluation.json",
+        *(directory.weights(name) for name in [*BOTH, "global", "best"]),
+        *(directory.checkpoints / f"{name}-00000010.ckpt" for name in BOTH),
+    ]
+    foreign = [
+        tmp_path / "notes.txt",
+        tmp_path / "others.safetensors",
+        directory.checkpoints / "README",
+    ]
+    for path in own + foreign:
+        path.write_text("{}")
+    for _ in range(2):
+        directory.clear(BOTH)
+        assert not any(path.exists() for path in own)
+        assert all(path.read_text() == "{}" for path in foreign)
+    assert directory.checkpoints.is_dir()
+    assert directory.finished() is None
+
+
+def test_a_run_is_finished_when_its_summary_is_there(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    assert directory.finished() is None
+    write_json(directory.summary, {"steps": 3})
+    assert directory.finished() == {"steps": 3}
+
+
+def test_json_files_are_for_people_too(tmp_path: Path) -> None:
+    write_json(tmp_path / "file.json", {"a": [1], "b": "ε"})
+    content = (tmp_path / "file.json").read_text()
+    assert json.loads(content) == {"a": [1], "b": "ε"}
+    assert content.endswith("}\n")
+    assert len(content.splitlines()) > 3

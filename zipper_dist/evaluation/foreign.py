@@ -1,0 +1,130 @@
+"""Networks of other origin: a factory in an importable module, and a file with a state dict."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pickle
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from zipper_dist.errors import UserError
+
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+"""Names under which training scripts put the state dict into their checkpoints."""
+
+
+class Normalised(nn.Module):
+    """A network that takes images in [0, 1] and normalises them first.
+
+    Args:
+        network: takes normalised images.
+        mean: of each channel.
+        std: of each channel.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of images (B, C, H, W) in [0, 1]."""
+        logits: Tensor = self.network((images - self.mean) / self.std)
+        return logits
+
+
+def load_foreign(
+    factory: str,
+    file: Path,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> tuple[nn.Module, dict[str, Tensor]]:
+    """The network that ``package.module:factory`` makes, with the state dict in ``file``.
+
+    ``factory`` is code that the user names, found on Python's path or in the working directory;
+    ``file`` is only read: safetensors, or a ``.pt`` with nothing but tensors and plain containers.
+
+    Raises:
+        UserError: the factory cannot be called, the file cannot be read, or they do not fit.
+    """
+    network = _make(factory)
+    state = read_state_dict(file)
+    try:
+        network.load_state_dict(state)
+    except (RuntimeError, TypeError) as error:
+        raise UserError(f"{file}: does not fit {factory}: {_one_line(error)}") from None
+    if mean is not None and std is not None:
+        network = Normalised(network, mean, std)
+    # The normalisation is part of what the network computes, so of its checksum too.
+    return network.eval(), {name: t.detach() for name, t in network.state_dict().items()}
+
+
+def _make(factory: str) -> nn.Module:
+    module_name, colon, function = factory.partition(":")
+    if not (module_name and colon and function):
+        raise UserError(f"--model {factory}: give package.module:factory")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        network = getattr(importlib.import_module(module_name), function)()
+    except Exception as error:  # whatever the user's code raises
+        reason = f"{type(error).__name__}: {_one_line(error)}"
+        raise UserError(f"--model {factory}: cannot be made: {reason}") from None
+    if not isinstance(network, nn.Module):
+        raise UserError(
+            f"--model {factory}: made a {type(network).__name__}, not a torch.nn.Module"
+        )
+    return network
+
+
+def read_state_dict(file: Path) -> dict[str, Tensor]:
+    """The state dict in a file, on the CPU; nothing in the file is executed.
+
+    Raises:
+        UserError: the file is absent, damaged, holds no state dict, or more than plain data.
+    """
+    try:
+        if file.suffix == ".safetensors":
+            content: Any = safetensors.torch.load_file(file)
+        else:
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{file}: no such file") from None
+    except pickle.UnpicklingError:
+        raise UserError(
+            f"{file}: damaged, or holds more than tensors and plain containers. Loading such a "
+            "file would execute code from it, so it is refused: save the state dict alone"
+        ) from None
+    except (OSError, RuntimeError, EOFError, ValueError, safetensors.SafetensorError) as error:
+        raise UserError(f"{file}: cannot be read: {_one_line(error)}") from None
+    return _state_dict(file, content)
+
+
+def _state_dict(file: Path, content: Any) -> dict[str, Tensor]:
+    for wrapper in WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    tensors = isinstance(content, Mapping) and all(isinstance(v, Tensor) for v in content.values())
+    if not (tensors and content):
+        raise UserError(f"{file}: holds no state dict (names and tensors)")
+    state = dict(content)
+    if all(name.startswith("module.") for name in state):  # nn.DataParallel adds it
+        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    return state
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else text[:300] + " …"

@@ -1,0 +1,118 @@
+"""The options of the evaluation command, and what is out of range in them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from zipper_dist.config import Device, Norm
+from zipper_dist.data import SOURCES
+from zipper_dist.errors import UserError
+
+LearnerName = Literal["global", "natural", "adversarial", "best"]
+
+
+@dataclass(frozen=True)
+class TestDataOptions:
+    """The images; what is not given is as in the run that the weights come from."""
+
+    root: Path | None = None
+    """Directory that holds the data sets; for the folder data set, train/ and test/."""
+    image_size: int | None = None
+    """Resize every image to this height and width [pixels]."""
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Measure the clean and robust accuracy of a network on its test set.
+
+    The same command continues an evaluation that was interrupted, and never repeats what is done.
+    """
+
+    target: tyro.conf.Positional[Path]
+    """A run directory, or a file with weights."""
+    attacks: tuple[str, ...] = ("clean", "pgd-20", "aa")
+    """clean, fgsm, pgd-N, mim[-N], cw[-N], apgd-ce, apgd-dlr, apgd-t, fab-t, square, aa (which is
+    AutoAttack) or standard (all of these, and the sanity checks); N is a number of steps."""
+    learner: LearnerName = "global"
+    """Which network of a run directory."""
+    norm: Norm | None = None
+    """Norm of the perturbation; default: what the network was trained for."""
+    eps: float | None = None
+    """Radius of the perturbation [1 = the full pixel range]; default: as trained for."""
+    step_size: float | None = None
+    """Step of pgd, mim and cw [1 = the full pixel range]; default: that of the run's own
+    evaluation, or else 2.5 eps / steps."""
+    restarts: int = 1
+    """Starts of pgd, each for the examples that the ones before did not break."""
+    limit: int | None = None
+    """Use only so many test images, always the same ones [images]."""
+    seed: int = 0
+    """Seed of every random draw."""
+    dataset: Annotated[str | None, tyro.conf.arg(name="data")] = None
+    """Data set (digits, mnist, cifar10, cifar100, svhn, folder); default: that of the run."""
+    data: TestDataOptions = field(default_factory=TestDataOptions)
+    model: str | None = None
+    """A network of other origin, as package.module:factory; TARGET is then the file of its state
+    dict (.pt, .pth or .safetensors)."""
+    mean: tuple[float, ...] | None = None
+    """With --model: means that the network expects to be taken from the channels of an image."""
+    std: tuple[float, ...] | None = None
+    """With --model: standard deviations that it then expects the channels to be divided by."""
+    sanity: bool = False
+    """Run the sanity checks; standard always does."""
+    screen: Literal["none", "bf16"] = "none"
+    """bf16: attack in bf16 first. What it breaks counts once fp32 confirms it, and the rest is
+    attacked in fp32. It pays where many examples break."""
+    device: Device = "auto"
+    """Where to compute; auto: a GPU for each rank where there are GPUs."""
+    threads: int | None = None
+    """CPU threads of each process; default: the cores of the machine over its processes."""
+    batch_size: int | None = None
+    """Images at a time; changes no outcome; default: what fits in memory [images]."""
+    block_size: int = 128
+    """Examples that share the draws of an AutoAttack attack; part of the result's address, as the
+    seed is [images]."""
+    out: Path | None = None
+    """Directory for what is found; default: where the weights are."""
+    save_adversarial: Path | None = None
+    """Keep the adversarial images in this safetensors file."""
+    picture: bool = True
+    """Draw some examples, clean and attacked, into a PNG file beside the figures."""
+
+
+def validate(options: EvaluateOptions) -> None:
+    """Raise UserError with everything that is out of range in ``options``, in one line."""
+    found = []
+    for name in ("restarts", "limit", "threads", "batch_size", "block_size"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            found.append(f"--{name.replace('_', '-')} {value}: give 1 or more")
+    if options.dataset is not None and options.dataset not in SOURCES:
+        found.append(f"--data {options.dataset}: choose one of {', '.join(SOURCES)}")
+    if (options.mean is None) != (options.std is None):
+        found.append("--mean and --std: give both or neither")
+    if options.std is not None and min(options.std, default=0) <= 0:
+        found.append("--std: give numbers above 0")
+    if options.model is None and options.mean is not None:
+        found.append("--mean, --std: they belong to --model")
+    if found:
+        raise UserError("; ".join(found))
+
+
+def check_threat(norm: Norm, eps: float, step_size: float | None) -> None:
+    """Raise UserError if the radius or the step cannot be used."""
+    largest = 1.0 if norm == "linf" else 1e3
+    if not (math.isfinite(eps) and 0 < eps <= largest):
+        raise UserError(
+            f"--eps {eps}: give a radius above 0 and up to {largest:g} for {norm}, where 1 is the "
+            "full pixel range (8/255 is 0.0314)"
+        )
+    if step_size is not None and not (math.isfinite(step_size) and 0 < step_size <= 1e3):
+        raise UserError(
+            f"--step-size {step_size}: give a length above 0, where 1 is the full pixel range"
+        )

@@ -1,0 +1,95 @@
+"""The network as attacks get it, and the network that has the last word.
+
+Every attack takes its network from :func:`attacked_view`; what it returns is confirmed on
+:func:`exact_view`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from zipper_dist.attacks import Network
+from zipper_dist.surrogate import make_surrogate
+
+LEAST_ROWS = 8
+"""Matrix libraries have other kernels for a few rows, which round differently. Smaller batches are
+filled up, so that an example's logits do not depend on how many are attacked with it [images]."""
+
+
+def exact_view(model: nn.Module) -> Network:
+    """The network itself in eval mode and fp32: what it says of an image is the verdict.
+
+    ``model`` is left as it is; the view is a copy with frozen weights.
+    """
+    return _filled(_frozen(model))
+
+
+def attacked_view(model: nn.Module, dtype: torch.dtype = torch.float32) -> Network:
+    """What attacks run in place of ``model``: faster, and the same up to rounding in ``dtype``.
+
+    BatchNorm is folded, the weights are frozen and channels-last. A network that cannot be traced
+    is attacked as it is, under autocast where ``dtype`` is not float32. Logits are float32.
+    """
+    frozen = _frozen(model)
+    surrogate = make_surrogate(frozen, dtype)
+    if surrogate is not None:
+        return _filled(surrogate)
+    frozen.to(memory_format=torch.channels_last)
+    return _filled(frozen if dtype == torch.float32 else _autocast(frozen, dtype))
+
+
+def _frozen(model: nn.Module) -> nn.Module:
+    return copy.deepcopy(model).eval().requires_grad_(False)
+
+
+def _autocast(model: nn.Module, dtype: torch.dtype) -> Network:
+    def network(images: Tensor) -> Tensor:
+        with torch.autocast(images.device.type, dtype):
+            logits: Tensor = model(images)
+        return logits.float()
+
+    return network
+
+
+def _filled(network: Network) -> Network:
+    def filled(images: Tensor) -> Tensor:
+        rows = len(images)
+        if 0 < rows < LEAST_ROWS:
+            more = images[:1].detach().expand(LEAST_ROWS - rows, *images.shape[1:])
+            logits = network(torch.cat([images, more]))[:rows]
+        else:
+            logits = network(images)
+        if images.requires_grad and torch.is_grad_enabled() and not logits.requires_grad:
+            # A network of steps cuts the graph. Its gradient is zero, and the checks say so.
+            logits = logits + 0 * images.flatten(1).sum(1, keepdim=True)
+        return logits
+
+    return filled
+
+
+class Meter:
+    """Counts what a network is asked, and lets ``tick`` look around at each call.
+
+    Args:
+        network: images → logits.
+        tick: called with the cost of each call [forward passes × images]; it may raise.
+    """
+
+    def __init__(self, network: Network, tick: Callable[[int], None] = lambda cost: None) -> None:
+        self.forwards = 0
+        self.gradients = 0
+        self._network = network
+        self._tick = tick
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Logits of ``images``."""
+        rows = len(images)
+        wants_gradient = images.requires_grad and torch.is_grad_enabled()
+        self.gradients += rows if wants_gradient else 0
+        self.forwards += 0 if wants_gradient else rows
+        self._tick(2 * rows if wants_gradient else rows)
+        return self._network(images)
