@@ -61,5 +61,8 @@ class FlatState:
             buffer.copy_(integers[name])
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The ordinary state dict of the network, copied to the CPU."""
-        return {n: t.detach().cpu().clone() for n, t in self.model.state_dict().items()}
+        """The ordinary state dict of the network, copied to the CPU, contiguous."""
+        return {
+            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, tensor in self.model.state_dict().items()
+        }
