@@ -6,15 +6,15 @@ import copy
 
 import torch
 
-from zipper_dist.config import TrainConfig
+from zipper_dist.config import Precision, TrainConfig
 from zipper_dist.data import Dataset, ImageSet, Loader, fetch, load
+from zipper_dist.engine import Engine, resolve_compile
 from zipper_dist.evaluator import Evaluator
 from zipper_dist.learners import BaseLearner, FlatState
 from zipper_dist.mixing import Mixer, mixing_weights
 from zipper_dist.models import ModelSpec, build
 from zipper_dist.observing import Observatory
 from zipper_dist.placement import World
-from zipper_dist.precision import in_precision, resolve_precision, use_precision
 from zipper_dist.rng import generator_at, seed_global_generators
 from zipper_dist.run_directory import RunDirectory
 from zipper_dist.scoring import EvalAttack, training_attack
@@ -60,6 +60,7 @@ def assemble(
     signals: Signals,
     wait: Waiter,
     telemetry: Telemetry,
+    precision: Precision,
 ) -> Trainer:
     """A trainer at iteration 0: every learner, and the global learner, start from the same θ_0."""
     device = world.plan.device
@@ -71,8 +72,11 @@ def assemble(
         flip=config.data.flip,
     )
     timetable = Timetable.of(config, loader.steps_per_epoch)
-    precision = resolve_precision(config.precision, device)
-    use_precision(precision)
+    compiled, note = resolve_compile(
+        config.compile, device, config.model.arch, timetable.total_steps
+    )
+    engine = Engine(precision, compiled)
+    engine.prepare()
     spec = model_spec(config, data)
     seed_global_generators(config.seed, "initial weights")
     model = build(spec).to(device)
@@ -83,7 +87,7 @@ def assemble(
             config.learners[name],
             seed=config.seed,
             total_steps=timetable.total_steps,
-            wrap=lambda network: in_precision(network, precision),
+            engine=engine,
         )
         for name in world.plan.learners
     ]
@@ -117,4 +121,5 @@ def assemble(
         evaluator=evaluator,
         observatory=Observatory(world, wait, evaluator.look),
         telemetry=telemetry,
+        engine_note=f"precision {precision}, {note}",
     )

@@ -103,7 +103,7 @@ def load(path: Path) -> Part:
 
 def steps_of(directory: Path, learner: str) -> list[int]:
     """Iterations of the checkpoint files of ``learner``, newest first."""
-    files = directory.glob(f"{learner}-????????.ckpt")
+    files = directory.glob(f"{learner}-{8 * '[0-9]'}.ckpt")
     return sorted((int(file.stem.rpartition("-")[2]) for file in files), reverse=True)
 
 

@@ -155,7 +155,11 @@ class TrainConfig:
     device: Device = "auto"
     """Where to train; auto: a GPU for each rank where there are GPUs."""
     precision: Precision = "auto"
-    """Arithmetic of training. Weights, averages and evaluation stay fp32."""
+    """Arithmetic of training; auto: bf16 where the hardware multiplies it natively, else fp32.
+    Weights, averages, losses and evaluation stay fp32."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Compile the networks (torch.compile); auto: where it was measured to pay for itself over the
+    length of the run."""
     threads: int | None = None
     """CPU threads of each process; default: the cores of the machine over its processes."""
     resume: Literal["auto", "never"] = "auto"

@@ -5,6 +5,8 @@ Weights, optimizer state, averages, BatchNorm statistics and losses are fp32 in 
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,10 +69,6 @@ class Engine:
         torch.backends.cuda.matmul.allow_tf32 = tf32
         torch.backends.cudnn.allow_tf32 = tf32
 
-    def place(self, model: nn.Module, device: torch.device) -> nn.Module:
-        """``model`` on ``device``, its convolutions channels-last."""
-        return model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
-
     def training_view(self, model: nn.Module) -> nn.Module:
         """``model`` as a training step calls it; its parameters are shared."""
         network = _Bf16(model) if self.precision == "bf16" else model
@@ -110,3 +108,30 @@ def resolve_precision(precision: Precision, device: torch.device) -> Precision:
             " use fp32 or bf16"
         )
     return precision
+
+
+# Iterations after which compiling has paid for itself, by device type and architecture, measured
+# with `make bench-step` (benchmarks/results/); what is not listed is slower, or not measured.
+BREAK_EVEN: dict[tuple[str, str], int] = {}
+
+
+def resolve_compile(
+    option: str, device: torch.device, arch: str, total_steps: int
+) -> tuple[bool, str]:
+    """Whether to compile, and why, in words.
+
+    ``auto`` looks measured break-even points up, and does not measure anew: a decision that depends
+    on the noise of a machine would cost the promise that equal runs end with equal bits.
+    """
+    if option != "auto":
+        return option == "on", f"compile {option}"
+    if device.type == "cpu" and shutil.which(os.environ.get("CXX", "g++")) is None:
+        return False, "compile off (no C++ compiler was found)"
+    break_even = BREAK_EVEN.get((device.type, arch))
+    if break_even is None:
+        return False, f"compile off (not known to be faster for {arch} on {device.type})"
+    pays = total_steps >= break_even
+    return pays, (
+        f"compile {'on' if pays else 'off'} (pays for itself after some {break_even} iterations; "
+        f"this run has {total_steps})"
+    )

@@ -102,13 +102,12 @@ class RunDirectory:
         if not self.config.exists():
             return
         try:
-            there = json.loads(self.config.read_text())["options"]
-        except (ValueError, KeyError) as error:
+            found = differences(json.loads(self.config.read_text())["options"], as_json(config))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{self.config} is damaged; give another --run-dir, or start over with "
                 "--resume never"
             ) from error
-        found = differences(there, as_json(config))
         if found:
             raise UserError(
                 f"{self.root} holds a run with other options ({'; '.join(found)}): give the same "

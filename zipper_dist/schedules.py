@@ -10,6 +10,10 @@ from typing import Annotated
 from tyro.constructors import PrimitiveConstructorSpec
 
 
+def _written(number: float) -> str:
+    return repr(float(number)).removesuffix(".0")
+
+
 @dataclass(frozen=True)
 class Schedule:
     """A piecewise-linear function of the run's progress, which goes from 0 to 1.
@@ -50,7 +54,8 @@ class Schedule:
         if right == len(points):
             return points[-1][1]
         (x0, y0), (x1, y1) = points[right - 1], points[right]
-        return y0 + (y1 - y0) * (progress - x0) / (x1 - x0)
+        value = y0 + (y1 - y0) * (progress - x0) / (x1 - x0)
+        return min(max(value, min(y0, y1)), max(y0, y1))
 
     @property
     def values(self) -> tuple[float, ...]:
@@ -59,8 +64,8 @@ class Schedule:
 
     def __str__(self) -> str:
         if len(self.points) == 1:
-            return f"{self.points[0][1]:g}"
-        return ",".join(f"{at:g}:{value:g}" for at, value in self.points)
+            return _written(self.points[0][1])
+        return ",".join(f"{_written(at)}:{_written(value)}" for at, value in self.points)
 
 
 @dataclass(frozen=True)
@@ -78,11 +83,12 @@ class Interval:
                 interval = Interval(float(text[:-2]), True)
             else:
                 interval = Interval(int(text), False)
-        except ValueError:
+            finite = math.isfinite(interval.amount)
+        except (ValueError, OverflowError):
             raise ValueError(
                 f"{text!r} is not an interval: give iterations (500) or epochs (5ep)"
             ) from None
-        if not (math.isfinite(interval.amount) and interval.amount >= 0):
+        if not (finite and interval.amount >= 0):
             raise ValueError(f"{text!r} is not an interval: it must be 0 or more")
         return interval
 
@@ -94,7 +100,7 @@ class Interval:
         return max(1, rounded) if self.amount > 0 else 0
 
     def __str__(self) -> str:
-        return f"{self.amount:g}ep" if self.in_epochs else f"{self.amount:g}"
+        return f"{_written(self.amount)}ep" if self.in_epochs else str(int(self.amount))
 
 
 ScheduleOption = Annotated[

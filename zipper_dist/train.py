@@ -16,10 +16,10 @@ from zipper_dist.assembly import assemble, load_data, sample
 from zipper_dist.cli import parse_train_options, run_command
 from zipper_dist.config import TrainConfig
 from zipper_dist.display import Progress, Quiet
+from zipper_dist.engine import resolve_precision
 from zipper_dist.errors import Interrupted
 from zipper_dist.finish import finish
 from zipper_dist.placement import Machine, World, describe_device, plan
-from zipper_dist.precision import resolve_precision
 from zipper_dist.resume import resume
 from zipper_dist.run_directory import RunDirectory
 from zipper_dist.tables import print_summary
@@ -47,7 +47,7 @@ def run(config: TrainConfig) -> None:
     placed = plan(
         Machine.detect(os.environ), list(config.learners), config.device, config.threads
     )
-    resolve_precision(config.precision, placed.device)
+    precision = resolve_precision(config.precision, placed.device)
     directory = RunDirectory.of(config)
     signals = Signals()
     wait = Waiter(signals)
@@ -63,12 +63,12 @@ def run(config: TrainConfig) -> None:
     signals.install()
     journal = Journal(directory.metrics)
     telemetry = Telemetry(world, journal)
-    trainer = assemble(config, directory, data, world, signals, wait, telemetry)
+    trainer = assemble(config, directory, data, world, signals, wait, telemetry, precision)
     # Not before: with options that turn out wrong, nothing has begun that others could contradict.
     devices = wait(world.gather("device", describe_device(placed.device)))
     if world.rank == 0 and not directory.config.exists():
         directory.write_config(config, devices)
-    messages = [*placed.notes, *resume(trainer, journal)]
+    messages = [*placed.notes, trainer.engine_note, *resume(trainer, journal)]
     with _display(trainer, console) as display:
         telemetry.display = display
         for message in messages:

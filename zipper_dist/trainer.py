@@ -49,6 +49,7 @@ class Trainer:
     evaluator: Evaluator
     observatory: Observatory
     telemetry: Telemetry
+    engine_note: str = ""
     ledger: Ledger = field(default_factory=Ledger)
     at: int = 0
 

@@ -28,7 +28,7 @@ def _attack(option: str, attack: AttackConfig) -> Iterator[Problem]:
     largest = 1.0 if attack.norm == "linf" else 1e3
     wanted = f"give a radius above 0 and up to {largest:g}, where 1 is the full pixel range"
     yield from _number(f"{option}.eps", attack.eps, 0, largest, wanted, open_low=True)
-    wanted = "give a length above 0, where 1 is the full pixel range"
+    wanted = "give a length above 0 and up to 1000, where 1 is the full pixel range"
     yield from _number(f"{option}.step-size", attack.step_size, 0, 1e3, wanted, open_low=True)
     yield from _at_least_one(f"{option}.steps", attack.steps)
     if min(attack.schedule.values) < 0 or max(attack.schedule.values) > 1:
@@ -37,11 +37,11 @@ def _attack(option: str, attack: AttackConfig) -> Iterator[Problem]:
 
 def _learner(name: str, learner: LearnerConfig) -> Iterator[Problem]:
     option = f"learners.{name}"
-    yield from _number(f"{option}.lr", learner.lr, 0, 1e3, "give 0 or more")
+    yield from _number(f"{option}.lr", learner.lr, 0, 1e3, "give 0 … 1000")
     for field in ("momentum", "weight_average"):
         dotted = f"{option}.{field.replace('_', '-')}"
         yield from _number(dotted, getattr(learner, field), 0, 0.999999, "give 0 … below 1")
-    wanted = "give 0 or more"
+    wanted = "give 0 … 1000"
     yield from _number(f"{option}.weight-decay", learner.weight_decay, 0, 1e3, wanted)
     if learner.nesterov and learner.momentum == 0:
         yield f"--{option}.nesterov: takes a --{option}.momentum above 0"
@@ -75,7 +75,7 @@ def problems(config: TrainConfig) -> Iterator[Problem]:
     if config.eval.every.amount == 0:
         yield f"--eval.every {config.eval.every}: give 1 iteration or more"
     if config.eval.step_size is not None:
-        wanted = "give a length above 0, where 1 is the full pixel range"
+        wanted = "give a length above 0 and up to 1000, where 1 is the full pixel range"
         yield from _number("eval.step-size", config.eval.step_size, 0, 1e3, wanted, open_low=True)
     for name, learner in config.learners.items():
         yield from _learner(name, learner)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from zipper_dist.config import AdversarialLearnerConfig, AttackConfig, LearnerConfig
 from zipper_dist.data import Minibatch
+from zipper_dist.engine import Engine
 from zipper_dist.learners import BaseLearner, warmed_up
 from zipper_dist.rng import seed_global_generators
 from zipper_dist.schedules import Schedule
@@ -89,14 +90,15 @@ def test_the_average_warms_up() -> None:
 )
 def test_a_learner_trains_as_torch_does_bit_for_bit(config: LearnerConfig, dropout: float) -> None:
     learner = learner_of(config, dropout=dropout)
-    plain = network(dropout).train()
+    # Channels-last, as weights are in a flat tensor: the layout decides how sums are rounded.
+    plain: nn.Module = network(dropout).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(
         plain.parameters(),
         lr=config.lr,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
         nesterov=config.nesterov,
-        foreach=False,
+        fused=True,
     )
     # Straight lines from 1 at the half to 0.1 at the end.
     rates = [config.lr * (1.0 if t <= 4 else 1 - 0.9 * (t - 4) / 4) for t in range(1, STEPS + 1)]
@@ -219,20 +221,11 @@ def test_redistribution_sets_the_weights_and_nothing_else(weight_average: float)
     assert not torch.equal(learner.state.flat, kept)
 
 
-def test_the_working_precision_wraps_the_network_the_learner_trains() -> None:
-    class Halved(nn.Module):
-        def __init__(self, model: nn.Module) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(self, images: Tensor) -> Tensor:
-            logits: Tensor = self.model(images) / 2
-            return logits
-
-    wrapped = BaseLearner("a", network(), NATURAL, SEED, STEPS, wrap=Halved)
+def test_the_engine_decides_how_the_network_is_run_and_not_what_is_kept() -> None:
     plain = learner_of(NATURAL)
-    start = wrapped.state.flat.clone()
-    losses = [float(learner.step(batch(1), 1).loss) for learner in (wrapped, plain)]
+    bf16 = BaseLearner("a", network(), NATURAL, SEED, STEPS, Engine(precision="bf16"))
+    losses = [learner.step(batch(1), 1).loss for learner in (bf16, plain)]
     assert losses[0] != losses[1]
-    assert not torch.equal(wrapped.state.flat, start)
-    assert list(wrapped.state.state_dict()) == list(plain.state.state_dict())
+    assert losses[0].dtype == torch.float32
+    assert bf16.state.flat.dtype == torch.float32
+    assert list(bf16.state.state_dict()) == list(plain.state.state_dict())

@@ -17,11 +17,18 @@ from torch import Tensor, nn
 ALIGNMENT = 16
 
 
+def _strides(tensor: Tensor) -> tuple[int, ...]:
+    """How a tensor lies in the flat one: always alike, so that flat tensors can be exchanged."""
+    layout = torch.channels_last if tensor.dim() == 4 else torch.contiguous_format
+    return torch.empty_like(tensor, device="meta", memory_format=layout).stride()
+
+
 class FlatState:
     """Moves the parameters and floating-point buffers of ``model`` into :attr:`flat`.
 
     The network's parameters and buffers become views of :attr:`flat` (fp32, 1-D), so that changing
-    one changes the other. Integer buffers stay where they are.
+    one changes the other; 4-D ones are channels-last there, whatever they were before. Integer
+    buffers stay where they are.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -34,13 +41,13 @@ class FlatState:
         self.flat = torch.zeros(sum(sizes), dtype=torch.float32, device=device)
         offset = 0
         for (name, tensor), size in zip(tensors.items(), sizes, strict=True):
-            view = self.flat.as_strided(tensor.shape, tensor.stride(), offset)
+            view = self.flat.as_strided(tensor.shape, _strides(tensor), offset)
             view.copy_(tensor)
             if name in parameters:
                 parameters[name].data = view
             else:
                 owner, _, leaf = name.rpartition(".")
-                model.get_submodule(owner).register_buffer(leaf, view)
+                setattr(model.get_submodule(owner), leaf, view)
             offset += size
 
     @property
@@ -54,5 +61,8 @@ class FlatState:
             buffer.copy_(integers[name])
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The ordinary state dict of the network, copied to the CPU."""
-        return {n: t.detach().cpu().clone() for n, t in self.model.state_dict().items()}
+        """The ordinary state dict of the network, copied to the CPU, contiguous."""
+        return {
+            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, tensor in self.model.state_dict().items()
+        }

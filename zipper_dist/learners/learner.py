@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from zipper_dist.config import LearnerConfig
 from zipper_dist.data import Minibatch
+from zipper_dist.engine import Engine
 from zipper_dist.learners.flat import FlatState
 from zipper_dist.learners.objectives import Moment, make_objective
 from zipper_dist.rng import seed_global_generators
@@ -36,7 +37,7 @@ class BaseLearner:
         config: objective, optimizer and schedules.
         seed: the run's seed.
         total_steps: T, the number of iterations that the schedules span.
-        wrap: puts the working precision around the network's forward pass.
+        engine: how the network is run.
     """
 
     def __init__(
@@ -46,20 +47,20 @@ class BaseLearner:
         config: LearnerConfig,
         seed: int,
         total_steps: int,
-        wrap: Callable[[nn.Module], nn.Module] = lambda model: model,
+        engine: Engine = Engine(),  # noqa: B008 (it is immutable)
     ) -> None:
         self.name = name
         self.config = config
         self.state = FlatState(model)
-        self.model = wrap(model)
-        self.objective = make_objective(config)
+        self.model = engine.training_view(model)
+        self.objective = make_objective(config, lambda: engine.attack_view(model))
         self.optimizer = torch.optim.SGD(
             model.parameters(),
             lr=config.lr,
             momentum=config.momentum,
             weight_decay=config.weight_decay,
             nesterov=config.nesterov,
-            foreach=True,
+            fused=True,
         )
         self.average = self.state.flat.clone() if config.weight_average > 0 else None
         self._seed = seed
@@ -82,7 +83,7 @@ class BaseLearner:
         self.optimizer.step()
         if self.average is not None:
             alpha = warmed_up(self.config.weight_average, t)
-            self.average.mul_(alpha).add_(self.state.flat, alpha=1 - alpha)
+            self.average.lerp_(self.state.flat, 1 - alpha)
         correct = (logits.detach().argmax(1) == batch.labels).sum()
         return StepResult(loss.detach(), correct)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zipper_dist.attacks import attack_view, pgd
+from zipper_dist.attacks import pgd
 from zipper_dist.config import AdversarialLearnerConfig, AttackConfig, LearnerConfig
 from zipper_dist.data import Minibatch
+from zipper_dist.engine import AttackView
 from zipper_dist.rng import generator_at
 
 
@@ -51,15 +53,21 @@ class Natural:
 class Adversarial:
     """Cross-entropy on images attacked by PGD (Madry et al., 2018, equation 2.1)."""
 
-    def __init__(self, attack: AttackConfig) -> None:
+    def __init__(self, attack: AttackConfig, view: AttackView) -> None:
         self.attack = attack
+        self.view = view
 
     def __call__(self, model: nn.Module, batch: Minibatch, moment: Moment) -> tuple[Tensor, Tensor]:
         """See :class:`Objective`."""
+        logits = model(self.perturb(batch, moment))
+        return F.cross_entropy(logits, batch.labels), logits
+
+    def perturb(self, batch: Minibatch, moment: Moment) -> Tensor:
+        """The attacked images, (B, C, H, W)."""
         scale = self.attack.schedule(moment.progress)
-        with attack_view(model):
-            attacked = pgd(
-                model,
+        with self.view.now() as network:
+            return pgd(
+                network,
                 batch.images,
                 batch.labels,
                 norm=self.attack.norm,
@@ -69,12 +77,10 @@ class Adversarial:
                 random_start=self.attack.random_start,
                 generator=moment.generator(batch.images.device, "pgd-start"),
             )
-        logits = model(attacked)
-        return F.cross_entropy(logits, batch.labels), logits
 
 
-def make_objective(config: LearnerConfig) -> Objective:
-    """The objective that ``config`` names."""
+def make_objective(config: LearnerConfig, view: Callable[[], AttackView]) -> Objective:
+    """The objective that ``config`` names; ``view`` makes the network that attacks see."""
     if isinstance(config, AdversarialLearnerConfig):
-        return Adversarial(config.attack)
+        return Adversarial(config.attack, view())
     return Natural()

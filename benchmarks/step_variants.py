@@ -1,0 +1,247 @@
+"""The variants that ``bench_step`` compares, each an iteration that times its parts."""
+
+from __future__ import annotations
+
+import functools
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+from reference import Reference
+from reference import loader as reference_loader
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from zipper_dist.config import AdversarialLearnerConfig, AttackConfig, LearnerConfig, Precision
+from zipper_dist.data import ImageSet, Loader
+from zipper_dist.engine import Engine
+from zipper_dist.learners import BaseLearner, FlatState
+from zipper_dist.learners.objectives import Adversarial
+from zipper_dist.mixing import Mixer
+from zipper_dist.models import ModelSpec, build
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Precision of the engine (None: the plain reference), and whether it compiles."""
+
+    precision: Precision | None
+    compiled: bool
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A network, its minibatch and the attack."""
+
+    spec: ModelSpec
+    batch_size: int
+    attack: AttackConfig
+    augment: bool
+
+    def words(self) -> str:
+        """The setting in words."""
+        shape = f"{self.spec.channels}×{self.spec.height}×{self.spec.width}"
+        return f"batch {self.batch_size}, {shape}, PGD-{self.attack.steps}"
+
+
+_CIFAR_ATTACK = AttackConfig(eps=8 / 255, step_size=0.007, steps=10)
+NETWORKS = {
+    "resnet18": Setting(ModelSpec("resnet18", 3, 32, 32, 10), 128, _CIFAR_ATTACK, True),
+    "small_cnn": Setting(
+        ModelSpec("small_cnn", 1, 28, 28, 10),
+        128,
+        AttackConfig(eps=0.3, step_size=0.01, steps=40),
+        False,
+    ),
+    "wrn32_10": Setting(ModelSpec("wrn32_10", 3, 32, 32, 10), 8, _CIFAR_ATTACK, True),
+}
+
+
+def images_for(setting: Setting) -> ImageSet:
+    """Random images of the setting's shape: time does not depend on what they show."""
+    generator = torch.Generator().manual_seed(0)
+    spec = setting.spec
+    shape = (4 * setting.batch_size, spec.channels, spec.height, spec.width)
+    images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+    labels = torch.randint(0, spec.classes, shape[:1], generator=generator)
+    return ImageSet(images, labels)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done what it was asked to."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+class EngineIteration:
+    """One iteration of serial Zipper as zipper_dist.train runs it, with its parts timed."""
+
+    def __init__(self, setting: Setting, variant: Variant, device: torch.device) -> None:
+        assert variant.precision is not None
+        engine = Engine(variant.precision, variant.compiled)
+        engine.prepare()
+        self.device = device
+        torch.manual_seed(0)
+        model = build(setting.spec).to(device)
+        padding = 4 if setting.augment else 0
+        images = images_for(setting).to(device)
+        self.loader = Loader(images, setting.batch_size, 0, padding, setting.augment)
+        configs = {
+            "natural": LearnerConfig(lr=0.01),
+            "adversarial": AdversarialLearnerConfig(lr=0.01, attack=setting.attack),
+        }
+        theta = FlatState(build(setting.spec).to(device)).flat
+        self.learners = []
+        for name, config in configs.items():
+            network = build(setting.spec).to(device)
+            network.load_state_dict(model.state_dict())
+            self.learners.append(BaseLearner(name, network, config, 0, 1000, engine))
+        weights = {"natural": 0.5, "adversarial": 0.5}
+        self.mixer = Mixer(theta, list(configs), "natural", lambda t: weights, 0.999)
+        self.attack_seconds = 0.0
+        objective = self.learners[1].objective
+        assert isinstance(objective, Adversarial)
+        objective.perturb = self._timed(objective.perturb)  # type: ignore[method-assign]
+        self.t = 0
+
+    def _timed(self, perturb: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def timed(*args: Any) -> Tensor:
+            start = time.perf_counter()
+            images = perturb(*args)
+            synchronize(self.device)
+            self.attack_seconds = time.perf_counter() - start
+            return images
+
+        return timed
+
+    def __call__(self) -> dict[str, float]:
+        """Run an iteration: seconds by part."""
+        self.t += 1
+        marks = [time.perf_counter()]
+
+        def mark() -> None:
+            synchronize(self.device)
+            marks.append(time.perf_counter())
+
+        batch = self.loader.minibatch(self.t)
+        mark()
+        for learner in self.learners:
+            learner.step(batch, self.t)
+            mark()
+        self.mixer.accumulate(self.t, {each.name: each.mixable for each in self.learners})
+        mark()
+        data, natural, adversarial, mixing = (
+            b - a for a, b in zip(marks, marks[1:], strict=False)
+        )
+        return {
+            "seconds": marks[-1] - marks[0],
+            "attack": self.attack_seconds,
+            "adversarial": adversarial - self.attack_seconds,
+            "natural": natural,
+            "mixing": mixing,
+            "data": data,
+            "rest": 0.0,
+        }
+
+
+class ReferenceIteration:
+    """One iteration of the plain reference."""
+
+    def __init__(self, setting: Setting, device: torch.device) -> None:
+        torch.manual_seed(0)
+        attack = setting.attack
+        self.device = device
+        self.eps = attack.eps
+        self.reference = Reference(
+            build(setting.spec).to(device),
+            (0.01, 0.01),
+            (5e-4, 5e-4),
+            attack.eps,
+            attack.step_size,
+            attack.steps,
+            gamma=0.5,
+            decay=0.999,
+        )
+        images = images_for(setting)
+        self._loader = reference_loader(
+            images.images, images.labels, setting.batch_size, setting.augment
+        )
+        self._batches = iter(self._loader)
+        self.t = 0
+
+    def __call__(self) -> dict[str, float]:
+        """Run an iteration: seconds by part."""
+        self.t += 1
+        begin = time.perf_counter()
+        batch = next(self._batches, None)
+        if batch is None:
+            self._batches = iter(self._loader)
+            batch = next(self._batches)
+        x, y = (tensor.to(self.device) for tensor in batch)
+        data = time.perf_counter() - begin
+        self.reference.parts = {}
+        self.reference.step(x, y, self.t, lambda x: x + self.eps * (2 * torch.rand_like(x) - 1))
+        synchronize(self.device)
+        return {
+            "seconds": time.perf_counter() - begin,
+            "data": data,
+            **self.reference.parts,
+        }
+
+
+@functools.cache
+def matmul_rate(precision: Precision, device: torch.device) -> float:
+    """This machine's FLOP a second in a large matrix product, best of several."""
+    size = 8192 if device.type == "cuda" else 2048
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    best = float("inf")
+    for _ in range(6):
+        synchronize(device)
+        start = time.perf_counter()
+        a @ b
+        synchronize(device)
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
+def count_flop(iteration: EngineIteration) -> int:
+    """FLOP of one iteration of the engine, as torch counts them."""
+    with FlopCounterMode(display=False) as counter:
+        iteration()
+    return int(counter.get_total_flops())
+
+
+def peak_memory(device: torch.device) -> int:
+    """The most memory this process has had [bytes]: on the GPU, or resident in RAM."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def serve(
+    pipe: Connection, network: str, variant: Variant, device_type: str, threads: int
+) -> None:
+    """Run a variant in this process, a request at a time, until told to stop."""
+    torch.set_num_threads(threads)
+    device = torch.device(device_type)
+    setting = NETWORKS[network]
+    iteration: EngineIteration | ReferenceIteration
+    if variant.precision is None:
+        iteration = ReferenceIteration(setting, device)
+    else:
+        iteration = EngineIteration(setting, variant, device)
+    while (request := pipe.recv()) != "stop":
+        answer: dict[str, Any]
+        if request == "count flop":
+            assert isinstance(iteration, EngineIteration)
+            answer = {"flop": count_flop(iteration)}
+        elif request == "memory":
+            answer = {"bytes": peak_memory(device)}
+        else:
+            answer = iteration()
+        pipe.send(answer)
