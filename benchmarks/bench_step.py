@@ -122,7 +122,9 @@ def show(network: str, results: dict[str, Any], console: Console) -> None:
 
 def main() -> None:
     """Measure, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--networks", nargs="+", choices=sorted(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--rounds", type=int, default=3, help="iterations of each variant")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())

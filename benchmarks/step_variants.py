@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import resource
 import time
 from collections.abc import Callable
@@ -134,9 +135,7 @@ class EngineIteration:
             mark()
         self.mixer.accumulate(self.t, {each.name: each.mixable for each in self.learners})
         mark()
-        data, natural, adversarial, mixing = (
-            b - a for a, b in zip(marks, marks[1:], strict=False)
-        )
+        data, natural, adversarial, mixing = (b - a for a, b in itertools.pairwise(marks))
         return {
             "seconds": marks[-1] - marks[0],
             "attack": self.attack_seconds,
@@ -223,9 +222,7 @@ def peak_memory(device: torch.device) -> int:
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def serve(
-    pipe: Connection, network: str, variant: Variant, device_type: str, threads: int
-) -> None:
+def serve(pipe: Connection, network: str, variant: Variant, device_type: str, threads: int) -> None:
     """Run a variant in this process, a request at a time, until told to stop."""
     torch.set_num_threads(threads)
     device = torch.device(device_type)

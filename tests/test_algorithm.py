@@ -145,7 +145,9 @@ def trained(config: TrainConfig, directory: Path, monkeypatch: pytest.MonkeyPatc
         image_set(IMAGES, 0), image_set(4, 1), image_set(4, 2), ("a", "b", "c", "d"), "none"
     )
     signals = Signals()
-    trainer = assemble(config, run_directory, data, world, signals, Waiter(signals), telemetry, "fp32")
+    trainer = assemble(
+        config, run_directory, data, world, signals, Waiter(signals), telemetry, "fp32"
+    )
     history: History = []
     mixed = FlatState(TinyNetwork())
     conclude = trainer.conclude

@@ -62,7 +62,9 @@ class Part:
 
 def join(groups: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """Groups of named tensors as one; :func:`split` takes them apart again."""
-    return {f"{group}:{name}": t for group, tensors in groups.items() for name, t in tensors.items()}
+    return {
+        f"{group}:{name}": t for group, tensors in groups.items() for name, t in tensors.items()
+    }
 
 
 def split(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:

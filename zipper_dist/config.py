@@ -138,7 +138,7 @@ class EvalConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Train Zipper: a natural and an adversarial learner, and the global learner that mixes them."""
+    """Train Zipper: a natural and an adversarial learner, and a global learner that mixes them."""
 
     recipe: Annotated[str, tyro.conf.Suppress] = "digits"
     """Name of the recipe that the defaults come from."""

@@ -12,7 +12,6 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-
 PLAIN_LINE_SECONDS = 5.0
 
 Record = dict[str, Any]

@@ -11,11 +11,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from zipper_dist.data import ImageSet
+from zipper_dist.display import Record
 from zipper_dist.learners import FlatState
 from zipper_dist.models import ModelSpec
 from zipper_dist.observing import Look
 from zipper_dist.scoring import EvalAttack, Score, score_in_steps
-from zipper_dist.telemetry import Record
 from zipper_dist.weights import save_weights
 
 

@@ -1,4 +1,4 @@
-"""The named recipes: the options of a run, with the published hyper-parameters where there are some.
+"""The named recipes: the options of a run, with the published hyper-parameters if there are any.
 
 A name is ``<data>[-<arch>]``. Sources: the public release of Zipper for CIFAR-10 (ResNet-18 and
 WRN-32-10), of TRADES for the MNIST network and attack; the others are ours, as their comments say.
@@ -76,7 +76,7 @@ def _cifar100() -> TrainConfig:
 
 
 def _svhn() -> TrainConfig:
-    """SVHN with the CIFAR-10 setting, as in the published table, but no flips: digits have a side."""
+    """SVHN with the CIFAR-10 setting, as published, but no flips: a digit has a left and a right."""
     base = _cifar10()
     return replace(base, recipe="svhn", data=replace(base.data, source="svhn", flip=False))
 
@@ -84,7 +84,9 @@ def _svhn() -> TrainConfig:
 def _folder() -> TrainConfig:
     """A directory of class folders, with the CIFAR-10 setting."""
     base = _cifar10()
-    return replace(base, recipe="folder", data=replace(base.data, source="folder", validation="0.1"))
+    return replace(
+        base, recipe="folder", data=replace(base.data, source="folder", validation="0.1")
+    )
 
 
 def _mnist() -> TrainConfig:
@@ -121,7 +123,7 @@ def _mnist() -> TrainConfig:
 
 
 def _digits() -> TrainConfig:
-    """The 8×8 digits that come with scikit-learn: any machine, about a minute. Settings are ours."""
+    """The 8×8 digits that scikit-learn brings: any machine, about a minute. Settings are ours."""
     schedule = Schedule.parse("0:1,0.5:1,0.8:0.1,1:0.01")
     return TrainConfig(
         recipe="digits",

@@ -26,7 +26,7 @@ def resume(trainer: Trainer, journal: Journal) -> list[str]:
     reports = trainer.wait(world.gather("checkpoints", {"found": found, "damaged": complaints}))
     messages = [line for report in reports for line in report["damaged"]]
     parts = {
-        name: [PartInfo(**info) for info in infos]  # type: ignore[arg-type]
+        name: [PartInfo(**info) for info in infos]
         for report in reports
         for name, infos in report["found"].items()
     }
@@ -35,7 +35,9 @@ def resume(trainer: Trainer, journal: Journal) -> list[str]:
     chosen = checkpoint.choose(parts, leader, together=world.size == 1)
     if chosen is None:
         if any(parts.values()):
-            messages.append("no checkpoints that fit together were found; starting from iteration 1")
+            messages.append(
+                "no checkpoints that fit together were found; starting from iteration 1"
+            )
         journal.trim({}) if world.rank == 0 else None
         return messages
     loaded = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Annotated
@@ -39,8 +40,10 @@ class Schedule:
         progress = [at for at, _ in points]
         if not all(math.isfinite(number) for point in points for number in point):
             raise ValueError(f"{text!r} is not a schedule: its numbers must be finite")
-        if any(b <= a for a, b in zip(progress, progress[1:], strict=False)):
-            raise ValueError(f"{text!r} is not a schedule: progress must increase from point to point")
+        if any(b <= a for a, b in itertools.pairwise(progress)):
+            raise ValueError(
+                f"{text!r} is not a schedule: progress must increase from point to point"
+            )
         if progress[0] < 0 or progress[-1] > 1:
             raise ValueError(f"{text!r} is not a schedule: progress must lie in 0 … 1")
         return Schedule(tuple(points))

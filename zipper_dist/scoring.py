@@ -96,9 +96,9 @@ def score_in_steps(
     """
     every = enumerate(blocks(image_set, batch_size))
     for place, batch in islice(every, part, None, parts):
-        attacked = batch.images
-        start = generator_at(attacked.device, "evaluation", "pgd-start", place)
-        for attacked in pgd_steps(
+        attacked = batch.images  # what an attack of 0 steps leaves
+        start = generator_at(batch.images.device, "evaluation", "pgd-start", place)
+        for attacked in pgd_steps(  # noqa: B007 (the last one is what counts)
             model,
             batch.images,
             batch.labels,

@@ -3,8 +3,8 @@
 An attack runs the network in eval mode and wants the gradient of the images alone. So the surrogate
 is a copy with frozen weights, in the working precision, channels-last, in which every BatchNorm is
 folded into the convolution before it; one that follows no convolution, as in pre-activation
-networks, stays as a scale and a shift for each channel. :meth:`Surrogate.refresh` brings the copy up
-to the network's present weights, in place, so that compiled code and CUDA graphs stay valid.
+networks, stays as a scale and a shift for each channel. :meth:`Surrogate.refresh` brings the copy
+up to the network's present weights, in place, so that compiled code stays valid.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Surrogate(nn.Module):
         # New tensors, of the working precision: no storage is shared with the network's copy.
         for tensor in [*network.parameters(), *network.buffers()]:
             tensor.data = tensor.data.to(dtype) if tensor.is_floating_point() else tensor.data
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.to(memory_format=torch.channels_last)
         self._network = network
         self._pairs = self._plain_pairs()
         self._run = [wrap(network)]
@@ -117,8 +117,8 @@ class Surrogate(nn.Module):
                 continue
             theirs = source.get_submodule(fold.convolution)
             ours = network.get_submodule(fold.convolution)
-            targets += [ours.weight.data, ours.bias.data]  # type: ignore[union-attr, list-item]
-            weight: Tensor = theirs.weight.detach()  # type: ignore[assignment, operator]
+            targets += [ours.weight.data, ours.bias.data]  # type: ignore[list-item]
+            weight: Tensor = theirs.weight.detach()  # type: ignore[operator]
             values.append(weight * scale.view(-1, *[1] * (weight.dim() - 1)))
             bias = theirs.bias
             values.append(shift if bias is None else shift + bias * scale)  # type: ignore[operator]
@@ -173,7 +173,7 @@ def _fold(network: nn.Module) -> tuple[fx.GraphModule, list[_Fold]]:
             network.set_submodule(str(node.target), ScaleShift(norm.num_features))
         else:
             module = modules[convolution]
-            module.bias = nn.Parameter(torch.zeros(norm.num_features))  # type: ignore[assignment]
+            module.bias = nn.Parameter(torch.zeros(norm.num_features))
             node.replace_all_uses_with(before)
             graph.erase_node(node)
     folded = fx.GraphModule(network, graph)

@@ -1,4 +1,4 @@
-"""What a run reports while it goes on: loss windows, metrics.jsonl, and the news for the display."""
+"""What a run reports while it goes on: loss windows, metrics.jsonl, news for the display."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +16,7 @@ from zipper_dist.errors import TrainingDiverged
 from zipper_dist.files import write_atomically
 from zipper_dist.learners import StepResult
 from zipper_dist.placement import World
+
 
 class Window:
     """The iterations of one learner since its last record.

@@ -1,7 +1,7 @@
 """The training command.
 
-    torchrun --nproc_per_node=2 -m zipper_dist.train [RECIPE] [--option value …]
-    python -m zipper_dist.train [RECIPE] [--option value …]
+torchrun --nproc_per_node=2 -m zipper_dist.train [RECIPE] [--option value …]
+python -m zipper_dist.train [RECIPE] [--option value …]
 """
 
 from __future__ import annotations
@@ -44,9 +44,7 @@ def train(trainer: Trainer) -> None:
 def run(config: TrainConfig) -> None:
     """Train, from options to summary, in this process of the job."""
     validate(config)
-    placed = plan(
-        Machine.detect(os.environ), list(config.learners), config.device, config.threads
-    )
+    placed = plan(Machine.detect(os.environ), list(config.learners), config.device, config.threads)
     precision = resolve_precision(config.precision, placed.device)
     directory = RunDirectory.of(config)
     signals = Signals()

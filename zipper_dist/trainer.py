@@ -94,7 +94,9 @@ class Trainer:
             learner.adopt(theta)
 
     def _look(self, t: int) -> Look:
-        integers = {name: tensor.clone() for name, tensor in self.learners[0].state.integers.items()}
+        integers = {
+            name: tensor.clone() for name, tensor in self.learners[0].state.integers.items()
+        }
         return Look(t, self.mixer.shares(), integers)
 
     def work(self) -> bool:

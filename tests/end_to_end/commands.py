@@ -1,4 +1,4 @@
-"""Starts the training command as a person does, and sees to it that nothing of it is left behind."""
+"""Starts the training command as a person does, and sees that nothing of it is left behind."""
 
 from __future__ import annotations
 
@@ -33,21 +33,66 @@ MARK = "ZIPPER_TEST_COMMAND"
 STEPS = 37
 REDISTRIBUTIONS = 3
 LOOKS = (7, 14, 21, 28, 35, 37)
-SMALL = (
-    "digits --threads 1 --device cpu --steps 37 --mix.start 10 --mix.every 8 "
-    "--mix.gamma 0:0.3,1:0.7 --eval.every 7 --eval.attack-steps 3 --eval.limit 40 --log-every 1 "
-    "--model.arch resnet18 --model.width 0.125 --batch-size 16 --data.limit 200 "
-    "--data.validation 40 --data.image-size 8 --learners.adversarial.attack.steps 2 --run-dir run "
-    "--mix.ema 0.99 --learners.natural.lr 0.05 --learners.natural.momentum 0.9"
-).split()
+SMALL = [
+    "digits",
+    "--threads",
+    "1",
+    "--device",
+    "cpu",
+    "--steps",
+    "37",
+    "--mix.start",
+    "10",
+    "--mix.every",
+    "8",
+    "--mix.gamma",
+    "0:0.3,1:0.7",
+    "--eval.every",
+    "7",
+    "--eval.attack-steps",
+    "3",
+    "--eval.limit",
+    "40",
+    "--log-every",
+    "1",
+    "--model.arch",
+    "resnet18",
+    "--model.width",
+    "0.125",
+    "--batch-size",
+    "16",
+    "--data.limit",
+    "200",
+    "--data.validation",
+    "40",
+    "--data.image-size",
+    "8",
+    "--learners.adversarial.attack.steps",
+    "2",
+    "--run-dir",
+    "run",
+    "--mix.ema",
+    "0.99",
+    "--learners.natural.lr",
+    "0.05",
+    "--learners.natural.momentum",
+    "0.9",
+]
 
 # All that the small options leave out: an average of weights (WA), dropout, augmentation, L2. The
 # later of two values of an option counts.
 WIDE = [
     *SMALL,
-    *"--learners.natural.weight-average 0.9 --model.arch small_cnn --data.image-size 16".split(),
-    *"--data.crop-padding 2 --data.flip --learners.adversarial.attack.norm l2".split(),
-    *"--learners.adversarial.attack.eps 1 --learners.adversarial.attack.step-size 0.5".split(),
+    *[
+        "--learners.natural.weight-average",
+        "0.9",
+        "--model.arch",
+        "small_cnn",
+        "--data.image-size",
+        "16",
+    ],
+    *["--data.crop-padding", "2", "--data.flip", "--learners.adversarial.attack.norm", "l2"],
+    *["--learners.adversarial.attack.eps", "1", "--learners.adversarial.attack.step-size", "0.5"],
 ]
 
 WEIGHTS = ("natural", "adversarial", "global", "best")
@@ -141,7 +186,11 @@ class Command:
         return Finished(status, took, own, tuple(ranks) or (own,))
 
     def until(
-        self, condition: Callable[[], bool], what: str, seconds: float = PATIENCE, running: bool = True
+        self,
+        condition: Callable[[], bool],
+        what: str,
+        seconds: float = PATIENCE,
+        running: bool = True,
     ) -> None:
         """Return once ``condition`` holds; fail after ``seconds``, or when the command is over."""
         deadline = time.monotonic() + seconds

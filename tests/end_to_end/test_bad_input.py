@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from end_to_end.commands import Output, train
+from end_to_end.commands import Output, started
 from end_to_end.conftest import Here
 
 SOON = 60.0
@@ -49,7 +49,10 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "no steps": ("digits --steps 0", ["--steps 0"]),
     "no threads": ("digits --threads 0", ["--threads 0"]),
     "several at once": ("digits --steps 0 --batch-size -1", ["--steps 0", "--batch-size -1"]),
-    "validation of what is not there": ("digits --data.validation half", ["--data.validation half"]),
+    "validation of what is not there": (
+        "digits --data.validation half",
+        ["--data.validation half"],
+    ),
     "validation of all images": ("digits --data.validation 1437", ["--data.validation 1437"]),
     "image too small for the network": (
         "digits --model.arch small_cnn --data.image-size 4",
@@ -106,8 +109,7 @@ def test_one_message_and_status_2(
 ) -> None:
     arguments, names = CASES[case]
     # Should it be taken for good input, the test fails soon.
-    recipe, *options = arguments.split()
-    assert here(recipe, "--epochs", "1", *options) == 2
+    assert here(*arguments.split(), "--epochs", "1") == 2
     output = capsys.readouterr()
     assert_one_message(Output(output.out, output.err), names)
     assert not list(tmp_path.glob("runs/*/config.json"))
@@ -121,7 +123,17 @@ def test_a_gpu_that_is_not_there(here: Here, capsys: pytest.CaptureFixture[str])
 
 
 def test_the_corrected_command_runs_in_the_same_directory(tmp_path: Path, here: Here) -> None:
-    correct = "digits --model.arch small_cnn --data.image-size 16 --steps 1 --data.limit 50".split()
+    correct = [
+        "digits",
+        "--model.arch",
+        "small_cnn",
+        "--data.image-size",
+        "16",
+        "--steps",
+        "1",
+        "--data.limit",
+        "50",
+    ]
     correct += ["--eval.attack-steps", "1", "--threads", "1"]
     for mistake in (["--batch-size", "4000"], ["--data.image-size", "4"]):
         assert here(*correct, *mistake) == 2
@@ -129,9 +141,19 @@ def test_the_corrected_command_runs_in_the_same_directory(tmp_path: Path, here: 
     assert (tmp_path / "runs" / "digits-seed0" / "summary.json").exists()
 
 
+# Nobody listens there, so that with a network, too, no data set can be downloaded.
+NO_NETWORK = {
+    **dict.fromkeys(
+        ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9"
+    ),
+    **dict.fromkeys(("no_proxy", "NO_PROXY"), ""),
+}
+
+
 def alone(arguments: str, at: Path, ranks: int = 1) -> list[Output]:
     """What the processes print that end for this reason; none of them is left when this returns."""
-    finished = train(*arguments.split(), at=at, ranks=ranks)
+    with started(*arguments.split(), at=at, ranks=ranks, environment=NO_NETWORK) as command:
+        finished = command.wait()
     assert finished.seconds < SOON
     # torchrun has a status of its own.
     assert finished.status == (2 if ranks == 1 else 1)
@@ -144,7 +166,6 @@ def test_a_process_of_its_own(tmp_path: Path) -> None:
 
 
 def test_data_that_cannot_be_downloaded(tmp_path: Path) -> None:
-    # An address that answers at once that nobody is there, with and without a network.
     (output,) = alone("cifar10 --data.root empty", tmp_path)
     assert_one_message(
         output,

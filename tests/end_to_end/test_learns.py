@@ -38,7 +38,14 @@ def test_digits_on_two_ranks(tmp_path: Path) -> None:
 def test_the_natural_learner_of_digits_alone_is_not_robust(tmp_path: Path) -> None:
     # Without redistribution the learners do not touch each other, so that the natural learner is
     # the same whatever the other one does: it may take its time elsewhere.
-    options = "--mix.every 0 --learners.adversarial.attack.steps 1 --eval.every 1000ep".split()
+    options = [
+        "--mix.every",
+        "0",
+        "--learners.adversarial.attack.steps",
+        "1",
+        "--eval.every",
+        "1000ep",
+    ]
     succeeded(train("digits", *options, "--run-dir", "run", at=tmp_path, ranks=2))
     assert summary(tmp_path / "run")["evaluation_attack"]["steps"] == 20
     clean, robust = accuracy(tmp_path / "run", "natural")
@@ -52,10 +59,21 @@ def test_the_natural_learner_of_digits_alone_is_not_robust(tmp_path: Path) -> No
 def test_mnist_on_two_ranks(tmp_path: Path) -> None:
     # The recipe trains for hours against 40 steps of ε 0.3: fewer steps, a smaller ball.
     options = [
-        *"--steps 150 --mix.start 120 --mix.every 10 --mix.ema 0.95 --eval.every 75".split(),
-        *"--eval.attack-steps 10 --eval.limit 500 --learners.natural.lr 0.05".split(),
-        *"--learners.adversarial.attack.eps 0.1 --learners.adversarial.attack.steps 3".split(),
-        *"--learners.adversarial.attack.step-size 0.05".split(),
+        *[
+            "--steps",
+            "150",
+            "--mix.start",
+            "120",
+            "--mix.every",
+            "10",
+            "--mix.ema",
+            "0.95",
+            "--eval.every",
+            "75",
+        ],
+        *["--eval.attack-steps", "10", "--eval.limit", "500", "--learners.natural.lr", "0.05"],
+        *["--learners.adversarial.attack.eps", "0.1", "--learners.adversarial.attack.steps", "3"],
+        *["--learners.adversarial.attack.step-size", "0.05"],
     ]
     arguments = ["mnist", "--data.root", str(SHARED_DATA), *options, "--run-dir", "run"]
     succeeded(train(*arguments, at=tmp_path, ranks=2))

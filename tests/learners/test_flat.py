@@ -123,7 +123,7 @@ def test_integer_buffers_stay_where_they_are() -> None:
 @specs
 def test_a_flattened_network_computes_the_same_bit_for_bit(spec: ModelSpec) -> None:
     # Channels-last, as weights are in a flat tensor: the layout decides how sums are rounded.
-    plain: nn.Module = build(spec).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    plain: nn.Module = build(spec).to(memory_format=torch.channels_last)
     flattened = copy.deepcopy(plain)
     FlatState(flattened)
     images = torch.rand(4, spec.channels, spec.height, spec.width)

@@ -91,7 +91,7 @@ def test_the_average_warms_up() -> None:
 def test_a_learner_trains_as_torch_does_bit_for_bit(config: LearnerConfig, dropout: float) -> None:
     learner = learner_of(config, dropout=dropout)
     # Channels-last, as weights are in a flat tensor: the layout decides how sums are rounded.
-    plain: nn.Module = network(dropout).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    plain: nn.Module = network(dropout).to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.SGD(
         plain.parameters(),
         lr=config.lr,

@@ -4,9 +4,9 @@ The attacks are the authors' code. What the adapter adds is where random numbers
 package draws for whatever batch an attack still works on, so that an example's numbers depend on
 which others have been broken. Here every draw is made for the whole of a fixed block of examples,
 and an example takes its own row of it: the very numbers that the package draws when it attacks all
-examples of the block with the block's seed (but for Square in L2, where the package draws anew for
-those that still stand at each query, and no call of it could be matched). So an outcome depends on neither the batch nor on what
-was attacked before, and the ensemble can use the outcomes of its parts.
+examples of the block with the block's seed. (But for Square in L2: there the package draws at each
+query for those that still stand, so that no call of it could be matched.) So an outcome depends on
+neither the batch nor what was attacked before, and the ensemble can use the outcomes of its parts.
 
 Sources: Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse
 parameter-free attacks", ICML 2020 (APGD, the ensemble); "Minimally distorted adversarial examples

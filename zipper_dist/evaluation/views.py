@@ -25,7 +25,7 @@ def exact_view(model: nn.Module) -> Network:
 
     ``model`` is left as it is; the view is a copy with frozen weights.
     """
-    return _filled(_frozen(model))
+    return _filled(_frozen(model), torch.contiguous_format)
 
 
 def attacked_view(model: nn.Module, dtype: torch.dtype = torch.float32) -> Network:
@@ -37,9 +37,10 @@ def attacked_view(model: nn.Module, dtype: torch.dtype = torch.float32) -> Netwo
     frozen = _frozen(model)
     surrogate = make_surrogate(frozen, dtype)
     if surrogate is not None:
-        return _filled(surrogate)
+        return _filled(surrogate, torch.channels_last)
     frozen.to(memory_format=torch.channels_last)
-    return _filled(frozen if dtype == torch.float32 else _autocast(frozen, dtype))
+    network = frozen if dtype == torch.float32 else _autocast(frozen, dtype)
+    return _filled(network, torch.channels_last)
 
 
 def _frozen(model: nn.Module) -> nn.Module:
@@ -55,12 +56,15 @@ def _autocast(model: nn.Module, dtype: torch.dtype) -> Network:
     return network
 
 
-def _filled(network: Network) -> Network:
-    def filled(images: Tensor) -> Tensor:
-        rows = len(images)
+def _filled(network: Network, layout: torch.memory_format) -> Network:
+    def filled(given: Tensor) -> Tensor:
+        rows = len(given)
+        # A copy has the strides of its layout; a tensor of one channel may have those of any, which
+        # decide on the kernels and so on the rounding.
+        images = given.clone(memory_format=layout)
         if 0 < rows < LEAST_ROWS:
-            more = images[:1].detach().expand(LEAST_ROWS - rows, *images.shape[1:])
-            logits = network(torch.cat([images, more]))[:rows]
+            more = given[:1].detach().expand(LEAST_ROWS - rows, *given.shape[1:])
+            logits = network(torch.cat([given, more]).clone(memory_format=layout))[:rows]
         else:
             logits = network(images)
         if images.requires_grad and torch.is_grad_enabled() and not logits.requires_grad:

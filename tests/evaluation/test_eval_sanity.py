@@ -1,0 +1,161 @@
+"""Networks that hide their gradients trigger the warnings; an honest one does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from evaluation.conftest import EPS
+from evaluation.helpers import attack_all
+from zipper_dist.attacks import Network
+from zipper_dist.evaluation.catalogue import Threat
+from zipper_dist.evaluation.engine import Examples, Worker
+from zipper_dist.evaluation.results import Results, report_of, tally
+from zipper_dist.evaluation.sanity import (
+    Check,
+    check_attacks,
+    check_images,
+    check_network,
+    sanity_parts,
+)
+from zipper_dist.evaluation.views import attacked_view
+
+Set = tuple[Tensor, Tensor]
+
+
+def checks_of(root: Path, model: nn.Module, x: Tensor, y: Tensor) -> dict[str, Check]:
+    """All checks of a network, as the command runs them."""
+    threat = Threat("linf", EPS)
+    found = attack_all(root, model, x, y, [], threat)
+    worker: Worker = found.workers[0]
+    parts = sanity_parts(threat, x.shape[1:], 10)
+    for part in parts.values():
+        worker.attack(part)
+    report = [report_of(worker, list(parts.values()))]
+    layout = worker.setting.layout
+    tallies = {name: tally(report, worker.address(part), layout) for name, part in parts.items()}
+    tallies["clean"] = tally(report, worker.address(None), layout)
+    results = Results(tallies, parts)
+    network: Network = attacked_view(model)
+    checks = [
+        *check_attacks(results, found.results, 10),
+        *check_network(model, network, Examples(x, y)),
+        check_images(x, {}),
+    ]
+    return {check.name: check for check in checks}
+
+
+def failed(checks: dict[str, Check]) -> set[str]:
+    return {name for name, check in checks.items() if not check.passed}
+
+
+@pytest.fixture
+def some(digits: Set) -> Set:
+    return digits[0][:96], digits[1][:96]
+
+
+class Scaled(nn.Module):
+    """Logits 1000 times as large: the cross-entropy saturates."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = 1e3 * self.network(images)
+        return logits
+
+
+class Stepped(nn.Module):
+    """Images rounded to 8 levels first: their gradient is zero wherever it exists."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.network(torch.round(images * 8) / 8)
+        return logits
+
+
+class Noisy(nn.Module):
+    """Dropout that is never switched off."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.network(F.dropout(images, 0.1, training=True))
+        return logits
+
+
+def test_an_honest_network_passes_every_check(
+    tmp_path: Path, network: nn.Module, some: Set
+) -> None:
+    checks = checks_of(tmp_path, network, *some)
+    assert failed(checks) == set(), [c.verdict for c in checks.values() if not c.passed]
+    assert len(checks) == 8
+    assert all(check.verdict.endswith(".") for check in checks.values())
+
+
+def test_scaled_logits_are_noticed(tmp_path: Path, network: nn.Module, some: Set) -> None:
+    checks = checks_of(tmp_path, Scaled(network), *some)
+    assert "gradients" in failed(checks)
+    assert "hide its gradients" in checks["gradients"].verdict
+
+
+def test_a_step_like_activation_is_noticed(tmp_path: Path, network: nn.Module, some: Set) -> None:
+    checks = checks_of(tmp_path, Stepped(network), *some)
+    assert {"gradients", "very large eps", "black box"} <= failed(checks)
+
+
+def test_randomness_and_training_mode_are_noticed(network: nn.Module, some: Set) -> None:
+    sample = Examples(*some)
+    noisy = {check.name: check for check in check_network(network, attacked_view(Noisy(network)), sample)}
+    assert failed(noisy) == {"eval mode"}
+    training = nn.Sequential(nn.Dropout(0.5), network)
+    assert training[0].training
+    found = {c.name: c for c in check_network(training, attacked_view(network), sample)}
+    assert failed(found) == {"eval mode"}
+    assert "training mode" in found["eval mode"].verdict
+
+
+def test_infinite_logits_are_noticed(some: Set) -> None:
+    def network(images: Tensor) -> Tensor:
+        return images.flatten(1)[:, 100:110] * torch.inf
+
+    (_, check) = check_network(nn.Identity(), network, Examples(some[0], some[1] * 0))
+    assert not check.passed
+    assert "NaN or infinite" in check.verdict
+
+
+def test_images_outside_the_range_are_noticed(some: Set) -> None:
+    assert check_images(some[0], {"pgd": some[0]}).passed
+    bad = check_images(some[0], {"pgd": some[0] - 0.01, "cw": some[0]})
+    assert not bad.passed
+    assert "pgd" in bad.verdict
+    assert "cw" not in bad.verdict
+
+
+def test_a_rise_with_eps_or_steps_is_noticed() -> None:
+    """Outcomes made up: 10 of 100 examples are broken only by the weaker attack."""
+    from zipper_dist.evaluation.results import Tally
+
+    parts = sanity_parts(Threat("linf", EPS), torch.Size((1, 16, 16)), 10)
+    healthy = torch.ones(100, dtype=torch.uint8)
+    worse = healthy.clone()
+    worse[:10] = 2
+    for weak, check in (("eps x 0.5", "more eps"), ("steps 5", "more steps")):
+        tallies = {name: Tally(healthy, {}) for name in [*parts, "clean"]}
+        clean = Results({"clean": Tally(healthy, {})}, {})
+        tallies[weak] = Tally(worse, {})
+        found = {c.name: c for c in check_attacks(Results(tallies, parts), clean, 10)}
+        assert not found[check].passed
+        tallies[weak] = Tally(healthy, {})
+        found = {c.name: c for c in check_attacks(Results(tallies, parts), clean, 10)}
+        assert found[check].passed
