@@ -47,7 +47,7 @@ class BaseLearner:
         config: LearnerConfig,
         seed: int,
         total_steps: int,
-        engine: Engine = Engine(),  # noqa: B008 (it is immutable)
+        engine: Engine = Engine(),
     ) -> None:
         self.name = name
         self.config = config
