@@ -5,7 +5,7 @@ RANKS  ?= 2
 ARGS   ?=
 BIN    := .venv/bin
 
-.PHONY: help train train-serial test lint clean
+.PHONY: help train train-serial test lint clean bench-eval
 
 help:
 	@echo "make train         train RECIPE=$(RECIPE) on RANKS=$(RANKS) processes; more options in ARGS='…'"
@@ -50,3 +50,9 @@ lint: .venv/lint
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+
+# Trains a small MNIST network once (DATA: the directory that holds MNIST/), then takes some half an
+# hour of one core; ARGS='--images 64' is enough for a look.
+DATA ?= data
+bench-eval: .venv/base
+	@$(BIN)/python benchmarks/bench_eval.py --data-root $(DATA) $(ARGS)

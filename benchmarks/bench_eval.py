@@ -1,6 +1,6 @@
 """How much faster an evaluation is than plain calls of pyautoattack and a plain PGD loop.
 
-    make bench-eval [ARGS='--images 128']
+    make bench-eval [DATA=../shared/data] [ARGS='--images 128']
 
 trains a small MNIST network once, evaluates the ``standard`` attacks on test images, ours and plain
 in one run, and writes benchmarks/out/eval.json: ours_seconds, plain_seconds, their ratio, and
@@ -127,7 +127,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--images", type=int, default=512, help="test images")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of each side")
-    parser.add_argument("--data-root", default="../shared/data", help="directory with MNIST")
+    parser.add_argument("--data-root", default="data", help="directory with MNIST")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     OUT.mkdir(parents=True, exist_ok=True)

@@ -84,7 +84,6 @@ class EngineIteration:
     def __init__(self, setting: Setting, variant: Variant, device: torch.device) -> None:
         assert variant.precision is not None
         engine = Engine(variant.precision, variant.compiled)
-        engine.prepare()
         self.device = device
         torch.manual_seed(0)
         model = build(setting.spec).to(device)

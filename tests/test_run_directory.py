@@ -115,18 +115,18 @@ def test_the_files_are_where_the_documentation_says() -> None:
 def test_the_same_options_may_continue(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path)
     config = recipe("cifar10")
-    directory.check_same(config)  # nothing was begun here
-    directory.write_config(config, ["cpu", "cpu"])
-    directory.check_same(config)
-    directory.check_same(replace(config, resume="never", run_dir=tmp_path))
+    directory.check_same(config, "fp32")  # nothing was begun here
+    directory.write_config(config, "fp32", ["cpu", "cpu"])
+    directory.check_same(config, "fp32")
+    directory.check_same(replace(config, resume="never", run_dir=tmp_path), "fp32")
 
 
 def test_other_options_are_refused_by_name(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path)
     config = replace(recipe("digits"), seed=0, epochs=40)
-    directory.write_config(config, ["cpu"])
+    directory.write_config(config, "fp32", ["cpu"])
     with pytest.raises(UserError) as raised:
-        directory.check_same(replace(config, seed=1, epochs=41))
+        directory.check_same(replace(config, seed=1, epochs=41), "fp32")
     message = str(raised.value)
     assert "--seed 0 there, 1 now" in message
     assert "--epochs 40 there, 41 now" in message
@@ -136,11 +136,19 @@ def test_other_options_are_refused_by_name(tmp_path: Path) -> None:
     assert message.count(" there, ") == 2
 
 
+def test_another_meaning_of_auto_is_refused(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    directory.write_config(recipe("digits"), "bf16", ["cpu"])
+    directory.check_same(recipe("digits"), "bf16")
+    with pytest.raises(UserError, match="--precision auto meant bf16 there, fp32 here"):
+        directory.check_same(recipe("digits"), "fp32")
+
+
 @pytest.mark.parametrize("content", ["", "{", "{}", '{"versions": {}}'])
 def test_a_damaged_config_is_a_clear_error(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(UserError, match="damaged") as raised:
-        RunDirectory(tmp_path).check_same(recipe("digits"))
+        RunDirectory(tmp_path).check_same(recipe("digits"), "fp32")
     assert str(tmp_path / "config.json") in str(raised.value)
 
 
@@ -148,12 +156,12 @@ def test_a_damaged_config_is_a_clear_error(tmp_path: Path, content: str) -> None
 def test_a_config_of_other_origin_is_a_clear_error(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(UserError):
-        RunDirectory(tmp_path).check_same(recipe("digits"))
+        RunDirectory(tmp_path).check_same(recipe("digits"), "fp32")
 
 
 def test_config_json_says_how_the_run_came_about(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path)
-    directory.write_config(recipe("digits"), ["one GPU", "another GPU"])
+    directory.write_config(recipe("digits"), "fp32", ["one GPU", "another GPU"])
     about = json.loads(directory.config.read_text())
     assert about["options"] == as_json(recipe("digits"))
     assert about["devices"] == ["one GPU", "another GPU"]

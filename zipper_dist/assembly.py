@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
+from torch import nn
 
 from zipper_dist.config import Precision, TrainConfig
 from zipper_dist.data import Dataset, ImageSet, Loader, fetch, load
@@ -72,35 +73,14 @@ def assemble(
         flip=config.data.flip,
     )
     timetable = Timetable.of(config, loader.steps_per_epoch)
-    compiled, note = resolve_compile(
-        config.compile, device, config.model.arch, timetable.total_steps
-    )
-    engine = Engine(precision, compiled)
-    engine.prepare()
+    steps = timetable.total_steps
+    compiled, note = resolve_compile(config.compile, device, config.model.arch, steps)
     spec = model_spec(config, data)
     seed_global_generators(config.seed, "initial weights")
     model = build(spec).to(device)
-    learners = [
-        BaseLearner(
-            name,
-            copy.deepcopy(model),
-            config.learners[name],
-            seed=config.seed,
-            total_steps=timetable.total_steps,
-            engine=engine,
-        )
-        for name in world.plan.learners
-    ]
-    names = list(config.learners)
-    mixer = Mixer(
-        FlatState(copy.deepcopy(model)).flat,
-        learners=world.plan.learners,
-        leader=names[0],
-        weights=mixing_weights(config.mix, names, timetable.total_steps),
-        decay=config.mix.ema,
-    )
+    engine = Engine(precision, compiled)
     evaluator = Evaluator(
-        model,
+        copy.deepcopy(model),
         spec,
         sample(data.validation, config.eval.limit).to(device),
         EvalAttack.of(training_attack(config), config.eval),
@@ -116,10 +96,37 @@ def assemble(
         wait=wait,
         timetable=timetable,
         loader=loader,
-        learners=learners,
-        mixer=mixer,
+        learners=_learners(config, model, world, steps, engine),
+        mixer=_mixer(config, model, world, steps),
         evaluator=evaluator,
         observatory=Observatory(world, wait, evaluator.look),
         telemetry=telemetry,
         engine_note=f"precision {precision}, {note}",
+    )
+
+
+def _learners(
+    config: TrainConfig, model: nn.Module, world: World, steps: int, engine: Engine
+) -> list[BaseLearner]:
+    return [
+        BaseLearner(
+            name,
+            copy.deepcopy(model),
+            config.learners[name],
+            seed=config.seed,
+            total_steps=steps,
+            engine=engine,
+        )
+        for name in world.plan.learners
+    ]
+
+
+def _mixer(config: TrainConfig, model: nn.Module, world: World, steps: int) -> Mixer:
+    names = list(config.learners)
+    return Mixer(
+        FlatState(copy.deepcopy(model)).flat,
+        learners=world.plan.learners,
+        leader=names[0],
+        weights=mixing_weights(config.mix, names, steps),
+        decay=config.mix.ema,
     )

@@ -156,8 +156,13 @@ def choose(
 
 def prune(directory: Path, mine: Iterable[str], learners: Sequence[str], keep: int = KEEP) -> None:
     """Delete the checkpoints of ``mine`` that are older than the newest ``keep`` complete ones."""
-    steps = [set(steps_of(directory, learner)) for learner in learners]
-    complete = sorted(set.intersection(*steps), reverse=True)
+    found = [set(steps_of(directory, learner)) for learner in learners]
+    present = [steps for steps in found if steps]
+    if len(present) < len(found):
+        # The other learner has made none yet, or keeps them on another machine; it is at most two
+        # looks behind.
+        keep += 2
+    complete = sorted(set.intersection(*present), reverse=True) if present else []
     if len(complete) < keep:
         return
     for learner in mine:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import os
 import sys
@@ -62,7 +63,8 @@ def parse_options(kind: type[Options], arguments: Sequence[str], prog: str) -> O
         SystemExit: as :func:`parse_train_options`.
     """
     with _only_first_rank_talks():
-        return tyro.cli(kind, args=list(arguments), prog=prog, description=kind.__doc__)
+        description = inspect.cleandoc(kind.__doc__ or "")
+        return tyro.cli(kind, args=list(arguments), prog=prog, description=description)
 
 
 @contextlib.contextmanager
@@ -74,8 +76,9 @@ def _only_first_rank_talks() -> Iterator[None]:
     with contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
         try:
             yield
-        except SystemExit:
-            time.sleep(OTHER_RANKS_PATIENCE)
+        except SystemExit as end:
+            if end.code:
+                time.sleep(OTHER_RANKS_PATIENCE)
             raise
 
 

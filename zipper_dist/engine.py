@@ -63,11 +63,16 @@ class Engine:
     precision: Precision = "fp32"
     compiled: bool = False
 
-    def prepare(self) -> None:
-        """Set this process up for the precision."""
-        tf32 = self.precision == "tf32"
-        torch.backends.cuda.matmul.allow_tf32 = tf32
-        torch.backends.cudnn.allow_tf32 = tf32
+    @contextmanager
+    def arithmetic(self) -> Iterator[None]:
+        """For the duration, fp32 products are TF32 if that is the precision; else they are not."""
+        matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+        before = matmul.allow_tf32, cudnn.allow_tf32
+        matmul.allow_tf32 = cudnn.allow_tf32 = self.precision == "tf32"
+        try:
+            yield
+        finally:
+            matmul.allow_tf32, cudnn.allow_tf32 = before
 
     def training_view(self, model: nn.Module) -> nn.Module:
         """``model`` as a training step calls it; its parameters are shared."""

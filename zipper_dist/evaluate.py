@@ -50,21 +50,9 @@ def attack(evaluation: Evaluation, display: Quiet) -> None:
 
 def run(options: EvaluateOptions) -> None:
     """Evaluate, from options to table, in this process of the job."""
-    validate(options)
-    names = expand(options.attacks)
-    subject = load_subject(options)
-    config = data_config(subject, options)
-    threat = threat_of(subject, config.source, options)
-    placed = plan_shards(Machine.detect(os.environ), options.device, options.threads)
-    # The figures are fp32 figures.
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     signals = Signals()
     wait = Waiter(signals)
-    world = World(placed)
-    if placed.fetches_data:
-        fetch(config)
-    wait(world.gather("data is there", None))
-    data = load(config, 0)
+    evaluation, world = _prepare(options, wait)
     console = Console()
     display = Bar(console) if world.rank == 0 else Quiet()
 
@@ -72,11 +60,10 @@ def run(options: EvaluateOptions) -> None:
         signals.check()
         display.tick(cost)
 
-    evaluation = assemble(options, subject, data, threat, names, world)
     evaluation.worker.tick = evaluation.sampler.tick = tick
     signals.install()
     with display:
-        for note in (*placed.notes, *evaluation.notes):
+        for note in (*world.plan.notes, *evaluation.notes):
             display.note(note)
         try:
             attack(evaluation, display)
@@ -91,6 +78,23 @@ def run(options: EvaluateOptions) -> None:
     # The others stay until rank 0 has read their files: torchrun ends a job with its first failure.
     wait(world.gather("concluded", None))
     world.close()
+
+
+def _prepare(options: EvaluateOptions, wait: Waiter) -> tuple[Evaluation, World]:
+    """What the options name, found and checked before any long work starts."""
+    validate(options)
+    names = expand(options.attacks)
+    subject = load_subject(options)
+    config = data_config(subject, options)
+    threat = threat_of(subject, config.source, options)
+    world = World(plan_shards(Machine.detect(os.environ), options.device, options.threads))
+    # The figures are fp32 figures.
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    if world.plan.fetches_data:
+        fetch(config)
+    wait(world.gather("data is there", None))
+    data = load(config, 0)
+    return assemble(options, subject, data, threat, names, world), world
 
 
 def _report(evaluation: Evaluation) -> Report:

@@ -19,18 +19,18 @@ from zipper_dist.weights import save_weights
 Scores = dict[str, Score]
 
 
-def finish(trainer: Trainer, test: ImageSet, display: Display) -> dict[str, Any] | None:
+def finish(trainer: Trainer, test: ImageSet, display: Display) -> dict[str, Any]:
     """Save and evaluate the learners of a run whose training is done.
 
-    Each rank evaluates its own learners and its part of the global learner. Returns the summary on
-    rank 0, None elsewhere.
+    Each rank evaluates its own learners and its part of the global learner. Returns the summary,
+    which is empty on all ranks but 0.
     """
-    trainer.observatory.finish()
     theta = trainer.wait(trainer.world.all_reduce(total(trainer.mixer.shares())))
     trainer.ledger.syncs += 1
-    _save_weights(trainer, theta)
     trainer.settle()
     training = vars(trainer.ledger).copy()
+    trainer.observatory.finish()
+    _save_weights(trainer, theta)
     scores = _evaluate(trainer, theta, test, display)
     trainer.settle()
     report = {
@@ -41,7 +41,7 @@ def finish(trainer: Trainer, test: ImageSet, display: Display) -> dict[str, Any]
     reports = trainer.wait(trainer.world.gather("final scores", report))
     trainer.telemetry.poll(now=True)
     if trainer.world.rank != 0:
-        return None
+        return {}
     summary = _summary(trainer, reports)
     write_json(trainer.directory.summary, summary)
     return summary
@@ -101,8 +101,8 @@ def _summary(trainer: Trainer, reports: list[dict[str, Any]]) -> dict[str, Any]:
             scores[name] = scores.get(name, Score()) + Score(**fields)
     order = [*config.learners, "global"]
     training = [report["training"] for report in reports]
-    # Evaluation happens beside the training where a rank would wait; where it does not, it is no
-    # part of the training time either.
+    # Up to the last sync. Evaluation happens beside the training where a rank would wait; where it
+    # does not, it is no part of the training time either.
     train_seconds = max(t["wall_seconds"] - t["eval_seconds"] for t in training)
     steps = trainer.timetable.total_steps
     return {

@@ -1,7 +1,8 @@
 """Looks at the global learner while training goes on.
 
-At a look every rank posts its shares of θ_g and trains on; nobody waits. Rank 0 evaluates the sum
-whenever it would otherwise wait. Looks change nothing in the training: the shares are copies.
+At a look every rank posts its shares of θ_g and trains on. Rank 0 evaluates the sum whenever it
+would otherwise wait. Looks change nothing in the training: the shares are copies. A look makes a
+rank wait only where evaluation as a whole cannot keep up: when the one before it is not done yet.
 """
 
 from __future__ import annotations
@@ -92,7 +93,8 @@ class Observatory:
 
     def _enqueue(self, look: Look) -> None:
         shares = {name: share.clone() for name, share in look.shares.items()}
-        self._queue.append((look, self._world.all_reduce(total(shares))))
+        # In RAM: on a GPU, an all-reduce that waits for the other rank would keep it from working.
+        self._queue.append((look, self._world.all_reduce(total(shares).cpu())))
 
     def _unfinished(self) -> int:
         if not self._evaluates:

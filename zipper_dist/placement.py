@@ -215,6 +215,8 @@ class World:
             torch.cuda.set_device(self.plan.device)
             torch.backends.cudnn.deterministic = True
             torch.backends.cudnn.benchmark = False
+            # PyTorch lets convolutions be TF32 unless told otherwise; evaluation is to be fp32.
+            torch.backends.cudnn.allow_tf32 = False
         elif hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, self.plan.cores)
         torch.set_num_threads(self.plan.threads)
@@ -222,16 +224,23 @@ class World:
     def _connect(self, backend: str) -> None:
         store, rank, size = next(dist.rendezvous("env://", timeout=PATIENCE))
         self._store = dist.PrefixStore("zipper", store)
+        # With a device, NCCL connects now: later, at its first all-reduce, it would hold up the
+        # rank that comes first until the other one does.
+        nccl = backend == "nccl"
         dist.init_process_group(
-            backend,
+            "cpu:gloo,cuda:nccl" if nccl else backend,
             store=dist.PrefixStore("group", store),
             rank=rank,
             world_size=size,
             timeout=PATIENCE,
+            device_id=self.plan.device if nccl else None,
         )
 
     def all_reduce(self, buffer: Tensor) -> Pending:
-        """The sum of ``buffer`` over the ranks, bit-identical on all; ``buffer`` is used up."""
+        """The sum of ``buffer`` over the ranks, bit-identical on all; ``buffer`` is used up.
+
+        A buffer on a GPU goes over NCCL where that is the backend, and one in RAM over gloo.
+        """
         if self.size == 1:
             return Present(buffer)
         self.comm_bytes += buffer.numel() * buffer.element_size()

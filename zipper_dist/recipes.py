@@ -76,7 +76,7 @@ def _cifar100() -> TrainConfig:
 
 
 def _svhn() -> TrainConfig:
-    """SVHN with the CIFAR-10 setting, as published, but no flips: digits have a left and right."""
+    """SVHN with the CIFAR-10 setting, as published; flips are left out, as they change digits."""
     base = _cifar10()
     return replace(base, recipe="svhn", data=replace(base.data, source="svhn", flip=False))
 

@@ -15,7 +15,7 @@ import torch
 import torchvision
 
 import zipper_dist
-from zipper_dist.config import TrainConfig
+from zipper_dist.config import Precision, TrainConfig
 from zipper_dist.errors import UserError
 from zipper_dist.files import write_atomically
 
@@ -97,17 +97,21 @@ class RunDirectory:
         for path in self.checkpoints.glob("*.ckpt"):
             path.unlink()
 
-    def check_same(self, config: TrainConfig) -> None:
+    def check_same(self, config: TrainConfig, precision: Precision) -> None:
         """Raise UserError, naming the options, if another configuration was begun here."""
         if not self.config.exists():
             return
         try:
-            found = differences(json.loads(self.config.read_text())["options"], as_json(config))
+            there = json.loads(self.config.read_text())
+            was = there["resolved"]["precision"]
+            found = differences(there["options"], as_json(config))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{self.config} is damaged; give another --run-dir, or start over with "
                 "--resume never"
             ) from error
+        if was != precision:
+            found.append(f"--precision {config.precision} meant {was} there, {precision} here")
         if found:
             raise UserError(
                 f"{self.root} holds a run with other options ({'; '.join(found)}): give the same "
@@ -118,13 +122,19 @@ class RunDirectory:
         """The summary of the run if it is complete."""
         if not self.summary.exists():
             return None
-        summary: dict[str, Any] = json.loads(self.summary.read_text())
+        try:
+            summary: dict[str, Any] = json.loads(self.summary.read_text())
+        except ValueError as error:
+            raise UserError(
+                f"{self.summary} is damaged; delete it to finish the run again"
+            ) from error
         return summary
 
-    def write_config(self, config: TrainConfig, devices: list[str]) -> None:
+    def write_config(self, config: TrainConfig, precision: Precision, devices: list[str]) -> None:
         """Write config.json: options, versions, host and devices."""
         about = {
             "options": as_json(config),
+            "resolved": {"precision": precision},
             "command": sys.argv,
             "versions": {
                 "zipper_dist": zipper_dist.__version__,

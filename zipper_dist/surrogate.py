@@ -72,9 +72,10 @@ class Surrogate(nn.Module):
         self._dtype = dtype
         network, self._folds = _fold(copy.deepcopy(model).eval())
         network.requires_grad_(False)
-        # New tensors, of the working precision: no storage is shared with the network's copy.
+        device = next(model.parameters()).device
         for tensor in [*network.parameters(), *network.buffers()]:
-            tensor.data = tensor.data.to(dtype) if tensor.is_floating_point() else tensor.data
+            working = dtype if tensor.is_floating_point() else tensor.dtype
+            tensor.data = tensor.data.to(device, working)
         network.to(memory_format=torch.channels_last)
         self._network = network
         self._pairs = self._plain_pairs()

@@ -14,14 +14,14 @@ from rich.console import Console
 
 from zipper_dist.assembly import assemble, load_data, sample
 from zipper_dist.cli import parse_train_options, run_command
-from zipper_dist.config import TrainConfig
+from zipper_dist.config import Precision, TrainConfig
 from zipper_dist.display import Progress, Quiet
 from zipper_dist.engine import resolve_precision
-from zipper_dist.errors import Interrupted
+from zipper_dist.errors import Interrupted, UserError
 from zipper_dist.finish import finish
 from zipper_dist.placement import Machine, World, describe_device, plan
 from zipper_dist.resume import resume
-from zipper_dist.run_directory import RunDirectory
+from zipper_dist.run_directory import RunDirectory, as_json, differences
 from zipper_dist.tables import print_summary
 from zipper_dist.telemetry import Journal, Telemetry
 from zipper_dist.trainer import Trainer
@@ -51,30 +51,68 @@ def run(config: TrainConfig) -> None:
     wait = Waiter(signals)
     world = World(placed)
     console = Console()
-    finished = _open(directory, config, world, wait)
-    if finished is not None:
-        if world.rank == 0:
-            print_summary(finished, console)
-            console.print(f"{directory.root} is complete; --resume never would start it over.")
-        return
+    finished = _open(directory, config, precision, world, wait)
+    if finished is None:
+        finished = _train(config, precision, directory, world, signals, wait, console)
+    elif world.rank == 0:
+        console.print(f"{directory.root} is complete; --resume never would start it over.")
+    if world.rank == 0:
+        print_summary(finished, console)
+        console.print(f"weights, metrics and summary are in {directory.root}", highlight=False)
+    world.close()
+
+
+def _open(
+    directory: RunDirectory, config: TrainConfig, precision: Precision, world: World, wait: Waiter
+) -> dict[str, Any] | None:
+    """Make the run directory ready; the summary of the run if it is complete already."""
+    directory.prepare()
+    if world.plan.fetches_data and config.resume == "never":
+        directory.clear(list(config.learners))
+    finished = None
+    if world.rank == 0:
+        directory.check_same(config, precision)
+        finished = directory.finished()
+    mine = as_json(config) | {"resolved precision": precision}
+    opened = wait(world.gather("opened", {"options": mine, "finished": finished}))
+    differing = differences(opened[0]["options"], mine)
+    if differing:
+        raise UserError(
+            f"rank {world.rank} was not started as rank 0 was ({'; '.join(differing)}); start all "
+            "ranks with the same options"
+        )
+    summary: dict[str, Any] | None = opened[0]["finished"]
+    return summary
+
+
+def _train(
+    config: TrainConfig,
+    precision: Precision,
+    directory: RunDirectory,
+    world: World,
+    signals: Signals,
+    wait: Waiter,
+    console: Console,
+) -> dict[str, Any]:
+    """Train from the newest checkpoint, or from the start, to the end: the summary on rank 0."""
     data = load_data(config, world, wait)
     signals.install()
     journal = Journal(directory.metrics)
     telemetry = Telemetry(world, journal)
     trainer = assemble(config, directory, data, world, signals, wait, telemetry, precision)
     # Not before: with options that turn out wrong, nothing has begun that others could contradict.
-    devices = wait(world.gather("device", describe_device(placed.device)))
+    devices = wait(world.gather("device", describe_device(world.plan.device)))
     if world.rank == 0 and not directory.config.exists():
-        directory.write_config(config, devices)
-    messages = [*placed.notes, trainer.engine_note, *resume(trainer, journal)]
+        directory.write_config(config, precision, devices)
+    messages = [*world.plan.notes, trainer.engine_note, *resume(trainer, journal)]
     with _display(trainer, console) as display:
         telemetry.display = display
         for message in messages:
             display.note(message)
         try:
             train(trainer)
-            test = sample(data.test, config.eval.limit).to(placed.device)
-            summary = finish(trainer, test, display)
+            test = sample(data.test, config.eval.limit).to(world.plan.device)
+            return finish(trainer, test, display)
         except Interrupted:
             trainer.save()
             display.note(
@@ -82,25 +120,6 @@ def run(config: TrainConfig) -> None:
                 "command continues"
             )
             raise
-    if summary is not None:
-        print_summary(summary, console)
-        console.print(f"weights, metrics and summary are in {directory.root}", highlight=False)
-    world.close()
-
-
-def _open(
-    directory: RunDirectory, config: TrainConfig, world: World, wait: Waiter
-) -> dict[str, Any] | None:
-    """Make the run directory ready; the summary of the run if it is complete already."""
-    finished = None
-    directory.prepare()
-    if world.rank == 0:
-        if config.resume == "never":
-            directory.clear(list(config.learners))
-        directory.check_same(config)
-        finished = directory.finished()
-    opened: list[dict[str, Any] | None] = wait(world.gather("finished", finished))
-    return opened[0]
 
 
 def _display(trainer: Trainer, console: Console) -> Progress | Quiet:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import zipper_dist
+from zipper_dist.checkpoint import steps_of
 
 Record = dict[str, Any]
 
@@ -27,74 +29,37 @@ PATIENCE = 120.0
 # process inherits the environment, though, and keeps it when its parent dies.
 MARK = "ZIPPER_TEST_COMMAND"
 
+
+def typed(line: str) -> list[str]:
+    """The arguments of a command, from what a person types."""
+    return shlex.split(line)
+
+
 # A small network with BatchNorm on small images: 37 iterations of some 30 ms. Redistributions after
 # 16, 24 and 32, with γ strictly between 0 and 1; the last iteration is none of them, so that the
 # learners differ at the end. Looks after 7, 14, 21, 28, 35 and 37; an epoch has 10 iterations.
 STEPS = 37
 REDISTRIBUTIONS = 3
 LOOKS = (7, 14, 21, 28, 35, 37)
-SMALL = [
-    "digits",
-    "--threads",
-    "1",
-    "--device",
-    "cpu",
-    "--steps",
-    "37",
-    "--mix.start",
-    "10",
-    "--mix.every",
-    "8",
-    "--mix.gamma",
-    "0:0.3,1:0.7",
-    "--eval.every",
-    "7",
-    "--eval.attack-steps",
-    "3",
-    "--eval.limit",
-    "40",
-    "--log-every",
-    "1",
-    "--model.arch",
-    "resnet18",
-    "--model.width",
-    "0.125",
-    "--batch-size",
-    "16",
-    "--data.limit",
-    "200",
-    "--data.validation",
-    "40",
-    "--data.image-size",
-    "8",
-    "--learners.adversarial.attack.steps",
-    "2",
-    "--run-dir",
-    "run",
-    "--mix.ema",
-    "0.99",
-    "--learners.natural.lr",
-    "0.05",
-    "--learners.natural.momentum",
-    "0.9",
-]
+SMALL = typed("""
+    digits --threads 1 --device cpu --precision fp32 --compile off --steps 37 --batch-size 16
+    --mix.start 10 --mix.every 8 --mix.gamma 0:0.3,1:0.7 --mix.ema 0.99
+    --eval.every 7 --eval.attack-steps 3 --eval.limit 40 --log-every 1
+    --model.arch resnet18 --model.width 0.125
+    --data.limit 200 --data.validation 40 --data.image-size 8
+    --learners.adversarial.attack.steps 2 --learners.natural.lr 0.05
+    --learners.natural.momentum 0.9 --run-dir run
+""")
 
-# All that the small options leave out: an average of weights (WA), dropout, augmentation, L2. The
-# later of two values of an option counts.
-WIDE = [
-    *SMALL,
-    *[
-        "--learners.natural.weight-average",
-        "0.9",
-        "--model.arch",
-        "small_cnn",
-        "--data.image-size",
-        "16",
-    ],
-    *["--data.crop-padding", "2", "--data.flip", "--learners.adversarial.attack.norm", "l2"],
-    *["--learners.adversarial.attack.eps", "1", "--learners.adversarial.attack.step-size", "0.5"],
-]
+# All that the small options leave out: an average of weights (WA), dropout, augmentation, L2, bf16.
+# The later of two values of an option counts.
+WIDE = SMALL + typed("""
+    --precision bf16 --learners.natural.weight-average 0.9 --model.arch small_cnn
+    --data.image-size 16 --data.crop-padding 2 --data.flip --learners.adversarial.attack.norm l2
+    --learners.adversarial.attack.eps 1 --learners.adversarial.attack.step-size 0.5
+""")
 
+LEARNERS = ("natural", "adversarial")
 WEIGHTS = ("natural", "adversarial", "global", "best")
 
 
@@ -281,6 +246,45 @@ def succeeded(finished: Finished) -> Finished:
     """``finished``, which must have gone well."""
     assert finished.status == 0, (finished.status, finished.ranks)
     return finished
+
+
+@dataclass(frozen=True)
+class Stop:
+    """How a process was stopped: what it said, how long that took, and of every learner the
+    iteration of its last record before, and of its newest checkpoint after."""
+
+    finished: Finished
+    seconds: float
+    before: dict[str, int]
+    saved: dict[str, int]
+
+
+def stopped(
+    act: Callable[[Command], None],
+    at: Path,
+    ranks: int = 1,
+    further: int = 5,
+    arguments: Sequence[str] = SMALL,
+) -> Stop:
+    """Start the command, let it get some iterations further, and do ``act`` to it."""
+    with started(*arguments, at=at, ranks=ranks) as command:
+        command.until_further(further)
+        found = records(command.metrics)
+        before = {
+            name: max(record["step"] for record in found if record["learner"] == name)
+            for name in LEARNERS
+        }
+        began = time.monotonic()
+        act(command)
+        finished = command.wait()
+        seconds = time.monotonic() - began
+    assert not (at / "run" / "summary.json").exists(), "it was too late to stop it"
+    return Stop(finished, seconds, before, {name: newest(at / "run", name) for name in LEARNERS})
+
+
+def newest(run: Path, learner: str) -> int:
+    """The iteration of the newest checkpoint of ``learner``."""
+    return steps_of(run / "checkpoints", learner)[0]
 
 
 def records(path: Path) -> list[Record]:

@@ -5,14 +5,25 @@ from __future__ import annotations
 import os
 import re
 import signal
-import time
 from pathlib import Path
 
 import pytest
 import safetensors.torch
 
-from end_to_end.commands import SMALL, STEPS, Output, started, train
-from end_to_end.conftest import Here
+from end_to_end.commands import (
+    LEARNERS,
+    SMALL,
+    STEPS,
+    WIDE,
+    Command,
+    Output,
+    Stop,
+    assert_same_result,
+    stopped,
+    succeeded,
+    train,
+)
+from end_to_end.conftest import Here, Run
 from zipper_dist.checkpoint import survey
 
 # A minute would do as well: what must not be is the half hour that a collective waits by default.
@@ -33,25 +44,36 @@ def diverging(learner: str) -> list[str]:
     ]
 
 
-def test_a_rank_that_is_killed_takes_the_job_down_at_once(tmp_path: Path) -> None:
-    # It would train for minutes, and the first redistribution, in which the ranks meet, is far off.
-    arguments = [*SMALL, "--steps", "5000", "--mix.start", "4000"]
-    with started(*arguments, at=tmp_path, ranks=2) as command:
-        command.until_further(9)
-        os.kill(command.rank(0), signal.SIGKILL)
-        killed = time.monotonic()
-        finished = command.wait(AT_ONCE)
-        assert time.monotonic() - killed < AT_ONCE
-    assert finished.status not in (0, None)
-    report = finished.output.stderr
-    assert re.search(r"rank +: 0 \(local_rank: 0\)\s+exitcode +: -9 ", report), report
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Stop, Path]:
+    """How a job ended of which one rank was killed without a warning, and where it ran."""
+
+    def kill_one(command: Command) -> None:
+        os.kill(command.rank(1), signal.SIGKILL)
+
+    at = tmp_path_factory.mktemp("killed")
+    return stopped(kill_one, at, ranks=2, further=17, arguments=WIDE), at
+
+
+def test_a_rank_that_is_killed_takes_the_job_down_at_once(killed: tuple[Stop, Path]) -> None:
+    stop, _ = killed
+    assert stop.seconds < AT_ONCE
+    assert stop.finished.status not in (0, None)
+    report = stop.finished.output.stderr
+    assert re.search(r"rank +: 1 \(local_rank: 1\)\s+exitcode +: -9 ", report), report
     assert "SIGKILL" in report
     # The other one is told to end and does so in order, unless it missed its partner before that.
-    status = re.search(r"rank +: 1 \(local_rank: 1\)\s+exitcode +: (-?\d+) ", report)
+    first = stop.finished.ranks[0].text
+    status = re.search(r"rank +: 0 \(local_rank: 0\)\s+exitcode +: (-?\d+) ", report)
     assert status, report
-    assert status[1] == ("1" if "lost contact with " in finished.ranks[1].text else "143")
-    for output in finished.ranks:
-        assert "Traceback" not in output.text
+    assert status[1] == ("1" if "zipper: error: lost contact with " in first else "143")
+    assert "Traceback" not in first
+
+
+def test_one_process_continues_what_is_left(killed: tuple[Stop, Path], serial_wide: Run) -> None:
+    _, at = killed
+    assert "continuing from iteration " in succeeded(train(*WIDE, at=at)).said
+    assert_same_result(serial_wide.path, at / "run")
 
 
 def assert_divergence_is_explained(output: Output, learner: str, at: Path) -> None:
@@ -65,7 +87,7 @@ def assert_divergence_is_explained(output: Output, learner: str, at: Path) -> No
     assert f"--learners.{learner}.lr" in line
 
     run = at / "run"
-    for name in ("natural", "adversarial"):
+    for name in LEARNERS:
         usable, complaints = survey(run / "checkpoints", name)
         assert complaints == []
         assert 14 in [info.step for info in usable]
@@ -86,7 +108,7 @@ def test_a_loss_that_is_not_finite_on_two_ranks(tmp_path: Path) -> None:
         assert "Traceback" not in output.text
 
 
-@pytest.mark.parametrize("learner", ["natural", "adversarial"])
+@pytest.mark.parametrize("learner", LEARNERS)
 def test_a_loss_that_is_not_finite_in_one_process(
     tmp_path: Path, here: Here, capsys: pytest.CaptureFixture[str], learner: str
 ) -> None:

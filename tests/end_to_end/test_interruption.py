@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +11,18 @@ from pathlib import Path
 import pytest
 
 from end_to_end.commands import (
+    LEARNERS,
     SMALL,
     STEPS,
     WEIGHTS,
-    WIDE,
     Command,
     Finished,
+    Stop,
     assert_same_result,
     evaluations,
+    newest,
     records,
-    started,
+    stopped,
     succeeded,
     train,
     weights,
@@ -31,7 +31,6 @@ from end_to_end.conftest import Here, Run
 from zipper_dist.checkpoint import path_of, steps_of
 
 CONTINUES = "the same command continues"
-LEARNERS = ("natural", "adversarial")
 
 # (modification time, content) of every file of a run directory, by name.
 Snapshot = dict[str, tuple[int, bytes]]
@@ -42,48 +41,6 @@ def snapshot(run: Path) -> Snapshot:
     return {str(file): (file.stat().st_mtime_ns, file.read_bytes()) for file in files}
 
 
-def newest(run: Path, learner: str) -> int:
-    """The iteration of the newest checkpoint of ``learner``."""
-    return steps_of(run / "checkpoints", learner)[0]
-
-
-def last_iterations(run: Path) -> dict[str, int]:
-    """The last iteration of every learner that the metrics file tells of."""
-    found = records(run / "metrics.jsonl")
-    return {name: max(r["step"] for r in found if r["learner"] == name) for name in LEARNERS}
-
-
-@dataclass(frozen=True)
-class Stop:
-    """How a process was stopped: what it said, how long that took, and the iterations of which
-    its records told before, and its newest checkpoints after."""
-
-    finished: Finished
-    seconds: float
-    before: dict[str, int]
-    saved: dict[str, int]
-
-
-def stopped(
-    act: Callable[[Command], None],
-    at: Path,
-    ranks: int = 1,
-    further: int = 5,
-    arguments: list[str] = SMALL,
-) -> Stop:
-    """Start the command, let it get some iterations further, and do ``act`` to it."""
-    with started(*arguments, at=at, ranks=ranks) as command:
-        command.until_further(further)
-        before = last_iterations(at / "run")
-        began = time.monotonic()
-        act(command)
-        finished = command.wait()
-        seconds = time.monotonic() - began
-    assert not (at / "run" / "summary.json").exists()
-    saved = {name: newest(at / "run", name) for name in LEARNERS}
-    return Stop(finished, seconds, before, saved)
-
-
 def send(number: int) -> Callable[[Command], None]:
     """Send a signal to what was started: torchrun, or the one process."""
     return lambda command: command.process.send_signal(number)
@@ -91,7 +48,7 @@ def send(number: int) -> Callable[[Command], None]:
 
 @dataclass(frozen=True)
 class Chain:
-    """A run that was stopped several times, and what was there after the first."""
+    """A run that was stopped several times, and a copy of it as it was when it was stopped first."""
 
     torn: Path
     stops: list[Stop]
@@ -102,21 +59,22 @@ class Chain:
 @pytest.fixture(scope="module")
 def serial_chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
     """One process: SIGTERM, then Ctrl-C, then SIGKILL, then to the end."""
-    at, torn = tmp_path_factory.mktemp("serial-chain"), tmp_path_factory.mktemp("torn")
+    at, torn = tmp_path_factory.mktemp("serial-chain"), tmp_path_factory.mktemp("torn") / "run"
     stops = [stopped(send(signal.SIGTERM), at, further=9)]
-    shutil.copytree(at / "run", torn / "run")
+    shutil.copytree(at / "run", torn)
     stops += [stopped(send(number), at) for number in (signal.SIGINT, signal.SIGKILL)]
     return Chain(torn, stops, train(*SMALL, at=at), at / "run")
 
 
 @pytest.fixture(scope="module")
-def parallel_chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
-    """Two ranks: SIGTERM to torchrun, SIGKILL to torchrun, to all processes, then to the end."""
-    at, torn = tmp_path_factory.mktemp("parallel-chain"), tmp_path_factory.mktemp("torn")
-    stops = [stopped(send(signal.SIGTERM), at, ranks=2, further=9)]
-    shutil.copytree(at / "run", torn / "run")
-    stops += [stopped(act, at, ranks=2) for act in (send(signal.SIGKILL), Command.kill)]
-    return Chain(torn, stops, train(*SMALL, at=at, ranks=2), at / "run")
+def parallel_chain(serial_chain: Chain, tmp_path_factory: pytest.TempPathFactory) -> Chain:
+    """What one process began and SIGTERM stopped, on two ranks: SIGTERM to torchrun, SIGKILL to
+    torchrun, SIGKILL to all processes, then to the end."""
+    at = tmp_path_factory.mktemp("parallel-chain")
+    shutil.copytree(serial_chain.torn, at / "run")
+    acts = (send(signal.SIGTERM), send(signal.SIGKILL), Command.kill)
+    stops = [stopped(act, at, ranks=2, further=4) for act in acts]
+    return Chain(serial_chain.torn, stops, train(*SMALL, at=at, ranks=2), at / "run")
 
 
 @pytest.fixture(params=["serial_chain", "parallel_chain"])
@@ -136,10 +94,15 @@ def test_it_was_interrupted_and_did_continue(chain: Chain) -> None:
     for stop in chain.stops:
         assert done < max(stop.before.values()) < STEPS
         done = max(stop.saved.values())
-    *first, last = (stop.finished.ranks[0].stdout for stop in chain.stops)
-    assert "continuing from" not in first[0]
-    for said in [*first[1:], last, chain.end.ranks[0].stdout]:
-        assert "continuing from iteration " in said
+    for finished in [*(stop.finished for stop in chain.stops[1:]), chain.end]:
+        assert "continuing from iteration " in finished.said
+
+
+def test_two_ranks_continue_what_one_process_began(
+    serial_chain: Chain, parallel_chain: Chain
+) -> None:
+    began = serial_chain.stops[0].saved["natural"]
+    assert f"continuing from iteration {began} " in parallel_chain.stops[0].finished.said
 
 
 def test_a_termination_saves_what_is_done_and_says_how_to_continue(chain: Chain) -> None:
@@ -178,32 +141,6 @@ def test_metrics_tell_of_every_iteration_once(serial_chain: Chain) -> None:
     for name in LEARNERS:
         steps = [record["step"] for record in found if record["learner"] == name]
         assert steps == list(range(1, STEPS + 1))
-
-
-def test_one_process_continues_what_two_ranks_began(serial_wide: Run, tmp_path: Path) -> None:
-    # One rank is killed without a warning: its partner may have the time to save, it has not.
-    stop = stopped(
-        lambda command: os.kill(command.rank(1), signal.SIGKILL),
-        tmp_path,
-        ranks=2,
-        further=17,
-        arguments=WIDE,
-    )
-    assert stop.finished.status != 0
-    assert stop.seconds < 40
-    end = succeeded(train(*WIDE, at=tmp_path))
-    assert "continuing from iteration " in end.output.stdout
-    assert_same_result(serial_wide.path, tmp_path / "run")
-
-
-def test_two_ranks_continue_what_one_process_began(
-    serial: Run, serial_chain: Chain, tmp_path: Path
-) -> None:
-    shutil.copytree(serial_chain.torn, tmp_path, dirs_exist_ok=True)
-    end = succeeded(train(*SMALL, at=tmp_path, ranks=2))
-    saved = serial_chain.stops[0].saved["natural"]
-    assert f"continuing from iteration {saved} " in f"{end.said} "
-    assert_same_result(serial.path, tmp_path / "run")
 
 
 def crash_before_the_end(run: Run, at: Path) -> Path:
@@ -294,7 +231,7 @@ def test_another_configuration_is_refused(
     capsys: pytest.CaptureFixture[str],
     complete: bool,
 ) -> None:
-    shutil.copytree(serial.path if complete else serial_chain.torn / "run", tmp_path / "run")
+    shutil.copytree(serial.path if complete else serial_chain.torn, tmp_path / "run")
     before = snapshot(tmp_path / "run")
     assert here(*SMALL, "--mix.ema", "0.5", "--learners.natural.lr", "0.25") == 2
     output = capsys.readouterr()
@@ -316,7 +253,7 @@ def test_resume_never_starts_over(
     complete: bool,
 ) -> None:
     run = tmp_path / "run"
-    shutil.copytree(serial.path if complete else serial_chain.torn / "run", run)
+    shutil.copytree(serial.path if complete else serial_chain.torn, run)
     (run / "notes.txt").write_text("the person's own")
     # With other options too: there is nothing left that they could contradict.
     assert here(*SMALL, "--steps", "3", "--resume", "never") == 0

@@ -9,6 +9,7 @@ import safetensors.torch
 import torch
 
 from end_to_end.commands import (
+    LEARNERS,
     LOOKS,
     REDISTRIBUTIONS,
     STEPS,
@@ -23,8 +24,6 @@ from end_to_end.commands import (
     weights,
 )
 from end_to_end.conftest import Run, TerminalRun
-
-LEARNERS = ("natural", "adversarial")
 
 
 def training_records(run: Path) -> dict[tuple[str, int], Record]:
@@ -63,7 +62,9 @@ def test_the_runs_compared_are_hard_enough(serial: Run, two_ranks: Run) -> None:
         )
 
 
-def test_with_weight_averages_dropout_augmentation_and_l2(serial_wide: Run, tmp_path: Path) -> None:
+def test_with_weight_averages_dropout_augmentation_l2_and_bf16(
+    serial_wide: Run, tmp_path: Path
+) -> None:
     succeeded(train(*WIDE, at=tmp_path, ranks=2))
     assert_same_result(serial_wide.path, tmp_path / "run")
     assert training_records(serial_wide.path) == training_records(tmp_path / "run")

@@ -43,12 +43,13 @@ def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = replace(
         config,
         run_dir=root,
-        model=replace(config.model, width=0.25),
+        data=DataConfig(source="digits", image_size=16),
+        model=replace(config.model, arch="small_cnn", width=0.25),
         learners={**config.learners, "adversarial": trained_for},
     )
     directory = RunDirectory(root)
     directory.prepare()
-    directory.write_config(config, ["cpu"])
+    directory.write_config(config, "fp32", ["cpu"])
     save_weights(directory.weights("global"), _train().state_dict(), SPEC)
     return root
 
@@ -71,7 +72,7 @@ def _train() -> nn.Module:
         model.train()
         optimizer.param_groups[0]["lr"] = 0.05 if t < 0.7 * steps else 0.005
         optimizer.zero_grad()
-        F.cross_entropy(model(attacked), batch.labels).backward()
+        torch.autograd.backward(F.cross_entropy(model(attacked), batch.labels))
         optimizer.step()
     return model.eval()
 

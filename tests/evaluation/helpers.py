@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from zipper_dist.attacks import Network
 from zipper_dist.attacks.autoattack import apgd, apgd_targeted, fab_targeted
 from zipper_dist.evaluation import catalogue
 from zipper_dist.evaluation.catalogue import Part, Threat
@@ -21,7 +22,7 @@ from zipper_dist.evaluation.engine import (
     stages,
 )
 from zipper_dist.evaluation.output import adversarial_images
-from zipper_dist.evaluation.places import Layout
+from zipper_dist.evaluation.places import Layout, Places
 from zipper_dist.evaluation.results import Results, report_of, tally
 from zipper_dist.evaluation.store import Store
 from zipper_dist.evaluation.views import attacked_view, exact_view
@@ -96,33 +97,18 @@ def attack_all(
 
 def shortened(part: Part, threat: Threat) -> Part:
     """An AutoAttack part with a few iterations, so that a test takes seconds."""
-    means = {"norm": threat.norm, "eps": threat.eps}
+    means: dict[str, Any] = {"norm": threat.norm, "eps": threat.eps, "iterations": 8}
     if part.name == "square":
         return catalogue.short_square(60, threat)
-    settings = part.settings | {"iterations": 8}
-    if part.name in ("apgd-ce", "apgd-dlr"):
-        loss = part.name.removeprefix("apgd-")
-        run: catalogue.Run = lambda n, x, y, p: apgd(  # noqa: E731
-            n,
-            x,
-            y,
-            p.block_rows(),
-            loss=loss,
-            iterations=8,
-            **means,  # type: ignore[arg-type]
-        )
-    elif part.name == "apgd-t":
-        run = lambda n, x, y, p: apgd_targeted(  # noqa: E731
-            n,
-            x,
-            y,
-            p.block_rows(),
-            iterations=8,
-            **means,  # type: ignore[arg-type]
-        )
-    elif part.name == "fab-t":
-        attack = partial(fab_targeted, iterations=8, **means)  # type: ignore[arg-type]
-        run = lambda n, x, y, p: attack(n, x, y)  # noqa: E731
-    else:
+    if part.name not in ("apgd-ce", "apgd-dlr", "apgd-t", "fab-t"):
         return part
-    return Part(part.name, settings, part.cost, run)
+
+    def run(network: Network, x: Tensor, y: Tensor, places: Places) -> Tensor:
+        if part.name == "fab-t":
+            return fab_targeted(network, x, y, **means)
+        if part.name == "apgd-t":
+            return apgd_targeted(network, x, y, places.block_rows(), **means)
+        loss = part.name.removeprefix("apgd-")
+        return apgd(network, x, y, places.block_rows(), loss=loss, **means)
+
+    return replace(part, settings=part.settings | {"iterations": 8}, run=run)

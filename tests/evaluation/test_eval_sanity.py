@@ -32,7 +32,7 @@ def checks_of(root: Path, model: nn.Module, x: Tensor, y: Tensor) -> dict[str, C
     threat = Threat("linf", EPS)
     found = attack_all(root, model, x, y, [], threat)
     worker: Worker = found.workers[0]
-    parts = sanity_parts(threat, x.shape[1:], 10)
+    parts = sanity_parts(threat, x.shape[1:])
     for part in parts.values():
         worker.attack(part)
     report = [report_of(worker, list(parts.values()))]
@@ -116,7 +116,9 @@ def test_a_step_like_activation_is_noticed(tmp_path: Path, network: nn.Module, s
 
 def test_randomness_and_training_mode_are_noticed(network: nn.Module, some: Set) -> None:
     sample = Examples(*some)
-    noisy = {check.name: check for check in check_network(network, attacked_view(Noisy(network)), sample)}
+    noisy = {
+        check.name: check for check in check_network(network, attacked_view(Noisy(network)), sample)
+    }
     assert failed(noisy) == {"eval mode"}
     training = nn.Sequential(nn.Dropout(0.5), network)
     assert training[0].training
@@ -146,7 +148,7 @@ def test_a_rise_with_eps_or_steps_is_noticed() -> None:
     """Outcomes made up: 10 of 100 examples are broken only by the weaker attack."""
     from zipper_dist.evaluation.results import Tally
 
-    parts = sanity_parts(Threat("linf", EPS), torch.Size((1, 16, 16)), 10)
+    parts = sanity_parts(Threat("linf", EPS), torch.Size((1, 16, 16)))
     healthy = torch.ones(100, dtype=torch.uint8)
     worse = healthy.clone()
     worse[:10] = 2

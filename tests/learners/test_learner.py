@@ -98,7 +98,7 @@ def test_a_learner_trains_as_torch_does_bit_for_bit(config: LearnerConfig, dropo
         momentum=config.momentum,
         weight_decay=config.weight_decay,
         nesterov=config.nesterov,
-        fused=True,
+        foreach=False,
     )
     # Straight lines from 1 at the half to 0.1 at the end.
     rates = [config.lr * (1.0 if t <= 4 else 1 - 0.9 * (t - 4) / 4) for t in range(1, STEPS + 1)]

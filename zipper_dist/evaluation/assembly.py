@@ -81,7 +81,7 @@ def assemble(
     store.prepare()
     blocks = list(layout.dealt(world.rank, world.size))
     sanity = options.sanity or "standard" in " ".join(options.attacks).replace(",", " ").split()
-    checks = sanity_parts(threat, images.shape[1:], classes) if sanity else {}
+    checks = sanity_parts(threat, images.shape[1:]) if sanity else {}
     sample = [block for block in blocks if block < layout.first(SAMPLE).blocks]
     return Evaluation(
         options, subject, data, numbers, threat, names,

@@ -45,5 +45,5 @@ def batch_size_for(model: nn.Module, image: Tensor, available: int) -> int:
         for module in was_training:
             module.training = True
     each = 2 * sum(sizes) + 16 * image.numel() * image.element_size()
-    most = 1024 if image.device.type == "cuda" else 64
+    most = 1024 if image.device.type == "cuda" else 128
     return max(1, min(most, math.floor(available / 2 / each)))

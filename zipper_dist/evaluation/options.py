@@ -17,7 +17,7 @@ LearnerName = Literal["global", "natural", "adversarial", "best"]
 
 
 @dataclass(frozen=True)
-class TestDataOptions:
+class ImageOptions:
     """The images; what is not given is as in the run that the weights come from."""
 
     root: Path | None = None
@@ -55,7 +55,7 @@ class EvaluateOptions:
     """Seed of every random draw."""
     dataset: Annotated[str | None, tyro.conf.arg(name="data")] = None
     """Data set (digits, mnist, cifar10, cifar100, svhn, folder); default: that of the run."""
-    data: TestDataOptions = field(default_factory=TestDataOptions)
+    data: ImageOptions = field(default_factory=ImageOptions)
     model: str | None = None
     """A network of other origin, as package.module:factory; TARGET is then the file of its state
     dict (.pt, .pth or .safetensors)."""
@@ -100,6 +100,8 @@ def validate(options: EvaluateOptions) -> None:
         found.append("--std: give numbers above 0")
     if options.model is None and options.mean is not None:
         found.append("--mean, --std: they belong to --model")
+    if options.save_adversarial is not None and not options.save_adversarial.parent.is_dir():
+        found.append(f"--save-adversarial {options.save_adversarial}: there is no such directory")
     if found:
         raise UserError("; ".join(found))
 

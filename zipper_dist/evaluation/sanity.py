@@ -29,7 +29,7 @@ from zipper_dist.evaluation.results import Results
 SAMPLE = 256
 """The checks attack the first blocks, of so many examples or a few more together [images]."""
 
-SLACK = 2.0
+SLACK = 3.0
 """An attack that is no weaker may break so much fewer examples by chance [points]."""
 
 START_SLACK = 5.0
@@ -55,7 +55,7 @@ class Check:
     figures: Mapping[str, Any] = field(default_factory=dict)
 
 
-def sanity_parts(threat: Threat, shape: torch.Size, classes: int) -> dict[str, Part]:
+def sanity_parts(threat: Threat, shape: torch.Size) -> dict[str, Part]:
     """The attacks that the checks need, by the names that the checks give them.
 
     ``shape``: of an image, (C, H, W).

@@ -100,11 +100,14 @@ def data_config(subject: Subject, options: EvaluateOptions) -> DataConfig:
         )
     same = source == run.get("source")
     size = run.get("image_size") if same else recipe(source).data.image_size
+    if not same and subject.spec is not None and subject.spec.height == subject.spec.width:
+        size = subject.spec.height
     root = Path(run["root"]) if same else DataConfig().root
     return DataConfig(
         source=source,
         root=options.data.root or root,
         image_size=options.data.image_size or size,
+        validation="test",  # none is needed, and none can be too large for the training set
     )
 
 

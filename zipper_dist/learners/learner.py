@@ -60,9 +60,10 @@ class BaseLearner:
             momentum=config.momentum,
             weight_decay=config.weight_decay,
             nesterov=config.nesterov,
-            fused=True,
+            foreach=True,
         )
         self.average = self.state.flat.clone() if config.weight_average > 0 else None
+        self._engine = engine
         self._seed = seed
         self._total_steps = total_steps
 
@@ -77,9 +78,10 @@ class BaseLearner:
             group["lr"] = self.lr(t)
         self.model.train()
         moment = Moment(self._seed, self.name, t, t / self._total_steps)
-        loss, logits = self.objective(self.model, batch, moment)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        with self._engine.arithmetic():
+            loss, logits = self.objective(self.model, batch, moment)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         if self.average is not None:
             alpha = warmed_up(self.config.weight_average, t)
@@ -115,10 +117,11 @@ class BaseLearner:
         self.state.load_integers({n: tensors[f"integer/{n}"] for n in self.state.integers})
         if self.average is not None:
             self.average.copy_(tensors["average"])
+        # In memory a buffer must lie as its parameter does, or sums could be rounded otherwise.
         momentum = {
-            int(name.removeprefix("momentum/")): {"momentum_buffer": tensor}
-            for name, tensor in tensors.items()
-            if name.startswith("momentum/")
+            i: {"momentum_buffer": torch.empty_like(parameter).copy_(tensors[f"momentum/{i}"])}
+            for i, parameter in enumerate(self.state.model.parameters())
+            if f"momentum/{i}" in tensors
         }
         optimizer = self.optimizer.state_dict()
         self.optimizer.load_state_dict(optimizer | {"state": momentum})

@@ -1,0 +1,283 @@
+"""The command itself, as a person starts it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from evaluation.conftest import EPS, SPEC
+from zipper_dist.errors import UserError
+from zipper_dist.evaluate import run
+from zipper_dist.evaluation.catalogue import STANDARD, expand
+from zipper_dist.evaluation.foreign import load_foreign, read_state_dict
+from zipper_dist.evaluation.interval import wilson_interval
+from zipper_dist.evaluation.options import EvaluateOptions, ImageOptions
+from zipper_dist.models import build
+from zipper_dist.placement import Machine, plan_shards
+
+COMMAND = ["-m", "zipper_dist.evaluate"]
+SHORT = [
+    *("--attacks", "clean,pgd-20", "apgd-ce", "cw-5"),
+    *("--threads", "1", "--limit", "120", "--block-size", "16"),
+]
+
+
+def evaluate(*arguments: str | Path, ranks: int = 0) -> subprocess.CompletedProcess[str]:
+    launch = [sys.executable]
+    if ranks:
+        launch += ["-m", "zipper_dist.launcher", "--standalone", f"--nproc_per_node={ranks}"]
+    command = [*launch, *COMMAND, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+
+
+def flags(directory: Path, name: str = "evaluation") -> list[dict[str, str]]:
+    with (directory / f"{name}.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def figures(directory: Path, name: str = "evaluation") -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((directory / f"{name}.json").read_text())
+    return content
+
+
+def without_times(content: dict[str, Any]) -> dict[str, Any]:
+    for figure in content["attacks"].values():
+        figure.pop("seconds")
+    content.pop("ranks")
+    return content
+
+
+@pytest.fixture(scope="module")
+def whole(run_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An evaluation by one process, uninterrupted, with everything kept."""
+    out = tmp_path_factory.mktemp("whole")
+    kept = out / "adversarial.safetensors"
+    done = evaluate(run_directory, *SHORT, "--sanity", "--out", out, "--save-adversarial", kept)
+    assert done.returncode == 0, done.stderr
+    assert "pgd-20" in done.stdout
+    assert "95 % interval" in done.stdout
+    assert "passed" in done.stdout
+    return out
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_ranks_find_what_one_process_finds(
+    run_directory: Path, whole: Path, tmp_path: Path, ranks: int
+) -> None:
+    """Example by example, with 8 blocks dealt unevenly to 3 ranks."""
+    done = evaluate(run_directory, *SHORT, "--sanity", "--out", tmp_path, ranks=ranks)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "evaluation.csv").read_bytes() == (whole / "evaluation.csv").read_bytes()
+    here, there = without_times(figures(tmp_path)), without_times(figures(whole))
+    assert here == there
+
+
+def test_interrupted_and_continued_is_uninterrupted(
+    run_directory: Path, whole: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, *COMMAND, str(run_directory), *SHORT, "--out", str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "evaluation").glob("apgd-ce-*/*")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 143, said
+    assert "the same command continues" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "evaluation.json").exists()
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "evaluation").glob("*/*.safetensors")}
+    assert before
+    done = evaluate(*command[3:])
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "evaluation.csv").read_bytes() == (whole / "evaluation.csv").read_bytes()
+    assert all(path.stat().st_mtime_ns == at for path, at in before.items())
+
+
+def test_what_the_files_hold(run_directory: Path, whole: Path, network: nn.Module) -> None:
+    found, lines = figures(whole), flags(whole)
+    assert found["threat"] == {"norm": "linf", "eps": EPS}
+    assert found["data"] == {"name": "digits", "images": 120, "of": 360}
+    assert list(found["attacks"]) == ["clean", "pgd-20", "apgd-ce", "cw-5"]
+    for name, figure in found["attacks"].items():
+        correct = sum(line[name] == "1" for line in lines)
+        assert figure["correct"] == correct
+        assert figure["accuracy"] == pytest.approx(100 * correct / 120)
+        assert figure["interval"] == pytest.approx(list(wilson_interval(correct, 120)))
+        assert figure["seconds"] > 0
+    clean = found["attacks"]["clean"]["correct"]
+    assert found["attacks"]["pgd-20"]["gradients_per_example"] == pytest.approx(20 * clean / 120)
+    assert len(found["sanity"]) == 8
+    assert found["warnings"] == [c["verdict"] for c in found["sanity"] if not c["passed"]]
+    assert (whole / "evaluation.png").read_bytes().startswith(b"\x89PNG")
+    kept = safetensors.torch.load_file(whole / "adversarial.safetensors")
+    assert kept["examples"].tolist() == [int(line["example"]) for line in lines]
+    for name in ("pgd-20", "apgd-ce", "cw-5"):
+        right = network(kept[name]).argmax(1) == kept["labels"]
+        assert right.tolist() == [line[name] == "1" for line in lines]
+        assert float((kept[name].double() - kept["clean"].double()).abs().max()) <= EPS
+
+
+def test_a_limit_takes_the_same_examples_every_time(run_directory: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        run(EvaluateOptions(
+            run_directory, ("clean",), limit=30, out=tmp_path / name, picture=False, threads=1,
+        ))  # fmt: skip
+    first, second = flags(tmp_path / "a"), flags(tmp_path / "b")
+    assert first == second
+    assert len(first) == 30
+    assert [int(line["example"]) for line in first] != list(range(30))
+
+
+def test_a_network_of_other_origin(
+    run_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: nn.Module
+) -> None:
+    """A factory and a state dict as training scripts save it; mean and std undo its scaling."""
+    (tmp_path / "their_models.py").write_text(
+        "from zipper_dist.models import build, ModelSpec\n"
+        f"def small():\n    return build({SPEC!r})\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    state = {f"module.{name}": tensor for name, tensor in network.state_dict().items()}
+    torch.save({"state_dict": state, "epoch": 3}, tmp_path / "theirs.pt")
+    options = EvaluateOptions(
+        tmp_path / "theirs.pt", ("clean",), model="their_models:small", dataset="digits",
+        data=ImageOptions(image_size=16), out=tmp_path / "out", threads=1, picture=False,
+    )  # fmt: skip
+    run(options)
+    ours = EvaluateOptions(
+        run_directory, ("clean",), out=tmp_path / "ours", threads=1, picture=False
+    )
+    run(ours)
+    theirs = flags(tmp_path / "out", "evaluation-theirs-small")
+    assert theirs == flags(tmp_path / "ours")
+    model, _ = load_foreign("their_models:small", tmp_path / "theirs.pt", (0.5,), (2.0,))
+    x = torch.rand(2, 1, 16, 16)
+    torch.testing.assert_close(model(x), network((x - 0.5) / 2))
+
+
+class Evil:
+    """Leaves a file behind where it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+def test_loading_executes_nothing_from_the_file(tmp_path: Path) -> None:
+    torch.save({"weight": Evil(tmp_path / "executed")}, tmp_path / "evil.pt")
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps(Evil(tmp_path / "executed")))
+    for name in ("evil.pt", "plain.pt"):
+        with pytest.raises(UserError, match="refused"):
+            read_state_dict(tmp_path / name)
+    assert not (tmp_path / "executed").exists()
+
+
+def damaged(run_directory: Path, tmp_path: Path) -> Path:
+    content = bytearray((run_directory / "global.safetensors").read_bytes())
+    content[-5] ^= 1
+    (tmp_path / "damaged.safetensors").write_bytes(content)
+    return tmp_path / "damaged.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"attacks": ("pgd20",)}, "--attacks pgd20: unknown attack"),
+        ({"attacks": ("pgd-0",)}, "--attacks pgd-0: unknown attack"),
+        ({"attacks": ()}, "--attacks: give one"),
+        ({"eps": 0.0}, "--eps 0.0: give a radius above 0"),
+        ({"eps": 8.0}, "--eps 8.0: give a radius above 0 and up to 1"),
+        ({"eps": float("nan")}, "--eps nan"),
+        ({"step_size": -1.0}, "--step-size -1.0"),
+        ({"norm": "l2"}, "give --eps too"),
+        ({"limit": 0}, "--limit 0: give 1 or more"),
+        ({"dataset": "imagenet"}, "--data imagenet: choose one of"),
+        ({"learner": "best"}, "no best.safetensors here; --learner can be global"),
+        ({"mean": (0.5,)}, "--mean and --std"),
+        ({"save_adversarial": Path("/nowhere/a.safetensors")}, "there is no such directory"),
+        ({"model": "nowhere:f"}, "--model nowhere:f: cannot be made: ModuleNotFoundError"),
+        ({"model": "nowhere"}, "give package.module:factory"),
+        ({"device": "cuda"}, "no GPU was found"),
+    ],
+    ids=str,
+)
+def test_bad_options_are_one_line(
+    run_directory: Path, tmp_path: Path, change: dict[str, Any], says: str
+) -> None:
+    if change.get("device") == "cuda" and torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    options: dict[str, Any] = {"attacks": ("clean",), "out": tmp_path, "threads": 1} | change
+    with pytest.raises(UserError) as raised:
+        run(EvaluateOptions(run_directory, **options))
+    assert says in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_bad_files_are_one_line(run_directory: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.safetensors").write_text("no weights")
+    (tmp_path / "weights.pt").write_bytes(b"")
+    other = tmp_path / "other.safetensors"
+    from zipper_dist.models import ModelSpec
+    from zipper_dist.weights import save_weights
+
+    spec = ModelSpec("small_cnn", 1, 16, 16, 7, 0.25)
+    save_weights(other, build(spec).state_dict(), spec)
+    (tmp_path / "empty").mkdir()
+    cases = {
+        damaged(run_directory, tmp_path): "damaged: the checksum",
+        tmp_path / "text.safetensors": "not a safetensors file",
+        tmp_path / "absent.safetensors": "no such file",
+        tmp_path / "weights.pt": "say which network it is for with --model",
+        tmp_path / "empty": "no weights here",
+        other: "made for images of 1×16×16 (C×H×W) in 7 classes, but digits has",
+    }
+    for target, says in cases.items():
+        with pytest.raises(UserError) as raised:
+            run(EvaluateOptions(target, ("clean",), dataset="digits", out=tmp_path, threads=1))
+        assert says in str(raised.value)
+        assert "\n" not in str(raised.value)
+
+
+def test_an_error_is_one_line_and_a_status(tmp_path: Path) -> None:
+    done = evaluate(tmp_path / "absent.safetensors")
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines() == [
+        f"zipper: error: {tmp_path / 'absent.safetensors'}: no such file"
+    ]
+
+
+def test_standard_is_the_published_set() -> None:
+    assert expand(["standard"]) == list(STANDARD)
+    assert expand(["pgd-20,clean", "pgd-20"]) == ["pgd-20", "clean"]
+
+
+def test_the_interval_is_wilsons() -> None:
+    """Against values worked out by hand from the formula, and at the ends."""
+    assert wilson_interval(50, 100) == pytest.approx((40.3832, 59.6168), abs=1e-3)
+    assert wilson_interval(0, 10) == pytest.approx((0, 27.7533), abs=1e-3)
+    assert wilson_interval(10, 10) == pytest.approx((72.2467, 100), abs=1e-3)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 5])
+def test_any_number_of_ranks_is_placed(ranks: int) -> None:
+    plans = [
+        plan_shards(Machine(rank, ranks, rank, ranks, 0, tuple(range(4))), "auto", None)
+        for rank in range(ranks)
+    ]
+    assert all(plan.threads == max(1, 4 // ranks) for plan in plans)
+    assert {plan.backend for plan in plans} == {None if ranks == 1 else "gloo"}
