@@ -1,0 +1,139 @@
+"""The engine takes the same trajectory as code written plainly, and keeps precisions apart."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from zipper_dist.config import AdversarialLearnerConfig, AttackConfig, LearnerConfig
+from zipper_dist.data import ImageSet, Loader
+from zipper_dist.engine import Engine, resolve_compile, resolve_precision
+from zipper_dist.errors import UserError
+from zipper_dist.learners import BaseLearner, FlatState
+from zipper_dist.mixing import Mixer, total
+from zipper_dist.models import ModelSpec, build
+from zipper_dist.rng import generator_at
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+from reference import Reference
+
+SEED, STEPS = 3, 30
+CPU = torch.device("cpu")
+ATTACK = AttackConfig(eps=8 / 255, step_size=0.007, steps=3)
+
+
+def batches() -> Loader:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(96) % 4
+    noise = torch.randint(0, 128, (96, 1, 16, 16), generator=generator, dtype=torch.uint8)
+    images = noise + (labels * 40).to(torch.uint8)[:, None, None, None]
+    return Loader(ImageSet(images, labels), 32, SEED)
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return build(ModelSpec("resnet18", 1, 16, 16, 4, 0.125))
+
+
+def test_every_iteration_of_the_engine_is_that_of_plain_code() -> None:
+    """Losses of both learners, and the global learner, over tens of iterations in fp32.
+
+    The sign in the attack turns a rounding error of one pixel's gradient into a whole step, and
+    training amplifies that; so the learners start each iteration from the weights of the plain code.
+    """
+    reference = Reference(
+        network(),
+        (0.001, 0.0005),
+        (5e-4, 1e-3),
+        ATTACK.eps,
+        ATTACK.step_size,
+        ATTACK.steps,
+        0.5,
+        0.99,
+    )
+    configs = {
+        "natural": LearnerConfig(lr=0.001, weight_decay=5e-4),
+        "adversarial": AdversarialLearnerConfig(lr=0.0005, weight_decay=1e-3, attack=ATTACK),
+    }
+    learners = [BaseLearner(n, network(), c, SEED, STEPS) for n, c in configs.items()]
+    theta = FlatState(network())
+    weights = {"natural": 0.5, "adversarial": 0.5}
+    mixer = Mixer(theta.flat, list(configs), "natural", lambda t: weights, 0.99)
+    loader = batches()
+    first = 0.0
+    for t in range(1, STEPS + 1):
+        batch = loader.minibatch(t)
+        for learner, plain_network in zip(
+            learners, (reference.natural, reference.adversarial), strict=True
+        ):
+            learner.state.model.load_state_dict(plain_network.state_dict())
+        generator = generator_at(CPU, SEED, "pgd-start", "adversarial", t)
+        start = batch.images + torch.empty(batch.images.shape).uniform_(
+            -ATTACK.eps, ATTACK.eps, generator=generator
+        )
+        plain = reference.step(batch.images, batch.labels, t, lambda x, start=start: start)
+        ours = [float(learner.step(batch, t).loss) for learner in learners]
+        mixer.accumulate(t, {learner.name: learner.mixable for learner in learners})
+        assert ours == pytest.approx(plain, rel=1e-3), t
+        first = first or sum(ours)
+    assert sum(ours) < 0.8 * first  # it is a trajectory, and not a standstill
+    theta.flat.copy_(total(mixer.shares()))
+    for name, tensor in reference.average.state_dict().items():
+        if tensor.is_floating_point():
+            torch.testing.assert_close(theta.state_dict()[name], tensor, rtol=1e-2, atol=1e-3)
+
+
+def test_bf16_keeps_everything_but_the_products_in_fp32() -> None:
+    learner = BaseLearner(
+        "a", network(), AdversarialLearnerConfig(attack=ATTACK), SEED, STEPS, Engine("bf16")
+    )
+    result = learner.step(batches().minibatch(1), 1)
+    assert result.loss.dtype == torch.float32
+    assert {tensor.dtype for tensor in learner.state.state_dict().values()} <= {
+        torch.float32,
+        torch.int64,
+    }
+    momentum = [t for name, t in learner.tensors().items() if name.startswith("momentum/")]
+    assert momentum
+    assert {tensor.dtype for tensor in momentum} == {torch.float32}
+
+
+def test_auto_is_what_the_hardware_multiplies_natively() -> None:
+    native = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    assert resolve_precision("auto", CPU) == ("bf16" if native else "fp32")
+    assert resolve_precision("fp32", CPU) == "fp32"
+    with pytest.raises(UserError, match="--precision tf32"):
+        resolve_precision("tf32", CPU)
+
+
+def test_tf32_is_on_for_training_alone() -> None:
+    flags = torch.backends.cuda.matmul
+    before = flags.allow_tf32
+    with Engine("tf32").arithmetic():
+        assert flags.allow_tf32
+        with Engine("fp32").arithmetic():
+            assert not flags.allow_tf32
+        assert flags.allow_tf32
+    assert flags.allow_tf32 == before
+
+
+def test_compile_says_what_it_chose_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zipper_dist.engine.BREAK_EVEN", {("cpu", "resnet18"): 100})
+    monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/" + name)
+    assert resolve_compile("on", CPU, "small_cnn", 1) == (True, "compile on")
+    assert resolve_compile("off", CPU, "resnet18", 10**6) == (False, "compile off")
+    for steps, pays in ((99, False), (100, True)):
+        compiled, why = resolve_compile("auto", CPU, "resnet18", steps)
+        assert compiled is pays
+        assert "100 iterations" in why
+        assert str(steps) in why
+    compiled, why = resolve_compile("auto", CPU, "small_cnn", 10**6)
+    assert not compiled
+    assert "small_cnn on cpu" in why
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert resolve_compile("auto", CPU, "resnet18", 10**6)[0] is False
