@@ -44,7 +44,7 @@ def test_every_iteration_of_the_engine_is_that_of_plain_code() -> None:
     """Losses of both learners, and the global learner, over tens of iterations in fp32.
 
     The sign in the attack turns a rounding error of one pixel's gradient into a whole step, and
-    training amplifies that; so the learners start each iteration from the weights of the plain code.
+    training amplifies that; so the learners begin each iteration with the plain code's weights.
     """
     reference = Reference(
         network(),
