@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
@@ -103,12 +103,10 @@ class Reference:
         yield
         self.parts[part] = self.parts.get(part, 0.0) + time.perf_counter() - start
 
-    def step(
-        self, x: Tensor, y: Tensor, t: int, start: Callable[[Tensor], Tensor]
-    ) -> tuple[float, float]:
-        """Iteration ``t``: the natural and the adversarial loss. ``start`` starts the attack."""
+    def step(self, x: Tensor, y: Tensor, t: int, start: Tensor) -> tuple[float, float]:
+        """Iteration ``t``: the natural and the adversarial loss. The attack begins at ``start``."""
         with self._timed("attack"):
-            attack = (self.eps, self.step_size, self.steps, start(x))
+            attack = (self.eps, self.step_size, self.steps, start)
             x_adv = pgd(self.adversarial, x, y, *attack)
         with self._timed("adversarial"):
             adversarial = self._train(self.adversarial, self.optimizers[1], x_adv, y)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shlex
 import signal
@@ -14,12 +13,9 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import zipper_dist
-from zipper_dist.checkpoint import steps_of
-
-Record = dict[str, Any]
+from end_to_end.results import LEARNERS, newest, records
 
 # Far more than any of these runs takes on an idle machine: a test that hangs must end, a slow
 # machine must not fail one.
@@ -37,18 +33,20 @@ def typed(line: str) -> list[str]:
 
 # A small network with BatchNorm on small images: 37 iterations of some 30 ms. Redistributions after
 # 16, 24 and 32, with γ strictly between 0 and 1; the last iteration is none of them, so that the
-# learners differ at the end. Looks after 7, 14, 21, 28, 35 and 37; an epoch has 10 iterations.
+# learners differ at the end. Looks after 7, 14, 21, 28, 35 and 37; an epoch has 10 iterations. A
+# learning rate that grows too large makes the best weights earlier ones than the last.
 STEPS = 37
 REDISTRIBUTIONS = 3
 LOOKS = (7, 14, 21, 28, 35, 37)
 SMALL = typed("""
     digits --threads 1 --device cpu --precision fp32 --compile off --steps 37 --batch-size 16
-    --mix.start 10 --mix.every 8 --mix.gamma 0:0.3,1:0.7 --mix.ema 0.99
+    --mix.start 10 --mix.every 8 --mix.gamma 0:0.3,1:0.7 --mix.ema 0.7
     --eval.every 7 --eval.attack-steps 3 --eval.limit 40 --log-every 1
     --model.arch resnet18 --model.width 0.125
     --data.limit 200 --data.validation 40 --data.image-size 8
-    --learners.adversarial.attack.steps 2 --learners.natural.lr 0.05
-    --learners.natural.momentum 0.9 --run-dir run
+    --learners.natural.lr 0.02 --learners.natural.schedule 0:1,0.7:1,0.75:40
+    --learners.natural.momentum 0.9 --learners.adversarial.lr 0.02
+    --learners.adversarial.attack.eps 0.1 --learners.adversarial.attack.steps 2 --run-dir run
 """)
 
 # All that the small options leave out: an average of weights (WA), dropout, augmentation, L2, bf16.
@@ -58,9 +56,6 @@ WIDE = SMALL + typed("""
     --data.image-size 16 --data.crop-padding 2 --data.flip --learners.adversarial.attack.norm l2
     --learners.adversarial.attack.eps 1 --learners.adversarial.attack.step-size 0.5
 """)
-
-LEARNERS = ("natural", "adversarial")
-WEIGHTS = ("natural", "adversarial", "global", "best")
 
 
 @dataclass(frozen=True)
@@ -280,44 +275,6 @@ def stopped(
         seconds = time.monotonic() - began
     assert not (at / "run" / "summary.json").exists(), "it was too late to stop it"
     return Stop(finished, seconds, before, {name: newest(at / "run", name) for name in LEARNERS})
-
-
-def newest(run: Path, learner: str) -> int:
-    """The iteration of the newest checkpoint of ``learner``."""
-    return steps_of(run / "checkpoints", learner)[0]
-
-
-def records(path: Path) -> list[Record]:
-    """The records of a metrics file, but for a line that is being written."""
-    if not path.exists():
-        return []
-    lines = path.read_text().splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
-
-
-def evaluations(run: Path) -> list[Record]:
-    """The validation history of a run directory, without its timings."""
-    found = [record for record in records(run / "metrics.jsonl") if record["learner"] == "global"]
-    return [{key: r[key] for key in ("step", "clean", "robust")} for r in found]
-
-
-def summary(run: Path) -> dict[str, Any]:
-    """What summary.json says."""
-    found: dict[str, Any] = json.loads((run / "summary.json").read_text())
-    return found
-
-
-def weights(run: Path) -> dict[str, bytes]:
-    """The weight files of a run directory, as bytes."""
-    return {name: (run / f"{name}.safetensors").read_bytes() for name in WEIGHTS}
-
-
-def assert_same_result(run: Path, other: Path) -> None:
-    """Two run directories hold the same weights, to the bit, and the same validation history."""
-    ours, theirs = weights(run), weights(other)
-    assert [name for name in WEIGHTS if ours[name] != theirs[name]] == []
-    assert evaluations(run) == evaluations(other)
-    assert summary(run)["final"] == summary(other)["final"]
 
 
 def _environments() -> Iterator[tuple[int, dict[str, str]]]:

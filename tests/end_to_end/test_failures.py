@@ -10,20 +10,9 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 
-from end_to_end.commands import (
-    LEARNERS,
-    SMALL,
-    STEPS,
-    WIDE,
-    Command,
-    Output,
-    Stop,
-    assert_same_result,
-    stopped,
-    succeeded,
-    train,
-)
+from end_to_end.commands import SMALL, STEPS, WIDE, Command, Output, Stop, stopped, succeeded, train
 from end_to_end.conftest import Here, Run
+from end_to_end.results import LEARNERS, assert_same_result
 from zipper_dist.checkpoint import survey
 
 # A minute would do as well: what must not be is the half hour that a collective waits by default.
@@ -62,11 +51,12 @@ def test_a_rank_that_is_killed_takes_the_job_down_at_once(killed: tuple[Stop, Pa
     report = stop.finished.output.stderr
     assert re.search(r"rank +: 1 \(local_rank: 1\)\s+exitcode +: -9 ", report), report
     assert "SIGKILL" in report
-    # The other one is told to end and does so in order, unless it missed its partner before that.
+    # The other one is told to end and does so in order. If it has missed its partner before that,
+    # it is on its way out, and the signal may meet it when Python no longer handles signals.
     first = stop.finished.ranks[0].text
     status = re.search(r"rank +: 0 \(local_rank: 0\)\s+exitcode +: (-?\d+) ", report)
     assert status, report
-    assert status[1] == ("1" if "zipper: error: lost contact with " in first else "143")
+    assert status[1] in (("1", "-15") if "zipper: error: lost contact with " in first else ("143",))
     assert "Traceback" not in first
 
 

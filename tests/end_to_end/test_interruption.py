@@ -10,24 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from end_to_end.commands import (
+from end_to_end.commands import SMALL, STEPS, Command, Finished, Stop, stopped, succeeded, train
+from end_to_end.conftest import Here, Run
+from end_to_end.results import (
     LEARNERS,
-    SMALL,
-    STEPS,
     WEIGHTS,
-    Command,
-    Finished,
-    Stop,
     assert_same_result,
     evaluations,
     newest,
     records,
-    stopped,
-    succeeded,
-    train,
     weights,
 )
-from end_to_end.conftest import Here, Run
 from zipper_dist.checkpoint import path_of, steps_of
 
 CONTINUES = "the same command continues"
@@ -48,7 +41,7 @@ def send(number: int) -> Callable[[Command], None]:
 
 @dataclass(frozen=True)
 class Chain:
-    """A run that was stopped several times, and a copy of it as it was when it was stopped first."""
+    """A run that was stopped several times, and a copy of how the first time left it."""
 
     torn: Path
     stops: list[Stop]
@@ -237,8 +230,8 @@ def test_another_configuration_is_refused(
     output = capsys.readouterr()
     assert output.out == ""
     (line,) = output.err.splitlines()
-    assert "--learners.natural.lr 0.05 there, 0.25 now" in line
-    assert "--mix.ema 0.99 there, 0.5 now" in line
+    assert "--learners.natural.lr 0.02 there, 0.25 now" in line
+    assert "--mix.ema 0.7 there, 0.5 now" in line
     assert line.count(" there, ") == 2
     assert snapshot(tmp_path / "run") == before
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from end_to_end.commands import succeeded, summary, train, typed
+from end_to_end.commands import succeeded, train, typed
+from end_to_end.results import summary
 
 # What the `digits` recipe must reach on the test set, in per cent, under its own ε with PGD-20.
 DIGITS_CLEAN = 98.0

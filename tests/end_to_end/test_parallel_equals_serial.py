@@ -8,22 +8,17 @@ import pytest
 import safetensors.torch
 import torch
 
-from end_to_end.commands import (
+from end_to_end.commands import LOOKS, REDISTRIBUTIONS, STEPS, WIDE, succeeded, train
+from end_to_end.conftest import Run, TerminalRun
+from end_to_end.results import (
     LEARNERS,
-    LOOKS,
-    REDISTRIBUTIONS,
-    STEPS,
-    WIDE,
     Record,
     assert_same_result,
     evaluations,
     records,
-    succeeded,
     summary,
-    train,
     weights,
 )
-from end_to_end.conftest import Run, TerminalRun
 
 
 def training_records(run: Path) -> dict[tuple[str, int], Record]:

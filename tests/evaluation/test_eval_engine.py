@@ -213,4 +213,5 @@ def test_batch_size_follows_memory() -> None:
     image = torch.rand(1, 1, 8, 8)
     sizes = [batch_size_for(model, image, memory) for memory in (0, 1_000_000, 10**12)]
     assert sizes[0] == 1 < sizes[1] < sizes[2] == 128
+    assert batch_size_for(nn.Conv2d(1, 4096, 1), image, 10**12) == 32
     assert model.training
