@@ -5,7 +5,7 @@ RANKS  ?= 2
 ARGS   ?=
 BIN    := .venv/bin
 
-.PHONY: help train train-serial test lint clean bench-eval
+.PHONY: help train train-serial test lint clean bench-eval bench-step
 
 help:
 	@echo "make train         train RECIPE=$(RECIPE) on RANKS=$(RANKS) processes; more options in ARGS='…'"
@@ -56,3 +56,8 @@ clean:
 DATA ?= data
 bench-eval: .venv/base
 	@$(BIN)/python benchmarks/bench_eval.py --data-root $(DATA) $(ARGS)
+
+# Seconds an iteration by part, plain code against the engine. Compiling takes minutes a network on
+# two cores; ARGS='--networks small_cnn --no-compile' is enough for a look.
+bench-step: .venv/base
+	@$(BIN)/python benchmarks/bench_step.py $(ARGS)

@@ -31,16 +31,17 @@ RECIPE_STEPS = 40_000
 PARTS = ("attack", "adversarial", "natural", "mixing", "data", "rest")
 
 
-def variants(device: torch.device) -> dict[str, Variant]:
+def variants(device: torch.device, compiled: bool) -> dict[str, Variant]:
     """The variants to compare; ``auto-default`` is one of them by another name."""
     auto = resolve_precision("auto", device)
-    return {
+    every = {
         "reference": Variant(None, False),
         "fp32": Variant("fp32", False),
         "fp32-compiled": Variant("fp32", True),
         "auto": Variant(auto, False),
         "auto-compiled": Variant(auto, True),
     }
+    return {name: v for name, v in every.items() if compiled or not v.compiled}
 
 
 class Worker:
@@ -68,11 +69,13 @@ class Worker:
         self._process.join()
 
 
-def measure(network: str, device: torch.device, threads: int, rounds: int) -> dict[str, Any]:
+def measure(
+    network: str, device: torch.device, threads: int, rounds: int, compiled: bool
+) -> dict[str, Any]:
     """The figures of one network, by variant."""
+    compared = variants(device, compiled)
     workers = {
-        name: Worker(network, variant, device.type, threads)
-        for name, variant in variants(device).items()
+        name: Worker(network, variant, device.type, threads) for name, variant in compared.items()
     }
     times: dict[str, list[dict[str, float]]] = {name: [] for name in workers}
     for _ in range(rounds):
@@ -81,7 +84,7 @@ def measure(network: str, device: torch.device, threads: int, rounds: int) -> di
     flop = workers["fp32"].ask("count flop")["flop"]
     results: dict[str, Any] = {}
     for name, worker in workers.items():
-        precision = variants(device)[name].precision or "fp32"
+        precision = compared[name].precision or "fp32"
         seconds = statistics.median(t["seconds"] for t in times[name])
         rate = matmul_rate(precision, device)
         results[name] = {
@@ -95,8 +98,9 @@ def measure(network: str, device: torch.device, threads: int, rounds: int) -> di
         }
     for figures in results.values():
         figures["ratio_to_reference"] = results["reference"]["seconds"] / figures["seconds"]
-    compiled, why = resolve_compile("auto", device, network, RECIPE_STEPS)
-    results["auto-default"] = results["auto-compiled" if compiled else "auto"] | {"choice": why}
+    chosen, why = resolve_compile("auto", device, network, RECIPE_STEPS)
+    if compiled or not chosen:
+        results["auto-default"] = results["auto-compiled" if chosen else "auto"] | {"choice": why}
     for worker in workers.values():
         worker.close()
     return results
@@ -127,13 +131,16 @@ def main() -> None:
     )
     parser.add_argument("--networks", nargs="+", choices=sorted(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--rounds", type=int, default=3, help="iterations of each variant")
+    parser.add_argument("--no-compile", action="store_true", help="leave out what is compiled")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     console = Console()
     report: dict[str, Any] = {}
     for network in options.networks:
-        report[network] = measure(network, device, options.threads, options.rounds)
+        report[network] = measure(
+            network, device, options.threads, options.rounds, not options.no_compile
+        )
         show(network, report[network], console)
     about = {
         "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.processor(),
