@@ -14,6 +14,7 @@ import json
 import multiprocessing as mp
 import platform
 import statistics
+import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ from rich.console import Console
 from rich.table import Table
 from step_variants import NETWORKS, Variant, matmul_rate, serve
 
-from zipper_dist.engine import resolve_compile, resolve_precision
+from zipper_dist.compilation import resolve_compile
+from zipper_dist.engine import resolve_precision
 from zipper_dist.run_directory import write_json
 
 OUT = Path(__file__).parent / "out" / "step.json"
@@ -98,7 +100,15 @@ def measure(
         }
     for figures in results.values():
         figures["ratio_to_reference"] = results["reference"]["seconds"] / figures["seconds"]
-    chosen, why = resolve_compile("auto", device, network, RECIPE_STEPS)
+    plain, built = results["auto"], results.get("auto-compiled")
+    if built is not None and built["seconds"] < plain["seconds"]:
+        built["break_even_iterations"] = max(
+            0.0,
+            (built["first_seconds"] - plain["first_seconds"])
+            / (plain["seconds"] - built["seconds"]),
+        )
+        built["break_even_flop"] = built["break_even_iterations"] * flop
+    chosen, why = resolve_compile("auto", device, network, RECIPE_STEPS * flop)
     if compiled or not chosen:
         results["auto-default"] = results["auto-compiled" if chosen else "auto"] | {"choice": why}
     for worker in workers.values():
@@ -122,6 +132,23 @@ def show(network: str, results: dict[str, Any], console: Console) -> None:
             f"{r['peak_memory_bytes'] / 1e9:.2f}",
         )
     console.print(table)
+    paid = results.get("auto-compiled", {}).get("break_even_iterations")
+    if paid is not None:
+        console.print(
+            f"compiling has paid for itself after {paid:.0f} iterations "
+            f"({results['auto-compiled']['break_even_flop'] / 1e12:.0f} TFLOP)"
+        )
+
+
+def device_name(device: torch.device) -> str:
+    """What was measured, in words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name()
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    amx = " with AMX" if torch.cpu._is_amx_tile_supported() else ""
+    return f"{len(names)} cores {names[0]}{amx}" if names else platform.machine()
 
 
 def main() -> None:
@@ -135,7 +162,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 120)
     report: dict[str, Any] = {}
     for network in options.networks:
         report[network] = measure(
@@ -143,7 +170,7 @@ def main() -> None:
         )
         show(network, report[network], console)
     about = {
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.processor(),
+        "device": device_name(device),
         "threads": options.threads,
         "torch": torch.__version__,
         "matmul_flop_per_second": {

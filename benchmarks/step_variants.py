@@ -11,13 +11,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
+from unittest import mock
 
 import torch
 from reference import Reference
 from reference import loader as reference_loader
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from zipper_dist.allocator import keep_freed_memory
 from zipper_dist.config import AdversarialLearnerConfig, AttackConfig, LearnerConfig, Precision
 from zipper_dist.data import ImageSet, Loader
 from zipper_dist.engine import Engine
@@ -25,6 +27,7 @@ from zipper_dist.learners import BaseLearner, FlatState
 from zipper_dist.learners.objectives import Adversarial
 from zipper_dist.mixing import Mixer
 from zipper_dist.models import ModelSpec, build
+from zipper_dist.models.side_by_side import Conv2d
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,14 @@ def images_for(setting: Setting) -> ImageSet:
     images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
     labels = torch.randint(0, spec.classes, shape[:1], generator=generator)
     return ImageSet(images, labels)
+
+
+def plain(model: nn.Module) -> nn.Module:
+    """``model`` with torch's own convolutions."""
+    for module in model.modules():
+        if isinstance(module, Conv2d):
+            module.__class__ = nn.Conv2d  # it has the same attributes, and another forward
+    return model
 
 
 def synchronize(device: torch.device) -> None:
@@ -156,7 +167,7 @@ class ReferenceIteration:
         self.device = device
         self.eps = attack.eps
         self.reference = Reference(
-            build(setting.spec).to(device),
+            plain(build(setting.spec)).to(device),
             (0.01, 0.01),
             (5e-4, 5e-4),
             attack.eps,
@@ -221,12 +232,13 @@ def count_flop(iteration: EngineIteration) -> int:
         with now() as network:
             yield lambda images: network(images.view_as(images))
 
-    view.now = counted  # type: ignore[method-assign]
-    try:
-        with FlopCounterMode(display=False) as counter:
-            iteration()
-    finally:
-        view.now = now  # type: ignore[method-assign]
+    # Zeros between images that lie side by side are no work that was asked for.
+    with (
+        mock.patch.object(view, "now", counted),
+        mock.patch("zipper_dist.models.side_by_side._gains", return_value=False),
+        FlopCounterMode(display=False) as counter,
+    ):
+        iteration()
     return int(counter.get_total_flops())
 
 
@@ -246,6 +258,8 @@ def serve(pipe: Connection, network: str, variant: Variant, device_type: str, th
     if variant.precision is None:
         iteration = ReferenceIteration(setting, device)
     else:
+        if device.type == "cpu":
+            keep_freed_memory()
         iteration = EngineIteration(setting, variant, device)
     while (request := pipe.recv()) != "stop":
         answer: dict[str, Any]

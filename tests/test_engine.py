@@ -11,7 +11,7 @@ from torch import nn
 
 from zipper_dist.config import AdversarialLearnerConfig, AttackConfig, LearnerConfig
 from zipper_dist.data import ImageSet, Loader
-from zipper_dist.engine import Engine, resolve_compile, resolve_precision
+from zipper_dist.engine import Engine, resolve_precision
 from zipper_dist.errors import UserError
 from zipper_dist.learners import BaseLearner, FlatState
 from zipper_dist.mixing import Mixer, total
@@ -120,20 +120,3 @@ def test_tf32_is_on_for_training_alone() -> None:
             assert not flags.allow_tf32
         assert flags.allow_tf32
     assert flags.allow_tf32 == before
-
-
-def test_compile_says_what_it_chose_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zipper_dist.engine.BREAK_EVEN", {("cpu", "resnet18"): 100})
-    monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/" + name)
-    assert resolve_compile("on", CPU, "small_cnn", 1) == (True, "compile on")
-    assert resolve_compile("off", CPU, "resnet18", 10**6) == (False, "compile off")
-    for steps, pays in ((99, False), (100, True)):
-        compiled, why = resolve_compile("auto", CPU, "resnet18", steps)
-        assert compiled is pays
-        assert "100 iterations" in why
-        assert str(steps) in why
-    compiled, why = resolve_compile("auto", CPU, "small_cnn", 10**6)
-    assert not compiled
-    assert "small_cnn on cpu" in why
-    monkeypatch.setattr("shutil.which", lambda name: None)
-    assert resolve_compile("auto", CPU, "resnet18", 10**6)[0] is False

@@ -7,9 +7,10 @@ import copy
 import torch
 from torch import nn
 
+from zipper_dist.compilation import resolve_compile, work
 from zipper_dist.config import Precision, TrainConfig
 from zipper_dist.data import Dataset, ImageSet, Loader, fetch, load
-from zipper_dist.engine import Engine, resolve_compile
+from zipper_dist.engine import Engine
 from zipper_dist.evaluator import Evaluator
 from zipper_dist.learners import BaseLearner, FlatState
 from zipper_dist.mixing import Mixer, mixing_weights
@@ -74,8 +75,8 @@ def assemble(
     )
     timetable = Timetable.of(config, loader.steps_per_epoch)
     steps = timetable.total_steps
-    compiled, note = resolve_compile(config.compile, device, config.model.arch, steps)
     spec = model_spec(config, data)
+    compiled, note = resolve_compile(config.compile, device, spec.arch, work(config, spec, steps))
     seed_global_generators(config.seed, "initial weights")
     model = build(spec).to(device)
     engine = Engine(precision, compiled)

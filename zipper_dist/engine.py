@@ -5,8 +5,6 @@ Weights, optimizer state, averages, BatchNorm statistics and losses are fp32 in 
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from zipper_dist.attacks import attack_view
+from zipper_dist.compilation import keep_compiled_code
 from zipper_dist.config import Precision
 from zipper_dist.errors import UserError
 from zipper_dist.surrogate import Surrogate, make_surrogate
@@ -88,6 +87,7 @@ class Engine:
     def _compile(self, network: nn.Module) -> nn.Module:
         if not self.compiled:
             return network
+        keep_compiled_code()
         compiled: nn.Module = torch.compile(network, dynamic=False)  # type: ignore[assignment]
         return compiled
 
@@ -113,30 +113,3 @@ def resolve_precision(precision: Precision, device: torch.device) -> Precision:
             " use fp32 or bf16"
         )
     return precision
-
-
-# Iterations after which compiling has paid for itself, by device type and architecture, measured
-# with `make bench-step` (benchmarks/results/); what is not listed is slower, or not measured.
-BREAK_EVEN: dict[tuple[str, str], int] = {}
-
-
-def resolve_compile(
-    option: str, device: torch.device, arch: str, total_steps: int
-) -> tuple[bool, str]:
-    """Whether to compile, and why, in words.
-
-    ``auto`` looks measured break-even points up, and does not measure anew: a decision that depends
-    on the noise of a machine would cost the promise that equal runs end with equal bits.
-    """
-    if option != "auto":
-        return option == "on", f"compile {option}"
-    if device.type == "cpu" and shutil.which(os.environ.get("CXX", "g++")) is None:
-        return False, "compile off (no C++ compiler was found)"
-    break_even = BREAK_EVEN.get((device.type, arch))
-    if break_even is None:
-        return False, f"compile off (not known to be faster for {arch} on {device.type})"
-    pays = total_steps >= break_even
-    return pays, (
-        f"compile {'on' if pays else 'off'} (pays for itself after some {break_even} iterations; "
-        f"this run has {total_steps})"
-    )

@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from zipper_dist.allocator import keep_freed_memory
 from zipper_dist.errors import PeerLost, UserError
 
 # A rank may rightly wait for hours for the slower learner. A rank that dies is noticed at once all
@@ -217,8 +218,10 @@ class World:
             torch.backends.cudnn.benchmark = False
             # PyTorch lets convolutions be TF32 unless told otherwise; evaluation is to be fp32.
             torch.backends.cudnn.allow_tf32 = False
-        elif hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, self.plan.cores)
+        else:
+            keep_freed_memory()
+            if hasattr(os, "sched_setaffinity"):
+                os.sched_setaffinity(0, self.plan.cores)
         torch.set_num_threads(self.plan.threads)
 
     def _connect(self, backend: str) -> None:

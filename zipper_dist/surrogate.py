@@ -15,37 +15,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
-BatchNorm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-Convolution = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+from zipper_dist.rewriting import BatchNorm, rewrite
 
 log = logging.getLogger(__name__)
-
-
-class ScaleShift(nn.Module):
-    """x · scale + shift, for each channel (dimension 1): BatchNorm in eval mode."""
-
-    scale: Tensor
-    shift: Tensor
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.register_buffer("scale", torch.ones(channels))
-        self.register_buffer("shift", torch.zeros(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The same shape as ``x``, (B, C, …)."""
-        shape = (1, -1) + (1,) * (x.dim() - 2)
-        return torch.addcmul(self.shift.view(shape), x, self.scale.view(shape))
-
-
-@dataclass(frozen=True)
-class _Fold:
-    """Names of a BatchNorm, and of the convolution it is folded into (None: it stands alone)."""
-
-    norm: str
-    convolution: str | None
 
 
 class Surrogate(nn.Module):
@@ -70,7 +44,7 @@ class Surrogate(nn.Module):
         super().__init__()
         self._source = [model]  # in a list, or it would be registered as a part of the surrogate
         self._dtype = dtype
-        network, self._folds = _fold(copy.deepcopy(model).eval())
+        network, self._folds = rewrite(copy.deepcopy(model).eval())
         network.requires_grad_(False)
         device = next(model.parameters()).device
         for tensor in [*network.parameters(), *network.buffers()]:
@@ -151,44 +125,6 @@ def _norm(source: nn.Module, name: str) -> _Norm:
     weight = norm.weight.detach() if norm.affine else torch.ones_like(mean)
     bias = norm.bias.detach() if norm.affine else torch.zeros_like(mean)
     return _Norm(mean, variance, weight, bias, norm.eps)
-
-
-def _fold(network: nn.Module) -> tuple[fx.GraphModule, list[_Fold]]:
-    """``network`` traced, with every BatchNorm gone or replaced; its weights are not set yet."""
-    graph = fx.Tracer().trace(network)
-    modules = dict(network.named_modules())
-    calls = [str(node.target) for node in graph.nodes if node.op == "call_module"]
-    folds: list[_Fold] = []
-    for node in list(graph.nodes):
-        norm = modules.get(str(node.target)) if node.op == "call_module" else None
-        if not isinstance(norm, BatchNorm):
-            continue
-        if norm.running_mean is None:
-            raise ValueError("a BatchNorm without running statistics cannot be folded")
-        if calls.count(str(node.target)) > 1:
-            raise ValueError("a BatchNorm used in several places cannot be folded")
-        before = node.args[0]
-        convolution = _foldable(before, modules, calls)
-        folds.append(_Fold(str(node.target), convolution))
-        if convolution is None:
-            network.set_submodule(str(node.target), ScaleShift(norm.num_features))
-        else:
-            module = modules[convolution]
-            module.bias = nn.Parameter(torch.zeros(norm.num_features))
-            node.replace_all_uses_with(before)
-            graph.erase_node(node)
-    folded = fx.GraphModule(network, graph)
-    folded.delete_all_unused_submodules()
-    return folded.eval(), folds
-
-
-def _foldable(before: object, modules: dict[str, nn.Module], calls: list[str]) -> str | None:
-    """Name of the convolution that ``before`` calls, if its output goes nowhere else."""
-    if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) != 1:
-        return None
-    name = str(before.target)
-    alone = calls.count(name) == 1
-    return name if alone and isinstance(modules[name], Convolution) else None
 
 
 def make_surrogate(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,24 +51,44 @@ class Chain:
 
 
 @pytest.fixture(scope="module")
-def serial_chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
-    """One process: SIGTERM, then Ctrl-C, then SIGKILL, then to the end."""
-    at, torn = tmp_path_factory.mktemp("serial-chain"), tmp_path_factory.mktemp("torn") / "run"
-    stops = [stopped(send(signal.SIGTERM), at, further=9)]
-    shutil.copytree(at / "run", torn)
-    stops += [stopped(send(number), at) for number in (signal.SIGINT, signal.SIGKILL)]
-    return Chain(torn, stops, train(*SMALL, at=at), at / "run")
+def chains(tmp_path_factory: pytest.TempPathFactory) -> tuple[Chain, Chain]:
+    """A run that one process begins and SIGTERM stops, and that goes on in both modes.
+
+    In one process: Ctrl-C, then SIGKILL, then to the end. On two ranks: SIGTERM to torchrun,
+    SIGKILL to torchrun, SIGKILL to all processes, then to the end.
+    """
+    first = tmp_path_factory.mktemp("serial-chain")
+    second, torn = (tmp_path_factory.mktemp(name) for name in ("parallel-chain", "torn"))
+    begun = stopped(send(signal.SIGTERM), first, further=9)
+    for copy in (torn, second):
+        shutil.copytree(first / "run", copy / "run")
+
+    def in_one_process() -> Chain:
+        acts = (send(signal.SIGINT), send(signal.SIGKILL))
+        stops = [begun, *(stopped(act, first) for act in acts)]
+        return Chain(torn / "run", stops, train(*SMALL, at=first), first / "run")
+
+    def on_two_ranks() -> Chain:
+        acts = (send(signal.SIGTERM), send(signal.SIGKILL), Command.kill)
+        stops = [stopped(act, second, ranks=2, further=4) for act in acts]
+        return Chain(torn / "run", stops, train(*SMALL, at=second, ranks=2), second / "run")
+
+    # Side by side: a process that starts keeps one core busy, a rank that waits none.
+    with ThreadPoolExecutor() as pool:
+        serial, parallel = pool.submit(in_one_process), pool.submit(on_two_ranks)
+        return serial.result(), parallel.result()
 
 
-@pytest.fixture(scope="module")
-def parallel_chain(serial_chain: Chain, tmp_path_factory: pytest.TempPathFactory) -> Chain:
-    """What one process began and SIGTERM stopped, on two ranks: SIGTERM to torchrun, SIGKILL to
-    torchrun, SIGKILL to all processes, then to the end."""
-    at = tmp_path_factory.mktemp("parallel-chain")
-    shutil.copytree(serial_chain.torn, at / "run")
-    acts = (send(signal.SIGTERM), send(signal.SIGKILL), Command.kill)
-    stops = [stopped(act, at, ranks=2, further=4) for act in acts]
-    return Chain(serial_chain.torn, stops, train(*SMALL, at=at, ranks=2), at / "run")
+@pytest.fixture
+def serial_chain(chains: tuple[Chain, Chain]) -> Chain:
+    """The interrupted run in one process."""
+    return chains[0]
+
+
+@pytest.fixture
+def parallel_chain(chains: tuple[Chain, Chain]) -> Chain:
+    """The interrupted run on two ranks."""
+    return chains[1]
 
 
 @pytest.fixture(params=["serial_chain", "parallel_chain"])

@@ -15,9 +15,10 @@ DIGITS_ROBUST = 50.0
 DIGITS_NATURAL_CLEAN = 90.0
 DIGITS_NATURAL_ROBUST = 30.0
 
-# After 150 small minibatches of MNIST; guessing has 10 per cent.
-MNIST_CLEAN = 90.0
-MNIST_ROBUST = 50.0
+# After 150 small minibatches of MNIST. Guessing has 10 per cent; training on images that nobody has
+# attacked, 27 under the attack.
+MNIST_CLEAN = 85.0
+MNIST_ROBUST = 45.0
 
 SHARED_DATA = Path(__file__).parents[3] / "shared" / "data"
 
@@ -58,8 +59,8 @@ def test_mnist_on_two_ranks(tmp_path: Path) -> None:
     options = typed("""
         --steps 150 --batch-size 64 --model.width 0.5 --learners.natural.lr 0.05
         --mix.start 120 --mix.every 10 --mix.ema 0.95 --eval.every 75 --eval.attack-steps 10
-        --eval.limit 200 --learners.adversarial.attack.eps 0.1
-        --learners.adversarial.attack.steps 3 --learners.adversarial.attack.step-size 0.05
+        --eval.limit 200 --learners.adversarial.attack.eps 0.2
+        --learners.adversarial.attack.steps 3 --learners.adversarial.attack.step-size 0.1
     """)
     arguments = ["mnist", "--data.root", str(SHARED_DATA), *options, "--run-dir", "run"]
     succeeded(train(*arguments, at=tmp_path, ranks=2))

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zipper_dist.models.side_by_side import Conv2d
+
 
 def scaled(width: int, multiplier: float) -> int:
     """``width`` [channels] times ``multiplier``, rounded, and at least 1."""
@@ -17,7 +19,7 @@ def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
 
     It has no bias: the batch normalisation that follows it would cancel one.
     """
-    return nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
+    return Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
 
 
 def conv1x1(in_channels: int, out_channels: int, stride: int) -> nn.Conv2d:

@@ -1,0 +1,143 @@
+"""What a rewritten network computes is what it computed before."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from zipper_dist.models import ModelSpec, build
+from zipper_dist.models.side_by_side import Conv2d
+from zipper_dist.rewriting import rewrite
+from zipper_dist.surrogate import Surrogate
+
+
+class Functions(nn.Module):
+    """ReLU and max-pooling in other spellings."""
+
+    def __init__(self, pool_reads_alone: bool = True) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(1, 4, 3)
+        self.pool_reads_alone = pool_reads_alone
+
+    def forward(self, x: Tensor) -> Tensor:
+        before = self.convolution(x)
+        rectified = F.relu(before)
+        pooled = F.max_pool2d(rectified, 2)
+        if self.pool_reads_alone:
+            return pooled.flatten(1)
+        return pooled.flatten(1) + before.sum((1, 2, 3))[:, None]
+
+
+def order(network: nn.Module) -> list[str]:
+    """What a rewritten network calls, in order."""
+    graph, _ = rewrite(network)
+    return [str(node.target).rpartition(".")[2] for node in graph.graph.nodes]
+
+
+def gradient(network: nn.Module, images: Tensor) -> Tensor:
+    images = images.clone().requires_grad_()
+    torch.manual_seed(0)
+    logits = network(images)
+    (gradient,) = torch.autograd.grad((logits * torch.randn(logits.shape)).sum(), images)
+    return gradient
+
+
+def test_max_pooling_goes_before_relu() -> None:
+    names = order(build(ModelSpec("small_cnn", 1, 28, 28, 10)))
+    for pool, relu in (("maxpool1", "relu2"), ("maxpool2", "relu4")):
+        assert names.index(relu) == names.index(pool) + 1
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 2**20), coarse=st.booleans())
+def test_pooling_first_changes_no_bit_of_logits_or_gradient(seed: int, coarse: bool) -> None:
+    torch.manual_seed(seed)
+    for network in (
+        nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, padding=1)),
+        Functions(),
+        Functions(pool_reads_alone=False),
+    ):
+        # Coarse numbers make ties, where the gradient has to go to the same pixel.
+        images = torch.randint(0, 2, (2, 1, 9, 9)).float() if coarse else torch.rand(2, 1, 9, 9)
+        rewritten = Surrogate(network.eval())
+        assert torch.equal(rewritten(images), network(images).float())
+        assert torch.equal(gradient(rewritten, images), gradient(network, images))
+
+
+def test_a_relu_whose_input_others_read_stays_where_it_is() -> None:
+    names = order(Functions(pool_reads_alone=False))
+    relu, pool = (next(i for i, n in enumerate(names) if part in n) for part in ("relu", "pool"))
+    assert relu < pool
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@settings(deadline=None, max_examples=25)
+@given(
+    batch=st.integers(1, 40),
+    pixels=st.integers(1, 8),
+    stride=st.integers(1, 3),
+    kernel=st.sampled_from([3, 5]),
+    bias=st.booleans(),
+)
+def test_images_side_by_side_do_not_see_each_other(
+    dtype: torch.dtype, batch: int, pixels: int, stride: int, kernel: int, bias: bool
+) -> None:
+    torch.manual_seed(batch)
+    plain = nn.Conv2d(256, 256, kernel, stride, kernel // 2, bias=bias)
+    plain = plain.to(dtype).to(memory_format=torch.channels_last)
+    ours = Conv2d.like(plain)
+    x = torch.randn(batch, 256, pixels, pixels + 1).to(dtype)
+    x = x.to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        wanted, found = plain(x), ours(x)
+    assert found.shape == wanted.shape
+    torch.testing.assert_close(
+        found, wanted, rtol=0, atol=1e-5 if dtype == torch.float32 else 2**-5
+    )
+
+
+def test_gradients_of_the_weights_and_the_images_side_by_side() -> None:
+    torch.manual_seed(0)
+    plain = nn.Conv2d(256, 256, 3, padding=1)
+    ours = Conv2d.like(plain)
+    x = torch.randn(24, 256, 4, 4, requires_grad=True)
+    gradients = []
+    for layer in (plain, ours):
+        loss = layer(x).square().sum()
+        gradients.append(torch.autograd.grad(loss, [x, layer.weight, layer.bias]))  # type: ignore[list-item]
+    for found, wanted in zip(gradients[1], gradients[0], strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-3)
+
+
+def test_the_detour_is_taken_where_it_was_measured_to_pay(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes: list[tuple[int, ...]] = []
+    convolution = F.conv2d
+
+    def seen(x: Tensor, *rest: object) -> Tensor:
+        shapes.append(tuple(x.shape))
+        return convolution(x, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("zipper_dist.models.side_by_side.F.conv2d", seen)
+    with torch.no_grad():
+        build(ModelSpec("resnet18", 3, 32, 32, 10)).eval()(torch.rand(16, 3, 32, 32))
+    # Sixteen maps of 4×4, each with a column of zeros, and of 8×8 with two for a stride of 2.
+    assert shapes.count((1, 512, 4, 80)) == 3
+    assert shapes.count((1, 256, 8, 160)) == 1
+    assert all(shape[0] == 16 for shape in shapes if shape[1] < 256)
+
+
+def test_a_convolution_of_another_kind_is_left_alone() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(4, 256, 4, 4)
+    for plain in (
+        nn.Conv2d(256, 256, 3, padding="same"),
+        nn.Conv2d(256, 256, 3, padding=1, groups=2),
+        nn.Conv2d(256, 256, 3, padding=2, dilation=2),
+        nn.Conv2d(256, 256, 3, padding=1, padding_mode="circular"),
+        nn.Conv2d(256, 256, 3),
+    ):
+        assert torch.equal(Conv2d.like(plain)(x), plain(x))

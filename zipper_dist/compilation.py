@@ -1,0 +1,74 @@
+"""Whether torch.compile pays for itself, and where the code it makes is kept."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from zipper_dist.config import AdversarialLearnerConfig, TrainConfig
+from zipper_dist.models import ModelSpec, build
+
+# FLOP of a run from which on compiling has paid for itself, by device type and architecture:
+# measured (`make bench-step` prints it for every network; benchmarks/results/step.md).
+# What is not listed is slower when compiled, or was not measured.
+BREAK_EVEN: dict[tuple[str, str], float] = {("cpu", "resnet18"): 300e12}
+
+
+def work(config: TrainConfig, spec: ModelSpec, steps: int) -> float:
+    """FLOP of training for ``steps`` iterations: a forward and two backward passes for a training
+    step, a forward and one backward pass for a step of an attack."""
+    passes = 0
+    for learner in config.learners.values():
+        passes += 3
+        if isinstance(learner, AdversarialLearnerConfig):
+            passes += 2 * learner.attack.steps
+    return float(steps) * config.batch_size * passes * forward_flop(spec)
+
+
+def forward_flop(spec: ModelSpec) -> int:
+    """FLOP of one image's forward pass, as torch counts them; nothing is computed."""
+    with torch.device("meta"):
+        model = build(spec).eval()
+        image = torch.empty(1, spec.channels, spec.height, spec.width)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(image)
+    return int(counter.get_total_flops())
+
+
+def resolve_compile(option: str, device: torch.device, arch: str, flop: float) -> tuple[bool, str]:
+    """Whether a run of so many FLOP compiles its networks, and why, in words.
+
+    ``auto`` looks measured break-even points up, and does not measure anew: a decision that depends
+    on the noise of a machine would cost the promise that equal runs end with equal bits.
+    """
+    if option != "auto":
+        return option == "on", f"compile {option}"
+    if device.type == "cpu" and shutil.which(os.environ.get("CXX", "g++")) is None:
+        return False, "compile off (no C++ compiler was found)"
+    break_even = BREAK_EVEN.get((device.type, arch))
+    if break_even is None:
+        return False, f"compile off (not known to be faster for {arch} on {device.type})"
+    pays = flop >= break_even
+    return pays, (
+        f"compile {'on' if pays else 'off'} (pays for itself after some {break_even / 1e12:.0f} "
+        f"TFLOP; this run has {flop / 1e12:.0f})"
+    )
+
+
+def keep_compiled_code() -> None:
+    """Have compiled code kept where the next run finds it, also after the machine was started anew.
+
+    In $XDG_CACHE_HOME/zipper_dist, by default ~/.cache/zipper_dist, unless the user's environment
+    names another place for it (TORCHINDUCTOR_CACHE_DIR) or there is none that can be written to.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    directory = cache / "zipper_dist" / f"compiled-torch-{torch.__version__}"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(directory))

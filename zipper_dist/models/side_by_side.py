@@ -1,0 +1,97 @@
+"""Convolutions on small maps, made fast on CPUs by laying images side by side.
+
+CPU kernels work along a row of the output: a matrix unit (AMX) fills tiles of 16 pixels of a row,
+of which a map of 4×4 leaves 12 empty. So the images of a minibatch are put next to each other, with
+zeros between them as wide as the padding, and the convolution runs over one wide image. Every
+output is the sum of the same products in the same order.
+
+Measured, 512 channels, 4×4, minibatch 128, two cores with AMX: forward pass 12.6 → 4.8 ms, all
+gradients 62 → 21 ms in bf16; 122 → 103 ms in fp32. Wider maps gain nothing, but for many channels
+in bf16; few channels lose the cost of the copies.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+IMAGES_IN_A_ROW = 16
+
+Sizes = tuple[int, ...]
+"""One number for the height, one for the width."""
+
+
+class Conv2d(nn.Conv2d):
+    """torch.nn.Conv2d, same arguments, parameters and results, faster on small maps."""
+
+    @staticmethod
+    def like(convolution: nn.Conv2d) -> Conv2d:
+        """``convolution`` with its very parameters, as one of these."""
+        new = Conv2d(
+            convolution.in_channels,
+            convolution.out_channels,
+            convolution.kernel_size,  # type: ignore[arg-type]
+            convolution.stride,  # type: ignore[arg-type]
+            convolution.padding,  # type: ignore[arg-type]
+            convolution.dilation,  # type: ignore[arg-type]
+            convolution.groups,
+            convolution.bias is not None,
+            convolution.padding_mode,
+            device="meta",
+        )
+        new.weight, new.bias = convolution.weight, convolution.bias
+        return new.train(convolution.training)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, C, H, W) → (B, out channels, H′, W′)."""
+        plain = self.groups == 1 and self.padding_mode == "zeros" and self.dilation == (1, 1)
+        if not plain or isinstance(self.padding, str):
+            return super().forward(input)
+        return convolve(input, self.weight, self.bias, self.stride, self.padding)
+
+
+def convolve(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+) -> Tensor:
+    """What torch's conv2d computes, by the faster way; torch.fx takes it for one operation."""
+    if x.dim() == 4 and _gains(x, weight, stride[1], padding[1]):
+        return _side_by_side(x, weight, bias, stride, padding)
+    return F.conv2d(x, weight, bias, stride, padding)
+
+
+fx.wrap("convolve")
+
+
+def _gains(x: Tensor, weight: Tensor, stride: int, padding: int) -> bool:
+    """Whether the detour pays: many channels, few pixels, on a CPU."""
+    channels, kernel = min(weight.shape[:2]), weight.shape[3]
+    if x.device.type != "cpu" or channels < 256 or kernel == 1 or kernel != 2 * padding + 1:
+        return False
+    width = (x.shape[3] - 1) // stride + 1
+    return width <= (8 if channels >= 512 and x.dtype == torch.bfloat16 else 4)
+
+
+def _side_by_side(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+) -> Tensor:
+    """The convolution of rows of images with zeros between them."""
+    width, step = x.shape[3], stride[1]
+    row = math.gcd(len(x), IMAGES_IN_A_ROW)
+    pitch = -(-(width + padding[1]) // step) * step
+    images = F.pad(x.permute(0, 2, 3, 1), (0, 0, 0, pitch - width))  # B, H, pitch, C
+    wide = images.unflatten(0, (-1, row)).transpose(1, 2).flatten(2, 3)
+    y = F.conv2d(wide.permute(0, 3, 1, 2), weight, bias, stride, padding).permute(0, 2, 3, 1)
+    y = y[:, :, : row * pitch // step].unflatten(2, (row, pitch // step))
+    y = y[:, :, :, : (width - 1) // step + 1]
+    return y.transpose(1, 2).flatten(0, 1).permute(0, 3, 1, 2)

@@ -1,0 +1,142 @@
+"""Rewrites of a traced network in eval mode that leave what it computes, and make it faster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from zipper_dist.models.side_by_side import Conv2d
+
+BatchNorm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+Convolution = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+ReLU = (nn.ReLU, F.relu, F.relu_, torch.relu, torch.relu_, "relu", "relu_")
+MaxPool = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, F.max_pool1d, F.max_pool2d, F.max_pool3d)
+
+
+class ScaleShift(nn.Module):
+    """x · scale + shift, for each channel (dimension 1): BatchNorm in eval mode."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.ones(channels))
+        self.register_buffer("shift", torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape as ``x``, (B, C, …)."""
+        shape = (1, -1) + (1,) * (x.dim() - 2)
+        return torch.addcmul(self.shift.view(shape), x, self.scale.view(shape))
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Names of a BatchNorm, and of the convolution it is folded into (None: it stands alone)."""
+
+    norm: str
+    convolution: str | None
+
+
+class _Tracer(fx.Tracer):
+    """Takes convolutions as they are, wherever their class comes from."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, Convolution) or super().is_leaf_module(m, module_qualified_name)
+
+
+def rewrite(network: nn.Module) -> tuple[fx.GraphModule, list[Fold]]:
+    """``network``, which is changed, traced and rewritten; the weights of folds are not set yet.
+
+    Raises:
+        Exception: whatever torch.fx raises where it cannot trace the network.
+        ValueError: a BatchNorm that cannot be folded.
+    """
+    graph = _Tracer().trace(network)
+    folds = fold_batch_norms(network, graph)
+    pool_before_relu(network, graph)
+    replace_convolutions(network)
+    rewritten = fx.GraphModule(network, graph)
+    rewritten.delete_all_unused_submodules()
+    return rewritten.eval(), folds
+
+
+def fold_batch_norms(network: nn.Module, graph: fx.Graph) -> list[Fold]:
+    """Take every BatchNorm out of ``graph``, or put a scale and a shift in its place."""
+    modules = dict(network.named_modules())
+    calls = [str(node.target) for node in graph.nodes if node.op == "call_module"]
+    folds: list[Fold] = []
+    for node in list(graph.nodes):
+        norm = modules.get(str(node.target)) if node.op == "call_module" else None
+        if not isinstance(norm, BatchNorm):
+            continue
+        if norm.running_mean is None:
+            raise ValueError("a BatchNorm without running statistics cannot be folded")
+        if calls.count(str(node.target)) > 1:
+            raise ValueError("a BatchNorm used in several places cannot be folded")
+        before = node.args[0]
+        convolution = _foldable(before, modules, calls)
+        folds.append(Fold(str(node.target), convolution))
+        if convolution is None:
+            network.set_submodule(str(node.target), ScaleShift(norm.num_features))
+        else:
+            module = modules[convolution]
+            module.bias = nn.Parameter(torch.zeros(norm.num_features))
+            node.replace_all_uses_with(before)
+            graph.erase_node(node)
+    return folds
+
+
+def _foldable(before: object, modules: dict[str, nn.Module], calls: list[str]) -> str | None:
+    """Name of the convolution that ``before`` calls, if its output goes nowhere else."""
+    if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) != 1:
+        return None
+    name = str(before.target)
+    alone = calls.count(name) == 1
+    return name if alone and isinstance(modules[name], Convolution) else None
+
+
+def pool_before_relu(network: nn.Module, graph: fx.Graph) -> None:
+    """Swap every max-pooling with the ReLU before it, which then has fewer numbers to rectify.
+
+    max(relu(a), relu(b)) = relu(max(a, b)), and the gradient goes to the same number: the first of
+    the largest, or none where it is not positive.
+    """
+    modules = dict(network.named_modules())
+    for pool in list(graph.nodes):
+        relu = pool.args[0] if _calls(pool, MaxPool, modules) and pool.args else None
+        if not isinstance(relu, fx.Node) or not _calls(relu, ReLU, modules):
+            continue
+        before = relu.args[0]
+        # Where others read what goes into the ReLU, it may be one that works in place.
+        alone = isinstance(before, fx.Node) and len(before.users) == len(relu.users) == 1
+        if not alone or _gives_indices(pool, modules):
+            continue
+        pool.replace_all_uses_with(relu)
+        pool.replace_input_with(relu, before)
+        relu.replace_input_with(before, pool)
+        pool.append(relu)
+
+
+def _calls(node: fx.Node, what: tuple[object, ...], modules: dict[str, nn.Module]) -> bool:
+    """Whether ``node`` calls one of ``what``: module classes, functions, or names of methods."""
+    if node.op == "call_module":
+        return type(modules[str(node.target)]) in what
+    return node.op in ("call_function", "call_method") and node.target in what
+
+
+def _gives_indices(pool: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    """Whether a max-pooling returns where its maxima were, too."""
+    if pool.op == "call_module":
+        return bool(modules[str(pool.target)].return_indices)
+    return bool(pool.kwargs.get("return_indices", False)) or len(pool.args) > 6
+
+
+def replace_convolutions(network: nn.Module) -> None:
+    """Make every 2-D convolution one that is fast on small maps too."""
+    for name, module in list(network.named_modules()):
+        if type(module) is nn.Conv2d:
+            network.set_submodule(name, Conv2d.like(module))
