@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from zipper_dist.config import AdversarialLearnerConfig, AttackConfig, LearnerConfig
 from zipper_dist.data import ImageSet, Loader
@@ -86,6 +87,67 @@ def test_every_iteration_of_the_engine_is_that_of_plain_code() -> None:
     for name, tensor in reference.average.state_dict().items():
         if tensor.is_floating_point():
             torch.testing.assert_close(theta.state_dict()[name], tensor, rtol=1e-2, atol=1e-3)
+
+
+def smooth_network() -> nn.Module:
+    """Convolutions with BatchNorm and no kinks: SiLU, and pooling by means."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1, bias=False),
+        nn.BatchNorm2d(16),
+        nn.SiLU(),
+        nn.Conv2d(16, 32, 3, stride=2, padding=1),
+        nn.BatchNorm2d(32),
+        nn.SiLU(),
+        nn.AdaptiveAvgPool2d(4),
+        nn.Flatten(),
+        nn.Linear(512, 4),
+    )
+
+
+def plain_l2_pgd(
+    model: nn.Module, x: Tensor, y: Tensor, eps: float, step_size: float, steps: int, start: Tensor
+) -> Tensor:
+    """PGD in L2, written as the reference's PGD is."""
+    model.eval()
+    x_adv = start
+    for _ in range(steps):
+        x_adv = x_adv.detach().requires_grad_()
+        model.zero_grad()
+        F.cross_entropy(model(x_adv), y).backward()  # type: ignore[no-untyped-call]
+        assert x_adv.grad is not None
+        norms = x_adv.grad.flatten(1).norm(dim=1)[:, None, None, None]
+        delta = x_adv.detach() + step_size * x_adv.grad / norms - x
+        length = delta.flatten(1).norm(dim=1)[:, None, None, None]
+        x_adv = torch.clamp(x + delta * (eps / length).clamp(max=1), 0, 1)
+    model.train()
+    return x_adv.detach()
+
+
+def test_the_engine_left_alone_stays_on_the_trajectory_of_plain_code(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Tens of iterations without a common start, where rounding is not amplified: no kinks in the
+    network, no sign in the attack."""
+    attack = AttackConfig(norm="l2", eps=1.0, step_size=0.4, steps=3, random_start=False)
+    monkeypatch.setattr("reference.pgd", plain_l2_pgd)
+    plain = Reference(
+        smooth_network(), (0.01, 0.005), (5e-4, 1e-3), attack.eps, attack.step_size, attack.steps,
+        0.5, 0.99,
+    )  # fmt: skip
+    configs = {
+        "natural": LearnerConfig(lr=0.01, weight_decay=5e-4),
+        "adversarial": AdversarialLearnerConfig(lr=0.005, weight_decay=1e-3, attack=attack),
+    }
+    learners = [BaseLearner(n, smooth_network(), c, SEED, STEPS) for n, c in configs.items()]
+    loader = batches()
+    losses = []
+    for t in range(1, STEPS + 1):
+        batch = loader.minibatch(t)
+        wanted = plain.step(batch.images, batch.labels, t, batch.images)
+        losses.append([float(learner.step(batch, t).loss) for learner in learners])
+        assert losses[-1] == pytest.approx(wanted, rel=1e-3), t
+    assert sum(losses[-1]) < 0.8 * sum(losses[0])
 
 
 def test_bf16_keeps_everything_but_the_products_in_fp32() -> None:
