@@ -8,6 +8,7 @@ MART, all for CIFAR-10, and of TRADES for MNIST.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -24,8 +25,9 @@ def falling(*drops: tuple[float, float]) -> Schedule:
     """1, and from each progress of ``drops`` on the value beside it: a staircase."""
     points, before = [(0.0, 1.0)], 1.0
     for at, value in drops:
-        at = round(at, 6)
-        points += [(round(at - 1e-6, 6), before), (at, value)]
+        # Six digits, rounded down: an iteration at exactly 5/6 has the value of after the drop.
+        millionths = math.floor(at * 1e6)
+        points += [((millionths - 1) / 1e6, before), (millionths / 1e6, value)]
         before = value
     return Schedule(tuple(points))
 

@@ -72,7 +72,8 @@ def _objective(option: str, learner: AdversarialLearnerConfig) -> Iterator[Probl
             yield from _number(f"{option}.beta", learner.beta, 0, 1e3, "give 0 … 1000")
         else:
             takers = " and ".join(DEFAULT_BETA)
-            yield f"--{option}.beta {learner.beta}: only {takers} have it, not {name} (None leaves it out)"
+            found = f"--{option}.beta {learner.beta}"
+            yield f"{found}: only {takers} have it, not {name} (None leaves it out)"
     if learner.tau is not None:
         if name != "fat":
             yield f"--{option}.tau {learner.tau}: only fat has it, not {name} (None leaves it out)"
