@@ -87,7 +87,8 @@ def step_linf(x: Tensor, at: Tensor, gradient: Tensor, eps: float, step_size: fl
 
 def step_l2(x: Tensor, at: Tensor, gradient: Tensor, eps: float, step_size: float) -> Tensor:
     delta = at + step_size * gradient / gradient.norm() - x
-    return (x + delta * min(1.0, eps / float(delta.norm()))).clamp(0, 1)
+    inside: Tensor = x + delta * min(1.0, eps / float(delta.norm()))
+    return inside.clamp(0, 1)
 
 
 STEPS = {"linf": step_linf, "l2": step_l2}
