@@ -88,7 +88,8 @@ def test_trades_on_mnist() -> None:
     learner = adversarial(recipe("mnist-trades").resolved())
     assert (learner.beta, learner.weight_decay, learner.momentum) == (1.0, 0.0, 0.9)
     found = rates("mnist-trades", 100, 0, 54.9, 55, 74.9, 75, 89.9, 90, 100)
-    assert found == pytest.approx([0.01, 0.01, 1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5])
+    # Published is 0.01, for five times as many epochs.
+    assert found == pytest.approx([0.05 * x for x in (1, 1, 0.1, 0.1, 1e-2, 1e-2, 1e-3, 1e-3)])
 
 
 @pytest.mark.parametrize("method", ["at", "trades", "fat", "mart"])
