@@ -57,7 +57,7 @@ def trained(run: Run, data: str) -> dict[str, float]:
         print("training", *run, flush=True)
         with (OUT / f"{directory.name}.log").open("w") as log:
             subprocess.run([sys.executable, *command(run, data)], check=True, stdout=log)
-    final: dict[str, float] = json.loads(summary.read_text())["final"]["global"]
+    final: dict[str, float] = json.loads(summary.read_text())["final"]["learners"]["global"]
     return {"clean": final["clean"], "robust": final["robust"]}
 
 

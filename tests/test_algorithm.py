@@ -392,7 +392,9 @@ def test_one_learner_alone_has_all_the_weight(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     both = config_of(NEVER)
-    config = replace(both, learners={name: both.learners[name]})
+    config = replace(
+        both, learners={name: both.learners[name]}, eval=replace(both.eval, norm="linf", eps=0.15)
+    )
     found = trained(config, tmp_path, monkeypatch)
     errors = largest_errors(found, reference(config, found[0]["global"]))
     assert max(errors.values()) < TOLERANCE, errors

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from zipper_dist.config import Architecture
+from zipper_dist.config import Activation, Architecture
 from zipper_dist.errors import UserError
 from zipper_dist.models import ARCHITECTURES, ModelSpec, build
+from zipper_dist.models.layers import ACTIVATIONS
 from zipper_dist.models.small_cnn import SmallCNN
 
 ALL = sorted(ARCHITECTURES)
@@ -115,6 +116,30 @@ def test_fx_tracing(arch: str, training: bool) -> None:
         outputs.append([module(torch.rand(n, 3, 32, 32)) for n in (2, 3)])
     for expected, found in zip(*outputs, strict=True):
         assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("arch", "count"),
+    [("small_cnn", 6), ("resnet18", 17), ("preact_resnet18", 16), ("wrn32_10", 31)],
+)
+@pytest.mark.parametrize(("activation", "kind"), [("relu", nn.ReLU), ("silu", nn.SiLU)])
+def test_the_activation_stands_between_all_layers(
+    arch: str, count: int, activation: str, kind: type[nn.Module]
+) -> None:
+    network = build(replace(narrow(arch), activation=activation))
+    graph = torch.fx.symbolic_trace(network).graph
+    modules = dict(network.named_modules())
+    called = [modules[str(node.target)] for node in graph.nodes if node.op == "call_module"]
+    found = [module for module in called if isinstance(module, nn.ReLU | nn.SiLU)]
+    assert [type(module) for module in found] == [kind] * count
+    # And nothing of the kind is called as a function.
+    functions = {str(node.target) for node in graph.nodes if node.op == "call_function"}
+    assert not any("relu" in name or "silu" in name for name in functions)
+    assert list(network.state_dict()) == list(build(narrow(arch)).state_dict())
+
+
+def test_the_options_and_the_registry_name_the_same_activations() -> None:
+    assert set(get_args(Activation)) == set(ACTIVATIONS)
 
 
 def test_dropout_only_in_training() -> None:
@@ -238,6 +263,10 @@ def test_small_cnn_has_no_features_below_its_least_size() -> None:
     [
         (ModelSpec("resnet19", 3, 32, 32, 10), ["--model.arch", "'resnet19'", "resnet18"]),
         (ModelSpec("resnet18", 3, 32, 32, 10, 0.0), ["--model.width", "0"]),
+        (
+            ModelSpec("resnet18", 3, 32, 32, 10, activation="swish"),
+            ["--model.activation", "'swish'", "relu, silu"],
+        ),
         (ModelSpec("resnet18", 3, 32, 32, 10, float("nan")), ["--model.width", "nan"]),
         (ModelSpec("resnet18", 0, 32, 32, 10), ["0 channels"]),
         (ModelSpec("resnet18", 3, 32, 32, 0), ["0 classes"]),

@@ -37,7 +37,19 @@ def test_a_recipe_knows_its_name_and_has_an_own_copy(name: str) -> None:
     assert recipe(name).learners is not recipe(name).learners
 
 
-@pytest.mark.parametrize("name", ["", "imagenet", "CIFAR10", "cifar10-"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "imagenet",
+        "CIFAR10",
+        "cifar10-",
+        "cifar10-wrn32-",
+        "digits-zipper",
+        "digits-at-at",
+        "-at",
+    ],
+)
 def test_an_unknown_recipe_is_named_and_so_are_the_known_ones(name: str) -> None:
     with pytest.raises(UserError) as raised:
         recipe(name)
@@ -153,4 +165,4 @@ def test_digits_is_the_default() -> None:
 def test_learners_are_natural_and_adversarial_in_that_order(name: str) -> None:
     learners = recipe(name).learners
     assert list(learners) == ["natural", "adversarial"]
-    assert [learner.objective for learner in learners.values()] == list(learners)
+    assert [learner.objective for learner in learners.values()] == ["natural", "at"]

@@ -19,10 +19,12 @@ from zipper_dist.surrogate import Surrogate, make_surrogate
 ARCHITECTURES = ("small_cnn", "resnet18", "preact_resnet18", "wrn32_10")
 
 
-def network(arch: str, seed: int, variance: float = 1.0, negative: bool = True) -> nn.Module:
+def network(
+    arch: str, seed: int, variance: float = 1.0, negative: bool = True, activation: str = "relu"
+) -> nn.Module:
     """A narrow network of ``arch`` in eval mode, whose BatchNorms have seen anything at all."""
     torch.manual_seed(seed)
-    model = build(ModelSpec(arch, 3, 16, 16, 10, 0.0625)).eval()
+    model = build(ModelSpec(arch, 3, 16, 16, 10, 0.0625, activation)).eval()
     for module in model.modules():
         if isinstance(module, BatchNorm):
             assert module.running_mean is not None
@@ -50,6 +52,14 @@ def test_logits_are_those_of_the_network(
 ) -> None:
     # A variance near zero is where eps counts, and where folding in the wrong order would show.
     model = network(arch, seed, 10**exponent, negative)
+    images = torch.rand(3, 3, 16, 16)
+    with torch.no_grad():
+        assert relative_error(Surrogate(model)(images), model(images)) < 1e-5
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_logits_with_another_activation(arch: str) -> None:
+    model = network(arch, 1, activation="silu")
     images = torch.rand(3, 3, 16, 16)
     with torch.no_grad():
         assert relative_error(Surrogate(model)(images), model(images)) < 1e-5

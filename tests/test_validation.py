@@ -63,6 +63,10 @@ RANGES: list[tuple[str, list[float], list[float]]] = [
     ("learners.natural.lr", [0.0, 0.1, 1000.0], [-TINY, 1001.0]),
     ("learners.natural.weight-decay", [0.0, 5e-4], [-TINY, 1001.0]),
     ("learners.natural.momentum", [0.0, 0.9, 0.999999], [-TINY, 1.0]),
+    ("learners.natural.label-smoothing", [0.0, 0.1, 0.999999], [-TINY, 1.0]),
+    ("learners.adversarial.label-smoothing", [0.0, 0.1, 0.999999], [-TINY, 1.0]),
+    ("learners.adversarial.awp", [0.0, 0.01, 1.0], [-TINY, 1.001]),
+    ("eval.eps", [TINY, 8 / 255, 1.0], [0.0, -0.1, 1.001]),
     ("learners.natural.weight-average", [0.0, 0.9, 0.999999], [-TINY, 1.0]),
     ("learners.adversarial.lr", [0.0, 0.1, 1000.0], [-TINY, 1001.0]),
     ("learners.adversarial.weight-decay", [0.0, 5e-4], [-TINY, 1001.0]),
@@ -158,6 +162,67 @@ def test_nesterov_takes_momentum(name: str) -> None:
         validate(config_with(**{f"{option}.nesterov": True, f"{option}.momentum": 0.0}))
     assert f"--{option}.nesterov" in str(raised.value)
     assert f"--{option}.momentum" in str(raised.value)
+
+
+ADVERSARIAL = "learners.adversarial"
+
+
+def only_problem(**values: Any) -> str:
+    (problem,) = problems(config_with(**values))
+    return problem
+
+
+@pytest.mark.parametrize("objective", ["at", "trades", "fat", "mart"])
+def test_beta_and_tau_belong_to_objectives(objective: str) -> None:
+    for option, value, takers in (
+        ("beta", 2.0, ("trades", "mart")),
+        ("tau", Schedule.parse("1"), ("fat",)),
+    ):
+        changes = {f"{ADVERSARIAL}.objective": objective, f"{ADVERSARIAL}.{option}": value}
+        if objective in takers:
+            validate(config_with(**changes))
+            continue
+        problem = only_problem(**changes)
+        assert problem.startswith(f"--{ADVERSARIAL}.{option} {value}: ")
+        assert all(name in problem for name in takers)
+        assert f"not {objective}" in problem
+
+
+@pytest.mark.parametrize("objective", ["trades", "mart"])
+@pytest.mark.parametrize("beta", [-TINY, 1001.0, math.nan, math.inf])
+def test_the_range_of_beta(objective: str, beta: float) -> None:
+    changes = {f"{ADVERSARIAL}.objective": objective, f"{ADVERSARIAL}.beta": beta}
+    assert only_problem(**changes) == f"--{ADVERSARIAL}.beta {beta}: give 0 … 1000"
+    validate(config_with(**changes | {f"{ADVERSARIAL}.beta": 0.0}))
+
+
+def test_tau_is_not_negative() -> None:
+    changes = {f"{ADVERSARIAL}.objective": "fat", f"{ADVERSARIAL}.tau": Schedule.parse("0:1,1:-1")}
+    assert only_problem(**changes).startswith(f"--{ADVERSARIAL}.tau 0:1,1:-1: ")
+
+
+def test_mart_has_no_label_smoothing() -> None:
+    changes = {f"{ADVERSARIAL}.objective": "mart", f"{ADVERSARIAL}.label-smoothing": 0.1}
+    assert only_problem(**changes).startswith(f"--{ADVERSARIAL}.label-smoothing 0.1: ")
+
+
+def test_trades_starts_at_random() -> None:
+    changes = {f"{ADVERSARIAL}.attack.random-start": False}
+    for objective in ("at", "fat", "mart"):
+        validate(config_with(**changes | {f"{ADVERSARIAL}.objective": objective}))
+    problem = only_problem(**changes | {f"{ADVERSARIAL}.objective": "trades"})
+    assert problem.startswith(f"--{ADVERSARIAL}.attack.no-random-start: ")
+
+
+def test_the_evaluation_needs_a_radius_from_somewhere() -> None:
+    config = recipe("cifar10-natural")
+    validate(config)
+    none = changed(config, "eval.eps", None)
+    assert [problem.partition(":")[0] for problem in problems(none)] == ["--eval.eps"]
+    # One in another norm means nothing.
+    assert only_problem(**{"eval.norm": "l2"}).startswith("--eval.norm l2: ")
+    validate(config_with(**{"eval.norm": "l2", "eval.eps": 2.0}))
+    assert only_problem(**{"eval.eps": 2.0}).startswith("--eval.eps 2.0: ")
 
 
 def test_all_problems_are_named_in_one_line() -> None:

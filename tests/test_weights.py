@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -136,10 +136,29 @@ def test_metadata(tmp_path: Path) -> None:
         "width": "20",
         "classes": "3",
         "width_multiplier": "0.05",
+        "activation": "relu",
         "sha256": checksum(state),
         "learner": "global",
         "step": "12",
     }
+
+
+def test_the_activation_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    smooth = replace(SMALL, activation="silu")
+    network = stirred(smooth).eval()
+    save_weights(path, network.state_dict(), smooth)
+    images = torch.rand(2, SMALL.channels, SMALL.height, SMALL.width)
+    with torch.no_grad():
+        assert torch.equal(load_model(path)(images), network(images))
+    assert load_weights(path)[0] == smooth
+
+
+def test_files_from_before_the_activation_was_an_option_have_relu(tmp_path: Path) -> None:
+    state = stirred(SMALL).state_dict()
+    saved_with(tmp_path / "file", state, activation=None)
+    assert "activation" not in metadata_of(tmp_path / "file")
+    assert load_weights(tmp_path / "file")[0].activation == "relu"
 
 
 def test_extra_cannot_replace_the_metadata_of_the_format(tmp_path: Path) -> None:
@@ -316,6 +335,7 @@ def test_a_file_without_its_checksum(tmp_path: Path) -> None:
         ({"height": None}, ["damaged", "'height'"]),
         ({"classes": "many"}, ["damaged", "'many'"]),
         ({"arch": "resnet19"}, ["'resnet19'"]),
+        ({"activation": "swish"}, ["'swish'", "relu, silu"]),
         ({"height": "8"}, ["8×20 pixels"]),
         ({"arch": "resnet18"}, ["does not fit the architecture resnet18", "'bn1.bias' is absent"]),
         ({"classes": "4"}, ["'classifier.fc3.bias' is float32 (3,) in the file, float32 (4,)"]),

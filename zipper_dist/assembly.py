@@ -19,7 +19,7 @@ from zipper_dist.observing import Observatory
 from zipper_dist.placement import World
 from zipper_dist.rng import generator_at, seed_global_generators
 from zipper_dist.run_directory import RunDirectory
-from zipper_dist.scoring import EvalAttack, training_attack
+from zipper_dist.scoring import EvalAttack
 from zipper_dist.telemetry import Telemetry
 from zipper_dist.timetable import Timetable
 from zipper_dist.trainer import Trainer
@@ -51,6 +51,7 @@ def model_spec(config: TrainConfig, data: Dataset) -> ModelSpec:
         width=data.width,
         classes=data.classes,
         width_multiplier=config.model.width,
+        activation=config.model.activation,
     )
 
 
@@ -84,7 +85,7 @@ def assemble(
         copy.deepcopy(model),
         spec,
         sample(data.validation, config.eval.limit).to(device),
-        EvalAttack.of(training_attack(config), config.eval),
+        EvalAttack.of(config),
         config.eval.batch_size,
         directory.best,
         telemetry.report,

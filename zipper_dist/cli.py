@@ -15,7 +15,7 @@ import tyro
 
 from zipper_dist.config import TrainConfig
 from zipper_dist.errors import CommandError, Interrupted, TrainingDiverged
-from zipper_dist.recipes import RECIPES, recipe
+from zipper_dist.recipes import CHOICES, recipe
 
 # Long enough for rank 0 to say the same, and for torchrun to stop this rank thereupon.
 OTHER_RANKS_PATIENCE = 10.0
@@ -41,16 +41,17 @@ def parse_train_options(arguments: Sequence[str]) -> TrainConfig:
     default = recipe(name)
     description = (
         f"{TrainConfig.__doc__}\n\nThese are the defaults of the recipe {name!r}. Give another "
-        f"recipe as the first argument to start from its defaults: {', '.join(RECIPES)}."
+        f"recipe as the first argument to start from its defaults: {CHOICES}."
     )
     with _only_first_rank_talks():
-        return tyro.cli(
+        given = tyro.cli(
             TrainConfig,
             default=default,
             args=arguments,
             prog="zipper_dist.train [RECIPE]",
             description=description,
         )
+    return given.resolved()
 
 
 Options = TypeVar("Options")

@@ -6,7 +6,8 @@ are in :mod:`zipper_dist.recipes`; :mod:`zipper_dist.validation` says what is ou
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,8 +19,16 @@ Norm = Literal["linf", "l2"]
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "tf32", "bf16"]
 Architecture = Literal["small_cnn", "resnet18", "preact_resnet18", "wrn32_10"]
+Activation = Literal["relu", "silu"]
+AdversarialObjective = Literal["at", "trades", "fat", "mart"]
 
 CONSTANT = Schedule(((0.0, 1.0),))
+
+DEFAULT_BETA: Mapping[str, float] = {"trades": 6.0, "mart": 5.0}
+"""β of TRADES (Zhang et al., 2019) and λ of MART (Wang et al., 2020) as published for CIFAR-10."""
+
+DEFAULT_TAU = Schedule(((0.0, 0.0), (0.75, 3.0)))
+"""τ of FAT: 0, 1, 2 and 3 in the quarters of the run (it is rounded down)."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +61,13 @@ class ModelConfig:
     """Architecture."""
     width: float = 1.0
     """Multiplies the number of channels of every layer."""
+    activation: Activation = "relu"
+    """What stands between the layers."""
 
 
 @dataclass(frozen=True)
 class AttackConfig:
-    """The attack a learner trains against: PGD on the cross-entropy, images in [0, 1]."""
+    """The attack a learner trains against: PGD on the loss of its objective, images in [0, 1]."""
 
     norm: Norm = "linf"
     """Norm of the perturbation."""
@@ -79,6 +90,9 @@ class LearnerConfig:
 
     objective: Annotated[str, tyro.conf.Suppress] = "natural"
     """How a minibatch becomes a loss."""
+    label_smoothing: float = 0.0
+    """Share of a label that is spread evenly over all classes, in the cross-entropy that is trained
+    on; attacks are on the labels as they are."""
     lr: float = 0.1
     """Learning rate, before the schedule."""
     momentum: float = 0.9
@@ -93,14 +107,36 @@ class LearnerConfig:
     """Decay of an average of this learner's weights (WA) that is mixed in place of the weights
     themselves; 0 = off."""
 
+    def resolved(self) -> LearnerConfig:
+        """The same with the defaults of its objective filled in."""
+        return self
+
 
 @dataclass(frozen=True)
 class AdversarialLearnerConfig(LearnerConfig):
     """A base learner that trains on attacked images."""
 
-    objective: Annotated[str, tyro.conf.Suppress] = "adversarial"
-    """How a minibatch becomes a loss."""
+    objective: AdversarialObjective = "at"
+    """How a minibatch becomes a loss: at (adversarial training), trades, fat (friendly adversarial
+    training) or mart."""
+    beta: float | None = None
+    """Weight of the robustness term of trades (there it is 1/λ; default 6) and of mart (there it is
+    λ; default 5)."""
+    tau: ScheduleOption | None = None
+    """fat: an image is attacked no further once it took this many steps while misclassified; over
+    the run, rounded down; default: 0, 1, 2 and 3 in its quarters [steps, by progress 0 … 1]."""
+    awp: float = 0.0
+    """Adversarial weight perturbation: its size γ relative to the weights of a layer; 0 = off."""
     attack: AttackConfig = field(default_factory=AttackConfig)
+
+    def resolved(self) -> AdversarialLearnerConfig:
+        """The same with the defaults of its objective filled in."""
+        beta, tau = self.beta, self.tau
+        if beta is None:
+            beta = DEFAULT_BETA.get(self.objective)
+        if tau is None and self.objective == "fat":
+            tau = DEFAULT_TAU
+        return replace(self, beta=beta, tau=tau)
 
 
 @dataclass(frozen=True)
@@ -127,7 +163,12 @@ class EvalConfig:
     """Evaluate on the validation set, and save a checkpoint, every so many iterations
     [iterations, or epochs as 1ep]."""
     attack_steps: int = 20
-    """Steps of the PGD attack of the evaluation (eps and norm are the training attack's)."""
+    """Steps of the PGD attack of the evaluation."""
+    norm: Norm | None = None
+    """Norm of its perturbation; default: that of the attack trained against."""
+    eps: float | None = None
+    """Radius of its perturbation; default: that of the attack trained against [1 = the full pixel
+    range]."""
     step_size: float | None = None
     """Length of its steps; default: 2.5 eps / steps [1 = the full pixel range]."""
     limit: int | None = None
@@ -138,7 +179,8 @@ class EvalConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Train Zipper: a natural and an adversarial learner, and a global learner that mixes them."""
+    """Train Zipper: a natural and an adversarial learner, and a global learner that mixes them; or
+    one learner by a method that it is compared with."""
 
     recipe: Annotated[str, tyro.conf.Suppress] = "digits"
     """Name of the recipe that the defaults come from."""
@@ -176,3 +218,9 @@ class TrainConfig:
         }
     )
     eval: EvalConfig = field(default_factory=EvalConfig)
+
+    def resolved(self) -> TrainConfig:
+        """The same with what depends on other options filled in."""
+        return replace(
+            self, learners={name: learner.resolved() for name, learner in self.learners.items()}
+        )

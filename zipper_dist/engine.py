@@ -38,11 +38,17 @@ class AttackView:
     """The network that attacks on ``model`` differentiate: a surrogate of its present weights.
 
     A network that cannot be traced is attacked as it is.
+
+    Attributes:
+        fixed_shape: whether another batch size costs a compilation.
     """
 
-    def __init__(self, model: nn.Module, surrogate: Surrogate | None) -> None:
+    def __init__(
+        self, model: nn.Module, surrogate: Surrogate | None, fixed_shape: bool = False
+    ) -> None:
         self._model = model
         self._surrogate = surrogate
+        self.fixed_shape = fixed_shape
 
     @contextmanager
     def now(self) -> Iterator[Network]:
@@ -82,7 +88,7 @@ class Engine:
         """``model`` as an attack in training sees it."""
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
         fallback = _Bf16(model) if self.precision == "bf16" else model
-        return AttackView(fallback, make_surrogate(model, dtype, self._compile))
+        return AttackView(fallback, make_surrogate(model, dtype, self._compile), self.compiled)
 
     def _compile(self, network: nn.Module) -> nn.Module:
         if not self.compiled:

@@ -13,20 +13,22 @@ from zipper_dist.attacks import pgd_steps
 from zipper_dist.config import (
     AdversarialLearnerConfig,
     AttackConfig,
-    EvalConfig,
     Norm,
     TrainConfig,
 )
 from zipper_dist.data import ImageSet, blocks
+from zipper_dist.errors import UserError
 from zipper_dist.rng import generator_at
 
+NO_RADIUS = "--eval.eps: give a radius, because no learner trains against an attack that sets it"
 
-def training_attack(config: TrainConfig) -> AttackConfig:
-    """The attack that the run trains against, which sets eps and norm of its evaluation."""
+
+def training_attack(config: TrainConfig) -> AttackConfig | None:
+    """The attack that the run trains against, if it does."""
     for learner in config.learners.values():
         if isinstance(learner, AdversarialLearnerConfig):
             return learner.attack
-    return AttackConfig()
+    return None
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,21 @@ class EvalAttack:
     steps: int
 
     @staticmethod
-    def of(training: AttackConfig, options: EvalConfig) -> EvalAttack:
-        """The attack that evaluates a network trained against ``training``."""
+    def of(config: TrainConfig) -> EvalAttack:
+        """The attack that evaluates the networks of a run.
+
+        Norm and radius are the training attack's where ``config.eval`` does not name them.
+
+        Raises:
+            UserError: neither of them does.
+        """
+        training, options = training_attack(config), config.eval
+        norm = options.norm or (training.norm if training else "linf")
+        eps = options.eps or (training.eps if training else None)
+        if eps is None:
+            raise UserError(NO_RADIUS)
         steps = options.attack_steps
-        step_size = options.step_size or 2.5 * training.eps / steps
-        return EvalAttack(training.norm, training.eps, step_size, steps)
+        return EvalAttack(norm, eps, options.step_size or 2.5 * eps / steps, steps)
 
 
 @dataclass

@@ -144,6 +144,7 @@ def _spec(path: Path, metadata: Mapping[str, str]) -> ModelSpec:
             width=int(metadata["width"]),
             classes=int(metadata["classes"]),
             width_multiplier=float(metadata["width_multiplier"]),
+            activation=metadata.get("activation", "relu"),  # files from before it was an option
         )
     except KeyError as error:
         raise UserError(f"{path}: damaged: its metadata has no {error.args[0]!r}") from None

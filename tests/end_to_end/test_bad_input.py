@@ -29,6 +29,11 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "schedule that is none": ("digits --mix.gamma abc", ["--mix.gamma", "'abc'", "0:1,0.667:1"]),
     "interval that is none": ("digits --mix.every 5x", ["--mix.every", "'5x'", "5ep"]),
     "negative interval": ("digits --mix.every -1", ["--mix.every", "'-1'"]),
+    "β without a use": (
+        "digits-at --learners.adversarial.beta 6",
+        ["--learners.adversarial.beta 6.0", "trades and mart", "not at"],
+    ),
+    "unknown method": ("digits-sgd", ["unknown recipe 'digits-sgd'", "-natural, -at, -trades"]),
     "γ above 1": ("digits --mix.gamma 0:0.5,1:1.5", ["--mix.gamma 0:0.5,1:1.5"]),
     "no evaluation": ("digits --eval.every 0", ["--eval.every 0"]),
     "ε of 0": (

@@ -1,6 +1,8 @@
 """Attacks: worst-case images within a ball around clean ones."""
 
 from zipper_dist.attacks.balls import Ball, L2Ball, LinfBall, make_ball
+from zipper_dist.attacks.divergence import divergence_pgd
+from zipper_dist.attacks.friendly import friendly_pgd
 from zipper_dist.attacks.loop import (
     Direction,
     Loss,
@@ -9,6 +11,7 @@ from zipper_dist.attacks.loop import (
     identity,
     image_gradient,
     last,
+    logits_at,
     summed_cross_entropy,
 )
 from zipper_dist.attacks.pgd import pgd, pgd_steps
@@ -23,9 +26,12 @@ __all__ = [
     "Network",
     "ascend",
     "attack_view",
+    "divergence_pgd",
+    "friendly_pgd",
     "identity",
     "image_gradient",
     "last",
+    "logits_at",
     "make_ball",
     "pgd",
     "pgd_steps",

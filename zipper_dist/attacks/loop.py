@@ -47,6 +47,16 @@ def image_gradient(model: Network, images: Tensor, loss: Loss) -> Tensor:
     return gradient
 
 
+def logits_at(model: Network, images: Tensor) -> Tensor:
+    """The logits (B, classes) of images (B, C, H, W), without a graph.
+
+    They are computed as :func:`image_gradient` computes them, because torch.compile would make
+    another program for a forward pass that is not to be differentiated.
+    """
+    with torch.enable_grad():
+        return model(images.detach().requires_grad_()).detach()
+
+
 def ascend(
     model: Network,
     x_start: Tensor,

@@ -20,7 +20,7 @@ from zipper_dist.evaluation.options import EvaluateOptions, check_threat
 from zipper_dist.models import ModelSpec
 from zipper_dist.recipes import recipe
 from zipper_dist.run_directory import RunDirectory
-from zipper_dist.scoring import training_attack
+from zipper_dist.scoring import EvalAttack
 from zipper_dist.weights import checksum, load_model, load_weights
 
 
@@ -135,14 +135,19 @@ def threat_of(subject: Subject, source: str, options: EvaluateOptions) -> Threat
 
 
 def _trained_for(subject: Subject, source: str) -> tuple[Threat, float | None]:
-    for learner in subject.run.get("learners", {}).values():
-        if "attack" in learner:
-            attack = learner["attack"]
-            step_size = subject.run.get("eval", {}).get("step_size")
-            return Threat(attack["norm"], attack["eps"]), step_size
+    """What the run evaluates itself against; without a run, what the recipe for the data does."""
+    evaluation: Mapping[str, Any] = subject.run.get("eval", {})
+    learners: Mapping[str, Any] = subject.run.get("learners", {})
+    attack: Mapping[str, Any] = next(
+        (each["attack"] for each in learners.values() if "attack" in each), {}
+    )
+    norm = evaluation.get("norm") or attack.get("norm")
+    eps = evaluation.get("eps") or attack.get("eps")
+    if norm is not None and eps is not None:
+        return Threat(norm, eps), evaluation.get("step_size")
     config = recipe(source)
-    attack = training_attack(config)
-    return Threat(attack.norm, attack.eps), config.eval.step_size
+    default = EvalAttack.of(config)
+    return Threat(default.norm, default.eps), config.eval.step_size
 
 
 def check_fit(subject: Subject, data: Dataset) -> int:

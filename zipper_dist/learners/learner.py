@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from zipper_dist.config import LearnerConfig
+from zipper_dist.config import AdversarialLearnerConfig, LearnerConfig
 from zipper_dist.data import Minibatch
 from zipper_dist.engine import Engine
 from zipper_dist.learners.flat import FlatState
 from zipper_dist.learners.objectives import Moment, make_objective
+from zipper_dist.learners.weight_perturbation import WeightPerturbation
 from zipper_dist.rng import seed_global_generators
 
 
@@ -63,6 +66,7 @@ class BaseLearner:
             foreach=True,
         )
         self.average = self.state.flat.clone() if config.weight_average > 0 else None
+        self._perturbed = _weight_perturbation(model, config)
         self._engine = engine
         self._seed = seed
         self._total_steps = total_steps
@@ -79,9 +83,11 @@ class BaseLearner:
         self.model.train()
         moment = Moment(self._seed, self.name, t, t / self._total_steps)
         with self._engine.arithmetic():
-            loss, logits = self.objective(self.model, batch, moment)
+            images = self.objective.perturb(batch, moment)
             self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            with self._perturbed(lambda: self.objective.loss(self.model, batch, images)[0]):
+                loss, logits = self.objective.loss(self.model, batch, images)
+                loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         if self.average is not None:
             alpha = warmed_up(self.config.weight_average, t)
@@ -125,3 +131,12 @@ class BaseLearner:
         }
         optimizer = self.optimizer.state_dict()
         self.optimizer.load_state_dict(optimizer | {"state": momentum})
+
+
+def _weight_perturbation(
+    model: nn.Module, config: LearnerConfig
+) -> Callable[[Callable[[], Tensor]], AbstractContextManager[None]]:
+    """What :meth:`WeightPerturbation.along` is, if ``config`` has it on; else nothing happens."""
+    if isinstance(config, AdversarialLearnerConfig) and config.awp > 0:
+        return WeightPerturbation(model, config.awp).along
+    return lambda loss: contextlib.nullcontext()

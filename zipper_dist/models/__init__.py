@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from zipper_dist.errors import UserError
+from zipper_dist.models.layers import ACTIVATIONS
 from zipper_dist.models.preact_resnet import PreActResNet18
 from zipper_dist.models.resnet import ResNet18
 from zipper_dist.models.small_cnn import SmallCNN
@@ -40,6 +41,8 @@ class ModelSpec:
     """Number of classes, which is the number of logits."""
     width_multiplier: float = 1.0
     """Multiplies the number of channels (or features) of every layer but the last."""
+    activation: str = "relu"
+    """What stands between the layers: a key of :data:`zipper_dist.models.layers.ACTIVATIONS`."""
 
 
 def build(spec: ModelSpec) -> nn.Module:
@@ -48,12 +51,17 @@ def build(spec: ModelSpec) -> nn.Module:
     It is in train mode; its initial values come from torch's global generator.
 
     Raises:
-        UserError: the architecture is unknown, a number is out of range, or the images are too
-            small for the architecture.
+        UserError: the architecture or the activation is unknown, a number is out of range, or the
+            images are too small for the architecture.
     """
     if spec.arch not in ARCHITECTURES:
         raise UserError(
             f"--model.arch {spec.arch!r} is not an architecture: choose {', '.join(ARCHITECTURES)}"
+        )
+    if spec.activation not in ACTIVATIONS:
+        raise UserError(
+            f"--model.activation {spec.activation!r} is not an activation: "
+            f"choose {', '.join(ACTIVATIONS)}"
         )
     if not (math.isfinite(spec.width_multiplier) and spec.width_multiplier > 0):
         raise UserError(
@@ -71,6 +79,7 @@ def build(spec: ModelSpec) -> nn.Module:
             f"--data.image-size: images of {spec.height}×{spec.width} pixels are too small for "
             f"--model.arch {spec.arch}: it needs {least}×{least} or more"
         )
+    style = (spec.width_multiplier, spec.activation)
     if issubclass(network, SmallCNN):
-        return network(spec.channels, spec.height, spec.width, spec.classes, spec.width_multiplier)
-    return network(spec.channels, spec.classes, spec.width_multiplier)
+        return network(spec.channels, spec.height, spec.width, spec.classes, *style)
+    return network(spec.channels, spec.classes, *style)

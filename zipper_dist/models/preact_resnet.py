@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zipper_dist.models.layers import conv1x1, conv3x3, global_average_pool, scaled
+from zipper_dist.models.layers import ACTIVATIONS, conv1x1, conv3x3, global_average_pool, scaled
 
 
 class PreActBlock(nn.Module):
-    """BN, ReLU, conv, BN, ReLU, conv, plus the shortcut; (N, in, H, W) → (N, out, H/s, W/s)."""
+    """BN, act, conv, BN, act, conv, plus the shortcut; (N, in, H, W) → (N, out, H/s, W/s)."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int, activation: str) -> None:
         super().__init__()
+        self.activation = ACTIVATIONS[activation]()
         self.bn1 = nn.BatchNorm2d(in_channels)
         self.conv1 = conv3x3(in_channels, out_channels, stride)
         self.bn2 = nn.BatchNorm2d(out_channels)
@@ -25,10 +25,10 @@ class PreActBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """The block's features (N, out, H/s, W/s)."""
-        activated = F.relu(self.bn1(features))
+        activated = self.activation(self.bn1(features))
         # An identity shortcut carries the raw features, a convolution gets the activated ones.
         shortcut: Tensor = features if self.shortcut is None else self.shortcut(activated)
-        residual: Tensor = self.conv2(F.relu(self.bn2(self.conv1(activated))))
+        residual: Tensor = self.conv2(self.activation(self.bn2(self.conv1(activated))))
         return residual + shortcut
 
 
@@ -49,14 +49,20 @@ class PreActResNet18(nn.Module):
     MIN_PIXELS: ClassVar[int] = 1
     """Least height and width of an image [pixels]; padding keeps every map at 1 or more."""
 
-    def __init__(self, channels: int, classes: int, width_multiplier: float = 1.0) -> None:
+    def __init__(
+        self,
+        channels: int,
+        classes: int,
+        width_multiplier: float = 1.0,
+        activation: str = "relu",
+    ) -> None:
         super().__init__()
         widths = [scaled(width, width_multiplier) for width in (64, 128, 256, 512)]
         self.conv1 = conv3x3(channels, widths[0])
-        self.layer1 = _stage(widths[0], widths[0], stride=1)
-        self.layer2 = _stage(widths[0], widths[1], stride=2)
-        self.layer3 = _stage(widths[1], widths[2], stride=2)
-        self.layer4 = _stage(widths[2], widths[3], stride=2)
+        self.layer1 = _stage(widths[0], widths[0], 1, activation)
+        self.layer2 = _stage(widths[0], widths[1], 2, activation)
+        self.layer3 = _stage(widths[1], widths[2], 2, activation)
+        self.layer4 = _stage(widths[2], widths[3], 2, activation)
         self.linear = nn.Linear(widths[3], classes)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -67,7 +73,8 @@ class PreActResNet18(nn.Module):
         return logits
 
 
-def _stage(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
+def _stage(in_channels: int, out_channels: int, stride: int, activation: str) -> nn.Sequential:
     return nn.Sequential(
-        PreActBlock(in_channels, out_channels, stride), PreActBlock(out_channels, out_channels, 1)
+        PreActBlock(in_channels, out_channels, stride, activation),
+        PreActBlock(out_channels, out_channels, 1, activation),
     )

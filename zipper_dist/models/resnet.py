@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zipper_dist.models.layers import conv1x1, conv3x3, global_average_pool, scaled
+from zipper_dist.models.layers import ACTIVATIONS, conv1x1, conv3x3, global_average_pool, scaled
 
 
 class BasicBlock(nn.Module):
-    """conv, BN, ReLU, conv, BN, plus the shortcut, ReLU; (N, in, H, W) → (N, out, H/s, W/s)."""
+    """conv, BN, act, conv, BN, plus the shortcut, act; (N, in, H, W) → (N, out, H/s, W/s)."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int, activation: str) -> None:
         super().__init__()
+        self.activation = ACTIVATIONS[activation]()
         self.conv1 = conv3x3(in_channels, out_channels, stride)
         self.bn1 = nn.BatchNorm2d(out_channels)
         self.conv2 = conv3x3(out_channels, out_channels)
@@ -27,9 +27,10 @@ class BasicBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """The block's features (N, out, H/s, W/s)."""
-        residual = F.relu(self.bn1(self.conv1(features)))
+        residual = self.activation(self.bn1(self.conv1(features)))
         residual = self.bn2(self.conv2(residual))
-        return F.relu(residual + self.shortcut(features))
+        activated: Tensor = self.activation(residual + self.shortcut(features))
+        return activated
 
 
 class ResNet18(nn.Module):
@@ -45,26 +46,34 @@ class ResNet18(nn.Module):
     MIN_PIXELS: ClassVar[int] = 1
     """Least height and width of an image [pixels]; padding keeps every map at 1 or more."""
 
-    def __init__(self, channels: int, classes: int, width_multiplier: float = 1.0) -> None:
+    def __init__(
+        self,
+        channels: int,
+        classes: int,
+        width_multiplier: float = 1.0,
+        activation: str = "relu",
+    ) -> None:
         super().__init__()
         widths = [scaled(width, width_multiplier) for width in (64, 128, 256, 512)]
         self.conv1 = conv3x3(channels, widths[0])
         self.bn1 = nn.BatchNorm2d(widths[0])
-        self.layer1 = _stage(widths[0], widths[0], stride=1)
-        self.layer2 = _stage(widths[0], widths[1], stride=2)
-        self.layer3 = _stage(widths[1], widths[2], stride=2)
-        self.layer4 = _stage(widths[2], widths[3], stride=2)
+        self.layer1 = _stage(widths[0], widths[0], 1, activation)
+        self.layer2 = _stage(widths[0], widths[1], 2, activation)
+        self.layer3 = _stage(widths[1], widths[2], 2, activation)
+        self.layer4 = _stage(widths[2], widths[3], 2, activation)
+        self.activation = ACTIVATIONS[activation]()
         self.linear = nn.Linear(widths[3], classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, classes) of images (N, C, H, W) in [0, 1]."""
-        features = F.relu(self.bn1(self.conv1(images)))
+        features = self.activation(self.bn1(self.conv1(images)))
         features = self.layer4(self.layer3(self.layer2(self.layer1(features))))
         logits: Tensor = self.linear(global_average_pool(features))
         return logits
 
 
-def _stage(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
+def _stage(in_channels: int, out_channels: int, stride: int, activation: str) -> nn.Sequential:
     return nn.Sequential(
-        BasicBlock(in_channels, out_channels, stride), BasicBlock(out_channels, out_channels, 1)
+        BasicBlock(in_channels, out_channels, stride, activation),
+        BasicBlock(out_channels, out_channels, 1, activation),
     )

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from zipper_dist.models.layers import scaled
+from zipper_dist.models.layers import ACTIVATIONS, scaled
 
 
 def _pixels_left(pixels: int) -> int:
@@ -37,22 +37,29 @@ class SmallCNN(nn.Module):
     """Least height and width of an image [pixels]: one pixel of the last map, traced back."""
 
     def __init__(
-        self, channels: int, height: int, width: int, classes: int, width_multiplier: float = 1.0
+        self,
+        channels: int,
+        height: int,
+        width: int,
+        classes: int,
+        width_multiplier: float = 1.0,
+        activation: str = "relu",
     ) -> None:
         super().__init__()
+        act = ACTIVATIONS[activation]
         narrow, wide, hidden = (scaled(size, width_multiplier) for size in (32, 64, 200))
         features = wide * _pixels_left(height) * _pixels_left(width)
         self.feature_extractor = nn.Sequential(
             OrderedDict[str, nn.Module](
                 conv1=nn.Conv2d(channels, narrow, 3),
-                relu1=nn.ReLU(),
+                relu1=act(),
                 conv2=nn.Conv2d(narrow, narrow, 3),
-                relu2=nn.ReLU(),
+                relu2=act(),
                 maxpool1=nn.MaxPool2d(2),
                 conv3=nn.Conv2d(narrow, wide, 3),
-                relu3=nn.ReLU(),
+                relu3=act(),
                 conv4=nn.Conv2d(wide, wide, 3),
-                relu4=nn.ReLU(),
+                relu4=act(),
                 maxpool2=nn.MaxPool2d(2),
             )
         )
@@ -60,10 +67,10 @@ class SmallCNN(nn.Module):
         self.classifier = nn.Sequential(
             OrderedDict[str, nn.Module](
                 fc1=nn.Linear(features, hidden),
-                relu1=nn.ReLU(),
+                relu1=act(),
                 drop=nn.Dropout(0.5),
                 fc2=nn.Linear(hidden, hidden),
-                relu2=nn.ReLU(),
+                relu2=act(),
                 fc3=last,
             )
         )

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zipper_dist.models.layers import conv1x1, conv3x3, global_average_pool, scaled
+from zipper_dist.models.layers import ACTIVATIONS, conv1x1, conv3x3, global_average_pool, scaled
 
 DEPTH = 32
 WIDEN_FACTOR = 10
@@ -16,10 +15,11 @@ BLOCKS_PER_STAGE = (DEPTH - 2) // 6
 
 
 class WideBlock(nn.Module):
-    """BN, ReLU, conv, BN, ReLU, conv, plus the shortcut; (N, in, H, W) → (N, out, H/s, W/s)."""
+    """BN, act, conv, BN, act, conv, plus the shortcut; (N, in, H, W) → (N, out, H/s, W/s)."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int, activation: str) -> None:
         super().__init__()
+        self.activation = ACTIVATIONS[activation]()
         self.bn1 = nn.BatchNorm2d(in_channels)
         self.conv1 = conv3x3(in_channels, out_channels, stride)
         self.bn2 = nn.BatchNorm2d(out_channels)
@@ -30,21 +30,22 @@ class WideBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """The block's features (N, out, H/s, W/s)."""
-        activated = F.relu(self.bn1(features))
+        activated = self.activation(self.bn1(features))
         # An identity shortcut carries the raw features, a convolution gets the activated ones.
         shortcut: Tensor = features if self.convShortcut is None else self.convShortcut(activated)
-        residual: Tensor = self.conv2(F.relu(self.bn2(self.conv1(activated))))
+        residual: Tensor = self.conv2(self.activation(self.bn2(self.conv1(activated))))
         return residual + shortcut
 
 
 class Stage(nn.Module):
     """Blocks in a row, the first with the stride; (N, in, H, W) → (N, out, H/s, W/s)."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int, activation: str) -> None:
         super().__init__()
-        first = WideBlock(in_channels, out_channels, stride)
-        others = [WideBlock(out_channels, out_channels, 1) for _ in range(BLOCKS_PER_STAGE - 1)]
-        self.layer = nn.Sequential(first, *others)
+        blocks = [WideBlock(in_channels, out_channels, stride, activation)]
+        for _ in range(BLOCKS_PER_STAGE - 1):
+            blocks.append(WideBlock(out_channels, out_channels, 1, activation))
+        self.layer = nn.Sequential(*blocks)
 
     def forward(self, features: Tensor) -> Tensor:
         """The stage's features (N, out, H/s, W/s)."""
@@ -56,7 +57,7 @@ class WideResNet(nn.Module):
     """WRN-32-10; (N, C, H, W) → logits (N, classes), for any H and W.
 
     A 3×3 stem with 16 channels, three stages of five blocks with 160, 320 and 640 channels, the
-    last two halving height and width, BN, ReLU, a global average pool and a linear layer.
+    last two halving height and width, BN, activation, a global average pool and a linear layer.
     Convolutions start Kaiming-normal (fan out), the linear layer's bias at zero.
 
     What depth 32 means: the paper that introduced wide ResNets counts the three 1×1 shortcut
@@ -75,15 +76,22 @@ class WideResNet(nn.Module):
     MIN_PIXELS: ClassVar[int] = 1
     """Least height and width of an image [pixels]; padding keeps every map at 1 or more."""
 
-    def __init__(self, channels: int, classes: int, width_multiplier: float = 1.0) -> None:
+    def __init__(
+        self,
+        channels: int,
+        classes: int,
+        width_multiplier: float = 1.0,
+        activation: str = "relu",
+    ) -> None:
         super().__init__()
         sizes = (16, 16 * WIDEN_FACTOR, 32 * WIDEN_FACTOR, 64 * WIDEN_FACTOR)
         widths = [scaled(size, width_multiplier) for size in sizes]
         self.conv1 = conv3x3(channels, widths[0])
-        self.block1 = Stage(widths[0], widths[1], stride=1)
-        self.block2 = Stage(widths[1], widths[2], stride=2)
-        self.block3 = Stage(widths[2], widths[3], stride=2)
+        self.block1 = Stage(widths[0], widths[1], 1, activation)
+        self.block2 = Stage(widths[1], widths[2], 2, activation)
+        self.block3 = Stage(widths[2], widths[3], 2, activation)
         self.bn1 = nn.BatchNorm2d(widths[3])
+        self.activation = ACTIVATIONS[activation]()
         self.fc = nn.Linear(widths[3], classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -93,6 +101,6 @@ class WideResNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, classes) of images (N, C, H, W) in [0, 1]."""
         features = self.block3(self.block2(self.block1(self.conv1(images))))
-        features = global_average_pool(F.relu(self.bn1(features)))
+        features = global_average_pool(self.activation(self.bn1(features)))
         logits: Tensor = self.fc(features)
         return logits

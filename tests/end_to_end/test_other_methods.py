@@ -1,0 +1,69 @@
+"""The methods beside Zipper, and Zipper with their objectives, as commands."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from end_to_end.commands import SMALL, started, stopped, succeeded, train, typed
+from end_to_end.conftest import Here
+from end_to_end.results import assert_same_result, summary, weights
+from zipper_dist.evaluation.options import EvaluateOptions
+from zipper_dist.evaluation.subject import load_subject, threat_of
+from zipper_dist.methods import METHODS
+from zipper_dist.weights import load_weights
+
+FEW = typed("""
+    --threads 1 --device cpu --precision fp32 --compile off --steps 30 --batch-size 32
+    --model.arch resnet18 --model.width 0.0625 --model.activation silu --data.limit 400
+    --eval.every 30 --eval.attack-steps 2 --eval.limit 40 --run-dir run
+""")
+OPTIONS = {
+    "natural": "--learners.natural.label-smoothing 0.1",
+    "at": "--learners.adversarial.awp 0.01 --learners.adversarial.label-smoothing 0.1",
+    "trades": "--learners.adversarial.beta 2 --learners.adversarial.awp 0.005",
+    "fat": "--learners.adversarial.tau 0:0,1:3",
+    "mart": "--mix.ema 0.5",
+}
+# TRADES' objective and perturbed weights, in bf16, as one of two learners.
+WITH_TRADES = SMALL + typed("""
+    --precision bf16 --learners.adversarial.objective trades --learners.adversarial.awp 0.01
+""")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains(tmp_path: Path, here: Here, method: str) -> None:
+    assert here(f"digits-{method}", *FEW, *OPTIONS[method].split()) == 0
+    run = tmp_path / "run"
+    found = summary(run)
+    learner = "natural" if method == "natural" else "adversarial"
+    assert list(found["final"]["learners"]) == [learner, "global"]
+    own, mixed = (load_weights(run / f"{name}.safetensors")[1] for name in (learner, "global"))
+    same = all((own[name] == mixed[name]).all() for name in own)
+    assert same == (method != "mart")  # which has an average here
+    # Measured at the radius of the data, also by the evaluation command.
+    assert found["evaluation_attack"]["eps"] == 0.17
+    options = EvaluateOptions(target=run)
+    threat = threat_of(load_subject(options), "digits", options)
+    assert (threat.norm, threat.eps) == ("linf", 0.17)
+
+
+def test_two_ranks_end_with_the_bits_of_one_process_after_an_interruption(tmp_path: Path) -> None:
+    serial, parallel, torn = (tmp_path / name for name in ("serial", "parallel", "torn"))
+    for directory in (serial, parallel, torn):
+        directory.mkdir()
+    with started(*WITH_TRADES, at=serial) as command:
+        stop = stopped(
+            lambda other: other.process.send_signal(signal.SIGTERM), torn, arguments=WITH_TRADES
+        )
+        succeeded(command.wait())
+    assert stop.finished.status == 128 + signal.SIGTERM
+    succeeded(train(*WITH_TRADES, at=torn))
+    succeeded(train(*WITH_TRADES, at=parallel, ranks=2))
+    assert_same_result(serial / "run", torn / "run")
+    assert_same_result(serial / "run", parallel / "run")
+    # Or this would say little.
+    found = weights(serial / "run")
+    assert len({found["natural"], found["adversarial"], found["global"]}) == 3

@@ -1,0 +1,155 @@
+"""The methods' published settings, typed in once more from where they are published."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from zipper_dist.config import AdversarialLearnerConfig, AttackConfig, LearnerConfig, TrainConfig
+from zipper_dist.errors import UserError
+from zipper_dist.methods import METHODS, falling
+from zipper_dist.recipes import CHOICES, RECIPES, recipe
+from zipper_dist.scoring import EvalAttack
+from zipper_dist.validation import validate
+
+GOWAL = "cifar10-wrn32-gowal"
+NAMES = [f"{base}-{method}" for base, method in itertools.product(RECIPES, METHODS)]
+EPS = {"digits": 0.17, "mnist": 0.3}
+LIKE_CIFAR10 = [name for name in RECIPES if name not in EPS]
+
+
+def only_learner(config: TrainConfig) -> LearnerConfig:
+    (learner,) = config.learners.values()
+    return learner
+
+
+def adversarial(config: TrainConfig) -> AdversarialLearnerConfig:
+    learner = config.learners["adversarial"]
+    assert isinstance(learner, AdversarialLearnerConfig)
+    return learner
+
+
+def rates(name: str, epochs: int, *at: float) -> list[float]:
+    """The learning rate after so many epochs of ``epochs``."""
+    learner = only_learner(recipe(name))
+    return [learner.lr * learner.schedule(epoch / epochs) for epoch in at]
+
+
+@pytest.mark.parametrize("name", [*NAMES, GOWAL])
+def test_a_method_trains_one_learner_that_is_its_own_global_learner(name: str) -> None:
+    config = recipe(name).resolved()
+    validate(config)
+    assert config.recipe == name
+    assert recipe(name) == recipe(name)
+    assert len(config.learners) == 1
+    assert config.mix.every.amount == 0
+    assert config.mix.ema == (0.995 if name == GOWAL else 0)
+
+
+@pytest.mark.parametrize("base", RECIPES)
+def test_data_network_attack_and_length_are_zippers(base: str) -> None:
+    zipper = recipe(base)
+    for method in METHODS:
+        config = recipe(f"{base}-{method}")
+        assert (config.data, config.model) == (zipper.data, zipper.model)
+        assert (config.epochs, config.batch_size) == (zipper.epochs, zipper.batch_size)
+        assert EvalAttack.of(config) == EvalAttack.of(zipper)
+        if method == "natural":
+            assert config.learners == {"natural": zipper.learners["natural"]}
+        else:
+            assert adversarial(config).objective == method
+            assert adversarial(config).attack == adversarial(zipper).attack
+            assert adversarial(config).awp == 0
+
+
+@pytest.mark.parametrize("base", RECIPES)
+def test_natural_training_is_evaluated_at_the_radius_of_its_data(base: str) -> None:
+    attack = EvalAttack.of(recipe(f"{base}-natural"))
+    assert attack.norm == "linf"
+    assert attack.eps == EPS.get(base, 8 / 255)
+    assert attack.eps != AttackConfig().eps or base in LIKE_CIFAR10
+
+
+@pytest.mark.parametrize("base", RECIPES)
+def test_at_is_zippers_adversarial_learner_alone(base: str) -> None:
+    assert recipe(f"{base}-at").learners == {"adversarial": recipe(base).learners["adversarial"]}
+
+
+@pytest.mark.parametrize("base", LIKE_CIFAR10)
+def test_trades_on_cifar10(base: str) -> None:
+    learner = adversarial(recipe(f"{base}-trades").resolved())
+    assert (learner.beta, learner.weight_decay, learner.momentum) == (6.0, 2e-4, 0.9)
+    found = rates(f"{base}-trades", 120, 0, 74.9, 75, 89.9, 90, 99.9, 100, 120)
+    assert found == pytest.approx([0.1, 0.1, 1e-2, 1e-2, 1e-3, 1e-3, 1e-4, 1e-4])
+
+
+def test_trades_on_mnist() -> None:
+    learner = adversarial(recipe("mnist-trades").resolved())
+    assert (learner.beta, learner.weight_decay, learner.momentum) == (1.0, 0.0, 0.9)
+    found = rates("mnist-trades", 100, 0, 54.9, 55, 74.9, 75, 89.9, 90, 100)
+    # Published is 0.01, for five times as many epochs.
+    assert found == pytest.approx([0.05 * x for x in (1, 1, 0.1, 0.1, 1e-2, 1e-2, 1e-3, 1e-3)])
+
+
+@pytest.mark.parametrize("method", ["at", "trades", "fat", "mart"])
+def test_mnist_has_a_ramp_of_the_radius(method: str) -> None:
+    ramp = adversarial(recipe(f"mnist-{method}")).attack.schedule
+    assert ramp(0) <= 0.1
+    assert ramp(1) == 1
+
+
+@pytest.mark.parametrize("base", LIKE_CIFAR10)
+def test_fat_on_cifar10(base: str) -> None:
+    learner = adversarial(recipe(f"{base}-fat"))
+    assert learner.weight_decay == 2e-4
+    assert learner.tau is not None
+    steps = [int(learner.tau(epoch / 120)) for epoch in (0, 49.9, 50.1, 89.9, 90, 120)]
+    assert steps == [0, 0, 1, 1, 2, 2]
+    found = rates(f"{base}-fat", 120, 59.9, 60, 89.9, 90, 109.9, 110, 120)
+    assert found == pytest.approx([0.1, 1e-2, 1e-2, 1e-3, 1e-3, 5e-4, 5e-4])
+
+
+@pytest.mark.parametrize(
+    ("base", "lr", "weight_decay"), [("cifar10", 0.01, 3.5e-3), ("cifar10-wrn32", 0.1, 7e-4)]
+)
+def test_mart_on_cifar10(base: str, lr: float, weight_decay: float) -> None:
+    learner = adversarial(recipe(f"{base}-mart").resolved())
+    assert (learner.beta, learner.weight_decay) == (5.0, weight_decay)
+    found = rates(f"{base}-mart", 120, 74.9, 75, 89.9, 90, 99.9, 100)
+    assert found == pytest.approx([lr, lr / 10, lr / 10, lr / 100, lr / 100, lr / 1000])
+
+
+def test_the_recipe_of_gowal_et_al() -> None:
+    config = recipe(GOWAL)
+    learner = adversarial(config)
+    assert (config.model.arch, config.model.activation) == ("wrn32_10", "silu")
+    assert (config.batch_size, learner.lr) == (512, 0.1 * 512 / 256)
+    assert (learner.objective, learner.beta) == ("trades", 6.0)
+    assert (learner.weight_decay, learner.momentum, learner.nesterov) == (5e-4, 0.9, True)
+    assert rates(GOWAL, 4, 1.99, 2, 2.99, 3, 4) == pytest.approx([0.2, 0.02, 0.02, 0.002, 0.002])
+    assert (learner.attack.eps, learner.attack.steps) == (8 / 255, 10)
+
+
+def test_a_staircase_holds_its_values_between_its_drops() -> None:
+    schedule = falling((0.25, 0.5), (0.75, 0.1))
+    found = [schedule(at) for at in (0, 0.2, 0.2499, 0.25, 0.5, 0.7499, 0.75, 1)]
+    assert found == [1, 1, 1, 0.5, 0.5, 0.5, 0.1, 0.1]
+
+
+def test_the_methods_are_named_where_a_recipe_is_unknown() -> None:
+    with pytest.raises(UserError) as raised:
+        recipe("digits-sgd")
+    assert CHOICES in str(raised.value)
+    assert all(f"-{method}" in CHOICES for method in METHODS)
+    assert GOWAL in CHOICES
+
+
+@pytest.mark.parametrize("name", ["digits", *NAMES])
+def test_options_are_resolved_once(name: str) -> None:
+    resolved = recipe(name).resolved()
+    assert resolved == resolved.resolved()
+    for learner in resolved.learners.values():
+        if isinstance(learner, AdversarialLearnerConfig):
+            assert (learner.beta is not None) == (learner.objective in ("trades", "mart"))
+            assert (learner.tau is not None) == (learner.objective == "fat")
