@@ -22,7 +22,8 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
-from step_variants import NETWORKS, Variant, matmul_rate, serve
+from step_settings import NETWORKS, Variant
+from step_variants import matmul_rate, serve
 
 from zipper_dist.compilation import resolve_compile
 from zipper_dist.engine import resolve_precision

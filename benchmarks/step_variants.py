@@ -4,90 +4,64 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
 import resource
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import torch
 from reference import Reference
 from reference import loader as reference_loader
-from torch import Tensor, nn
+from rich.console import Console
+from step_settings import NETWORKS, Setting, Variant, images_for, plain
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from zipper_dist.allocator import keep_freed_memory
-from zipper_dist.config import AdversarialLearnerConfig, AttackConfig, LearnerConfig, Precision
-from zipper_dist.data import ImageSet, Loader
+from zipper_dist.config import AdversarialLearnerConfig, LearnerConfig, Precision
+from zipper_dist.data import Loader
+from zipper_dist.display import Progress
 from zipper_dist.engine import Engine
-from zipper_dist.learners import BaseLearner, FlatState
+from zipper_dist.learners import BaseLearner, FlatState, StepResult
 from zipper_dist.learners.objectives import Adversarial
 from zipper_dist.mixing import Mixer
-from zipper_dist.models import ModelSpec, build
-from zipper_dist.models.side_by_side import Conv2d
-
-
-@dataclass(frozen=True)
-class Variant:
-    """Precision of the engine (None: the plain reference), and whether it compiles."""
-
-    precision: Precision | None
-    compiled: bool
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A network, its minibatch and the attack."""
-
-    spec: ModelSpec
-    batch_size: int
-    attack: AttackConfig
-    augment: bool
-
-    def words(self) -> str:
-        """The setting in words."""
-        shape = f"{self.spec.channels}×{self.spec.height}×{self.spec.width}"
-        return f"batch {self.batch_size}, {shape}, PGD-{self.attack.steps}"
-
-
-_CIFAR_ATTACK = AttackConfig(eps=8 / 255, step_size=0.007, steps=10)
-NETWORKS = {
-    "resnet18": Setting(ModelSpec("resnet18", 3, 32, 32, 10), 128, _CIFAR_ATTACK, True),
-    "small_cnn": Setting(
-        ModelSpec("small_cnn", 1, 28, 28, 10),
-        128,
-        AttackConfig(eps=0.3, step_size=0.01, steps=40),
-        False,
-    ),
-    "wrn32_10": Setting(ModelSpec("wrn32_10", 3, 32, 32, 10), 8, _CIFAR_ATTACK, True),
-}
-
-
-def images_for(setting: Setting) -> ImageSet:
-    """Random images of the setting's shape: time does not depend on what they show."""
-    generator = torch.Generator().manual_seed(0)
-    spec = setting.spec
-    shape = (4 * setting.batch_size, spec.channels, spec.height, spec.width)
-    images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
-    labels = torch.randint(0, spec.classes, shape[:1], generator=generator)
-    return ImageSet(images, labels)
-
-
-def plain(model: nn.Module) -> nn.Module:
-    """``model`` with torch's own convolutions."""
-    for module in model.modules():
-        if isinstance(module, Conv2d):
-            module.__class__ = nn.Conv2d  # it has the same attributes, and another forward
-    return model
+from zipper_dist.models import build
+from zipper_dist.telemetry import Journal, Window
 
 
 def synchronize(device: torch.device) -> None:
     """Wait until the device has done what it was asked to."""
     if device.type == "cuda":
         torch.cuda.synchronize()
+
+
+class Log:
+    """Metrics and progress as training has them, on a terminal that nobody sees, but reported at
+    every iteration, which is ten times as often as training does by default."""
+
+    def __init__(self, learners: list[str], batch_size: int) -> None:
+        self.windows = [Window(name, batch_size) for name in learners]
+        self.journal = Journal(Path(tempfile.mkdtemp()) / "metrics.jsonl")
+        nowhere = Path(os.devnull).open("w")  # noqa: SIM115 (as long as the process)
+        terminal = Console(file=nowhere, force_terminal=True)
+        self.progress = Progress(learners, 1000, 0, terminal)
+        self.progress.__enter__()
+
+    def report(self, t: int, shown: list[StepResult]) -> None:
+        """Take up an iteration of every learner."""
+        for window, result in zip(self.windows, shown, strict=True):
+            window.add(t, result, 1.0)
+            record = window.close()
+            assert record is not None
+            record |= {"lr": 0.1, "gamma": 0.5, "epoch": 0.0, "wait_seconds": 0.0}
+            self.journal.append(record)
+            self.progress.update(record)
 
 
 class EngineIteration:
@@ -118,6 +92,7 @@ class EngineIteration:
         objective = self.learners[1].objective
         assert isinstance(objective, Adversarial)
         objective.perturb = self._timed(objective.perturb)  # type: ignore[method-assign]
+        self.log = Log(list(configs), setting.batch_size)
         self.t = 0
 
     def _timed(self, perturb: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -141,12 +116,15 @@ class EngineIteration:
 
         batch = self.loader.minibatch(self.t)
         mark()
+        shown = []
         for learner in self.learners:
-            learner.step(batch, self.t)
+            shown.append(learner.step(batch, self.t))
             mark()
         self.mixer.accumulate(self.t, {each.name: each.mixable for each in self.learners})
         mark()
-        data, natural, adversarial, mixing = (b - a for a, b in itertools.pairwise(marks))
+        self.log.report(self.t, shown)
+        mark()
+        data, natural, adversarial, mixing, rest = (b - a for a, b in itertools.pairwise(marks))
         return {
             "seconds": marks[-1] - marks[0],
             "attack": self.attack_seconds,
@@ -154,7 +132,7 @@ class EngineIteration:
             "natural": natural,
             "mixing": mixing,
             "data": data,
-            "rest": 0.0,
+            "rest": rest,
         }
 
 

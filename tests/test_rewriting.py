@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -26,10 +28,10 @@ class Functions(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         before = self.convolution(x)
         rectified = F.relu(before)
-        pooled = F.max_pool2d(rectified, 2)
+        pooled: Tensor = F.max_pool2d(rectified, 2)
         if self.pool_reads_alone:
-            return pooled.flatten(1)
-        return pooled.flatten(1) + before.sum((1, 2, 3))[:, None]
+            return torch.flatten(pooled, 1)
+        return torch.flatten(pooled, 1) + before.sum((1, 2, 3))[:, None]
 
 
 def order(network: nn.Module) -> list[str]:
@@ -110,7 +112,8 @@ def test_gradients_of_the_weights_and_the_images_side_by_side() -> None:
     gradients = []
     for layer in (plain, ours):
         loss = layer(x).square().sum()
-        gradients.append(torch.autograd.grad(loss, [x, layer.weight, layer.bias]))  # type: ignore[list-item]
+        assert layer.bias is not None
+        gradients.append(torch.autograd.grad(loss, [x, layer.weight, layer.bias]))
     for found, wanted in zip(gradients[1], gradients[0], strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-3)
 
@@ -119,9 +122,10 @@ def test_the_detour_is_taken_where_it_was_measured_to_pay(monkeypatch: pytest.Mo
     shapes: list[tuple[int, ...]] = []
     convolution = F.conv2d
 
-    def seen(x: Tensor, *rest: object) -> Tensor:
+    def seen(x: Tensor, *rest: Any) -> Tensor:
         shapes.append(tuple(x.shape))
-        return convolution(x, *rest)  # type: ignore[arg-type]
+        found: Tensor = convolution(x, *rest)
+        return found
 
     monkeypatch.setattr("zipper_dist.models.side_by_side.F.conv2d", seen)
     with torch.no_grad():

@@ -112,8 +112,9 @@ def pool_before_relu(network: nn.Module, graph: fx.Graph) -> None:
             continue
         before = relu.args[0]
         # Where others read what goes into the ReLU, it may be one that works in place.
-        alone = isinstance(before, fx.Node) and len(before.users) == len(relu.users) == 1
-        if not alone or _gives_indices(pool, modules):
+        if not isinstance(before, fx.Node) or not len(before.users) == len(relu.users) == 1:
+            continue
+        if _gives_indices(pool, modules):
             continue
         pool.replace_all_uses_with(relu)
         pool.replace_input_with(relu, before)

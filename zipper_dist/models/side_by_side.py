@@ -89,9 +89,10 @@ def _side_by_side(
     width, step = x.shape[3], stride[1]
     row = math.gcd(len(x), IMAGES_IN_A_ROW)
     pitch = -(-(width + padding[1]) // step) * step
+    rows = len(x) // row
     images = F.pad(x.permute(0, 2, 3, 1), (0, 0, 0, pitch - width))  # B, H, pitch, C
-    wide = images.unflatten(0, (-1, row)).transpose(1, 2).flatten(2, 3)
+    wide = images.view(rows, row, *images.shape[1:]).transpose(1, 2).flatten(2, 3)
     y = F.conv2d(wide.permute(0, 3, 1, 2), weight, bias, stride, padding).permute(0, 2, 3, 1)
-    y = y[:, :, : row * pitch // step].unflatten(2, (row, pitch // step))
-    y = y[:, :, :, : (width - 1) // step + 1]
+    apart = (rows, y.shape[1], row, pitch // step, y.shape[3])
+    y = y[:, :, : row * pitch // step].reshape(apart)[:, :, :, : (width - 1) // step + 1]
     return y.transpose(1, 2).flatten(0, 1).permute(0, 3, 1, 2)
