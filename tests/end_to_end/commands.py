@@ -266,7 +266,7 @@ def stopped(
         command.until_further(further)
         found = records(command.metrics)
         before = {
-            name: max(record["step"] for record in found if record["learner"] == name)
+            name: max((r["step"] for r in found if r["learner"] == name), default=0)
             for name in LEARNERS
         }
         began = time.monotonic()

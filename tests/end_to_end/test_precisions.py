@@ -12,7 +12,7 @@ from end_to_end.commands import WIDE, Command, stopped, succeeded, train, typed
 from end_to_end.conftest import Run
 from end_to_end.results import assert_same_result
 
-COMPILED = WIDE + typed("--compile on --steps 12 --mix.start 4 --mix.every 4 --eval.every 5")
+COMPILED = WIDE + typed("--compile on --steps 20 --mix.start 4 --mix.every 4 --eval.every 5")
 
 
 def terminate(command: Command) -> None:
@@ -20,25 +20,26 @@ def terminate(command: Command) -> None:
     command.process.send_signal(signal.SIGTERM)
 
 
-def test_bf16_interrupted_on_two_ranks_and_ended_in_one_process(
+def test_bf16_interrupted_in_one_process_and_ended_on_two_ranks(
     serial_wide: Run, tmp_path: Path
 ) -> None:
-    stopped(terminate, tmp_path, ranks=2, arguments=WIDE)
-    finished = succeeded(train(*WIDE, at=tmp_path))
+    stopped(terminate, tmp_path, further=9, arguments=WIDE)
+    finished = succeeded(train(*WIDE, at=tmp_path, ranks=2))
     assert "continuing from iteration " in finished.said
     assert_same_result(serial_wide.path, tmp_path / "run")
 
 
-def test_compiled_bf16_in_one_process_and_interrupted_on_two_ranks(
+def test_compiled_bf16_interrupted_in_one_process_and_ended_on_two_ranks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The later processes find the code that the first one compiled.
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
-    serial, parallel = tmp_path / "serial", tmp_path / "parallel"
-    serial.mkdir()
-    parallel.mkdir()
-    finished = succeeded(train(*COMPILED, at=serial))
+    whole, torn = tmp_path / "whole", tmp_path / "torn"
+    whole.mkdir()
+    torn.mkdir()
+    finished = succeeded(train(*COMPILED, at=whole))
     assert "compile on" in finished.said
-    stopped(terminate, parallel, ranks=2, further=2, arguments=COMPILED)
-    succeeded(train(*COMPILED, at=parallel, ranks=2))
-    assert_same_result(serial / "run", parallel / "run")
+    stopped(terminate, torn, further=6, arguments=COMPILED)
+    finished = succeeded(train(*COMPILED, at=torn, ranks=2))
+    assert "continuing from iteration " in finished.said
+    assert_same_result(whole / "run", torn / "run")
