@@ -12,6 +12,7 @@ help:
 	@echo "make train-serial  the same in one process"
 	@echo "make test          run the tests"
 	@echo "make lint          ruff and mypy"
+	@echo "make bench-step, bench-eval, bench-precision   measure: see benchmarks/"
 	@echo "make clean         delete .venv and caches; runs/ and data/ stay"
 
 # The stamps are renewed when what they install from changes. Constraints pin every version; a
@@ -51,8 +52,8 @@ lint: .venv/lint
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
 
-# Trains a small MNIST network once (DATA: the directory that holds MNIST/), then takes some half an
-# hour of one core; ARGS='--images 64' is enough for a look.
+# Trains a small MNIST network once (DATA: the directory that holds MNIST/), then takes some ten
+# minutes of two cores; ARGS='--images 64' is enough for a look.
 DATA ?= data
 bench-eval: .venv/base
 	@$(BIN)/python benchmarks/bench_eval.py --data-root $(DATA) $(ARGS)

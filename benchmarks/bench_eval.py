@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -101,16 +102,17 @@ def plain(model: nn.Module, x: Tensor, y: Tensor, say: Callable[[str], None]) ->
     return {name: torch.cat(found) for name, found in verdicts.items()}
 
 
-def ours(
-    file: Path, root: str, images: int, threads: int
-) -> tuple[dict[str, Tensor], float, float]:
+def ours(file: Path, root: str, images: int, cores: int) -> tuple[dict[str, Tensor], float, float]:
     """Verdicts by attack, and the seconds of the whole command: on the clock, and of a CPU."""
     out = OUT / "eval"
     subprocess.run(["rm", "-rf", str(out)], check=True)
     command = f"""{file} --data.root {root} --limit {images} --seed {SEED} --block-size {BLOCK}
-        --threads {threads} --out {out} --no-picture --device cpu --attacks {" ".join(STANDARD)}"""
+        --threads 1 --out {out} --no-picture --device cpu --attacks {" ".join(STANDARD)}"""
     start, used = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-    subprocess.run([sys.executable, "-m", "zipper_dist.evaluate", *command.split()], check=True)
+    launch = (
+        f"-m zipper_dist.launcher --standalone --nproc_per_node={cores} -m zipper_dist.evaluate"
+    )
+    subprocess.run([sys.executable, *launch.split(), *command.split()], check=True)
     seconds = time.perf_counter() - start
     cpu_seconds = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - used
     (table,) = out.glob("evaluation*.csv")
@@ -126,13 +128,14 @@ def main() -> None:
     """Entry point of the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--images", type=int, default=512, help="test images")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads of each side")
+    cores = len(os.sched_getaffinity(0))
+    parser.add_argument("--cores", type=int, default=cores, help="CPU cores of each side")
     parser.add_argument("--data-root", default="data", help="directory with MNIST")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    torch.set_num_threads(options.cores)
     OUT.mkdir(parents=True, exist_ok=True)
     file = trained(options.data_root)
-    found, ours_seconds, ours_cpu = ours(file, options.data_root, options.images, options.threads)
+    found, ours_seconds, ours_cpu = ours(file, options.data_root, options.images, options.cores)
     test = load(DataConfig(source="mnist", root=Path(options.data_root)), 0).test
     test = test.subset(limited_indices(len(test), options.images, "test"))
     x, y = (test.images.float() / 255).contiguous(), test.labels
@@ -153,7 +156,7 @@ def main() -> None:
         "differing_verdicts": differing,
         "accuracy": {name: 100 * float(v.float().mean()) for name, v in found.items()},
         "images": options.images,
-        "threads": options.threads,
+        "cores": options.cores,
         "torch": torch.__version__,
     }
     write_atomically(OUT / "eval.json", (json.dumps(result, indent=2) + "\n").encode())
