@@ -69,7 +69,7 @@ class Loader:
         if self._crop_padding or self._flip:
             pixels, labels = self._augmented(chosen, t)
         else:
-            chosen = chosen.to(self._pixels.device)
+            chosen = _sent(chosen, self._pixels.device)
             pixels, labels = self._pixels.index_select(0, chosen), self._labels[chosen]
         return Minibatch(_unit_range(pixels.permute(0, 3, 1, 2)), labels)
 
@@ -88,7 +88,7 @@ class Loader:
         shifts = torch.randint(-padding, padding + 1, (2, batch), generator=generator)
         flips = torch.randint(0, 1 + self._flip, (1, batch), generator=generator)
         # One tensor, so that a GPU gets one small copy and not four.
-        plan = torch.cat([chosen[None], shifts, flips]).to(self._pixels.device)
+        plan = _sent(torch.cat([chosen[None], shifts, flips]), self._pixels.device)
         image, down, right, flip = plan[:, :, None]
         _, height, width, channels = self._pixels.shape
         # Where each pixel of the result comes from: the crop first, then its mirror image.
@@ -104,6 +104,13 @@ class Loader:
             column_inside = (column >= 0) & (column < width)
             pixels *= (row_inside[:, :, None] & column_inside[:, None, :])[..., None]
         return pixels, self._labels[plan[0]]
+
+
+def _sent(plan: Tensor, device: torch.device) -> Tensor:
+    """``plan`` on the device. A copy from pinned memory does not make the host wait for the GPU."""
+    if device.type != "cuda":
+        return plan.to(device)
+    return plan.pin_memory().to(device, non_blocking=True)
 
 
 def blocks(image_set: ImageSet, size: int) -> Iterator[Minibatch]:

@@ -57,13 +57,15 @@ class BaseLearner:
         self.state = FlatState(model)
         self.model = engine.training_view(model)
         self.objective = make_objective(config, lambda: engine.attack_view(model))
+        fused = self.state.flat.is_cuda
         self.optimizer = torch.optim.SGD(
             model.parameters(),
             lr=config.lr,
             momentum=config.momentum,
             weight_decay=config.weight_decay,
             nesterov=config.nesterov,
-            foreach=True,
+            foreach=not fused,
+            fused=fused,
         )
         self.average = self.state.flat.clone() if config.weight_average > 0 else None
         self._perturbed = _weight_perturbation(model, config)
@@ -81,10 +83,11 @@ class BaseLearner:
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr(t)
         self.model.train()
+        # Before the attack: a captured graph is about to reuse the memory of the last gradients.
+        self.optimizer.zero_grad(set_to_none=True)
         moment = Moment(self._seed, self.name, t, t / self._total_steps)
         with self._engine.arithmetic():
             images = self.objective.perturb(batch, moment)
-            self.optimizer.zero_grad(set_to_none=True)
             with self._perturbed(lambda: self.objective.loss(self.model, batch, images)[0]):
                 loss, logits = self.objective.loss(self.model, batch, images)
                 loss.backward()  # type: ignore[no-untyped-call]

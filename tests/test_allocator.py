@@ -1,0 +1,34 @@
+"""Memory that tensors free stays with the process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import resource, sys
+import torch
+from zipper_dist.allocator import keep_freed_memory
+
+if sys.argv[1] == "keep":
+    assert keep_freed_memory()
+for _ in range(3):
+    torch.ones(2**24)  # 64 MB
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    torch.ones(2**24)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def page_faults(how: str) -> int:
+    command = [sys.executable, "-c", SCRIPT, how]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mallopt belongs to glibc")
+def test_freed_memory_is_used_again_without_page_faults() -> None:
+    assert page_faults("keep") < 1000  # 64 MB are 16,384 pages
+    assert page_faults("give back") > 10_000
