@@ -31,7 +31,8 @@ class Functions(nn.Module):
         pooled: Tensor = F.max_pool2d(rectified, 2)
         if self.pool_reads_alone:
             return torch.flatten(pooled, 1)
-        return torch.flatten(pooled, 1) + before.sum((1, 2, 3))[:, None]
+        both: Tensor = torch.flatten(pooled, 1) + before.sum((1, 2, 3))[:, None]
+        return both
 
 
 def order(network: nn.Module) -> list[str]:

@@ -30,7 +30,7 @@ class Reading:
         if figures.is_cuda:
             self._figures = torch.empty(2, dtype=torch.float64, pin_memory=True)
             self._figures.copy_(figures, non_blocking=True)
-            self._arrived = torch.cuda.Event()
+            self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._arrived.record()
         else:
             self._figures = figures
