@@ -14,11 +14,10 @@ from zipper_dist.allocator import keep_freed_memory
 
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
-for _ in range(3):
-    torch.ones(2**20), torch.ones(2**22), torch.ones(2**23)  # 4, 16 and 32 MB
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(10):
-    torch.ones(2**23)
+for size in (2**20, 2**22, 2**23):  # 4, 16 and 32 MB
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(13):
+        torch.ones(size)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
@@ -30,5 +29,5 @@ def page_faults(how: str) -> int:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mallopt belongs to glibc")
 def test_freed_memory_is_used_again_without_page_faults() -> None:
-    assert page_faults("keep") < 1000  # 32 MB are 8,192 pages
-    assert page_faults("give back") > 10_000
+    # Thirteen times 8,192 pages; with them kept, the first time or two.
+    assert page_faults("keep") < page_faults("give back") / 3
