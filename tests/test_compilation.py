@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from zipper_dist.compilation import (
+    compile_mode,
     forward_flop,
     keep_compiled_code,
     resolve_compile,
@@ -35,6 +36,11 @@ def test_compile_says_what_it_chose_and_why(monkeypatch: pytest.MonkeyPatch) -> 
     assert "small_cnn on cpu" in why
     monkeypatch.setattr("shutil.which", lambda name: None)
     assert resolve_compile("auto", CPU, "resnet18", 1e18)[0] is False
+
+
+def test_gpus_run_captured_graphs() -> None:
+    assert compile_mode(torch.device("cuda")) == "reduce-overhead"
+    assert compile_mode(CPU) is None
 
 
 def test_flop_are_counted() -> None:

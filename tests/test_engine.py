@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from zipper_dist.config import AdversarialLearnerConfig, AttackConfig, LearnerConfig
 from zipper_dist.data import ImageSet, Loader
-from zipper_dist.engine import Engine, compile_mode, resolve_precision
+from zipper_dist.engine import Engine, resolve_precision
 from zipper_dist.errors import UserError
 from zipper_dist.learners import BaseLearner, FlatState
 from zipper_dist.mixing import Mixer, total
@@ -171,11 +171,6 @@ def test_auto_is_what_the_hardware_multiplies_natively() -> None:
     assert resolve_precision("fp32", CPU) == "fp32"
     with pytest.raises(UserError, match="--precision tf32"):
         resolve_precision("tf32", CPU)
-
-
-def test_gpus_run_captured_graphs() -> None:
-    assert compile_mode(torch.device("cuda")) == "reduce-overhead"
-    assert compile_mode(CPU) is None
 
 
 def test_tf32_is_on_for_training_alone() -> None:

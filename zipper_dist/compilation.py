@@ -1,4 +1,4 @@
-"""Whether torch.compile pays for itself, and where the code it makes is kept."""
+"""torch.compile: whether it pays for itself, how it is used, where the code it makes is kept."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from zipper_dist.config import AdversarialLearnerConfig, TrainConfig
@@ -19,8 +20,8 @@ BREAK_EVEN: dict[tuple[str, str], float] = {("cpu", "resnet18"): 300e12}
 
 
 def work(config: TrainConfig, spec: ModelSpec, steps: int) -> float:
-    """FLOP of training for ``steps`` iterations: a forward and two backward passes for a training
-    step, a forward and one backward pass for a step of an attack."""
+    """FLOP of training for ``steps`` iterations, with three times a forward pass for a training
+    step and twice for a step of an attack. Second passes, as of TRADES and AWP, do not count."""
     passes = 0
     for learner in config.learners.values():
         passes += 3
@@ -57,6 +58,23 @@ def resolve_compile(option: str, device: torch.device, arch: str, flop: float) -
         f"compile {'on' if pays else 'off'} (pays for itself after some {break_even / 1e12:.0f} "
         f"TFLOP; this run has {flop / 1e12:.0f})"
     )
+
+
+def compile_network(network: nn.Module) -> nn.Module:
+    """``network`` compiled at its first call, for minibatches of one shape."""
+    keep_compiled_code()
+    mode = compile_mode(next(network.parameters()).device)
+    compiled: nn.Module = torch.compile(network, dynamic=False, mode=mode)  # type: ignore[assignment]
+    return compiled
+
+
+def compile_mode(device: torch.device) -> str | None:
+    """How torch.compile is to compile for a device.
+
+    On a GPU it captures what it compiled as CUDA graphs, forward and backward: shapes are static,
+    weights change in place, and a small network waits for the launch of its kernels otherwise.
+    """
+    return "reduce-overhead" if device.type == "cuda" else None
 
 
 def keep_compiled_code() -> None:

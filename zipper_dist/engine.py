@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from zipper_dist.attacks import attack_view
-from zipper_dist.compilation import keep_compiled_code
+from zipper_dist.compilation import compile_network
 from zipper_dist.config import Precision
 from zipper_dist.errors import UserError
 from zipper_dist.surrogate import Surrogate, make_surrogate
@@ -91,21 +91,7 @@ class Engine:
         return AttackView(fallback, make_surrogate(model, dtype, self._compile), self.compiled)
 
     def _compile(self, network: nn.Module) -> nn.Module:
-        if not self.compiled:
-            return network
-        keep_compiled_code()
-        mode = compile_mode(next(network.parameters()).device)
-        compiled: nn.Module = torch.compile(network, dynamic=False, mode=mode)  # type: ignore[assignment]
-        return compiled
-
-
-def compile_mode(device: torch.device) -> str | None:
-    """How torch.compile is to compile for a device.
-
-    On a GPU it captures what it compiled as CUDA graphs, forward and backward: shapes are static,
-    weights change in place, and a small network waits for the launch of its kernels otherwise.
-    """
-    return "reduce-overhead" if device.type == "cuda" else None
+        return compile_network(network) if self.compiled else network
 
 
 def has_native_bf16(device: torch.device) -> bool:

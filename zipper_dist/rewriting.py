@@ -11,7 +11,8 @@ from torch import Tensor, fx, nn
 from zipper_dist.models.side_by_side import Conv2d
 
 BatchNorm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-Convolution = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+# These very classes: one derived from them may make other weights of its own.
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, Conv2d)
 ReLU = (nn.ReLU, F.relu, F.relu_, torch.relu, torch.relu_, "relu", "relu_")
 MaxPool = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, F.max_pool1d, F.max_pool2d, F.max_pool3d)
 
@@ -42,10 +43,10 @@ class Fold:
 
 
 class _Tracer(fx.Tracer):
-    """Takes convolutions as they are, wherever their class comes from."""
+    """Takes the project's convolutions as they are, as it does torch's."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, Convolution) or super().is_leaf_module(m, module_qualified_name)
+        return type(m) in CONVOLUTIONS or super().is_leaf_module(m, module_qualified_name)
 
 
 def rewrite(network: nn.Module) -> tuple[fx.GraphModule, list[Fold]]:
@@ -96,7 +97,7 @@ def _foldable(before: object, modules: dict[str, nn.Module], calls: list[str]) -
         return None
     name = str(before.target)
     alone = calls.count(name) == 1
-    return name if alone and isinstance(modules[name], Convolution) else None
+    return name if alone and type(modules[name]) in CONVOLUTIONS else None
 
 
 def pool_before_relu(network: nn.Module, graph: fx.Graph) -> None:

@@ -3,7 +3,8 @@
 An attack runs the network in eval mode and wants the gradient of the images alone. So the surrogate
 is a copy with frozen weights, in the working precision, channels-last, in which every BatchNorm is
 folded into the convolution before it; one that follows no convolution, as in pre-activation
-networks, stays as a scale and a shift for each channel. :meth:`Surrogate.refresh` brings the copy
+networks, stays as a scale and a shift for each channel (:mod:`zipper_dist.rewriting` has this and
+the other rewrites). :meth:`Surrogate.refresh` brings the copy
 up to the network's present weights, in place, so that compiled code stays valid.
 """
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -35,14 +34,6 @@ ATTACKS: dict[Norm, AttackConfig] = {
     "linf": AttackConfig(norm="linf", eps=0.12, step_size=0.03, steps=STEPS),
     "l2": AttackConfig(norm="l2", eps=0.5, step_size=0.15, steps=STEPS),
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def config_of(

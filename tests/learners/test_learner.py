@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
@@ -28,14 +28,6 @@ ADVERSARIAL = AdversarialLearnerConfig(
     attack=AttackConfig(eps=0.1, step_size=0.05, steps=2),
 )
 PLAIN_SGD = replace(NATURAL, momentum=0.0, weight_decay=0.0)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def network(dropout: float = 0.5) -> nn.Module:

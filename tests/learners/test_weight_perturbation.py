@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -18,14 +17,6 @@ GAMMA = 0.02
 LR = 0.1
 ATTACK = AttackConfig(eps=0.12, step_size=0.05, steps=3)
 OBJECTIVES: tuple[AdversarialObjective, ...] = ("at", "trades", "fat", "mart")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def with_dropout() -> nn.Module:

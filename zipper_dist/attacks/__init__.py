@@ -1,7 +1,7 @@
 """Attacks: worst-case images within a ball around clean ones."""
 
 from zipper_dist.attacks.balls import Ball, L2Ball, LinfBall, make_ball
-from zipper_dist.attacks.divergence import divergence_pgd
+from zipper_dist.attacks.divergence import divergence, divergence_pgd
 from zipper_dist.attacks.friendly import friendly_pgd
 from zipper_dist.attacks.loop import (
     Direction,
@@ -26,6 +26,7 @@ __all__ = [
     "Network",
     "ascend",
     "attack_view",
+    "divergence",
     "divergence_pgd",
     "friendly_pgd",
     "identity",

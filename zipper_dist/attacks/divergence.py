@@ -19,15 +19,15 @@ START = 0.001
 clean image itself the divergence is at its minimum, so that its gradient there is 0."""
 
 
-def summed_divergence(clean_logits: Tensor) -> Loss:
-    """KL(p(x) ‖ p(x′)) with p(x) from ``clean_logits`` (B, classes) held fixed; in float32."""
-    clean = F.log_softmax(clean_logits.float(), 1)
+def divergence(clean: Tensor, attacked: Tensor) -> Tensor:
+    """KL(p(x) ‖ p(x′)) of each image, (B,), from logits of both (B, classes); in float32."""
+    p, q = (F.log_softmax(logits.float(), 1) for logits in (clean, attacked))
+    return F.kl_div(q, p, reduction="none", log_target=True).sum(1)
 
-    def loss(logits: Tensor) -> Tensor:
-        attacked = F.log_softmax(logits.float(), 1)
-        return F.kl_div(attacked, clean, reduction="sum", log_target=True)
 
-    return loss
+def summed_divergence(clean: Tensor) -> Loss:
+    """The sum of :func:`divergence`, with the ``clean`` logits (B, classes) held fixed."""
+    return lambda logits: divergence(clean, logits).sum()
 
 
 def divergence_pgd(

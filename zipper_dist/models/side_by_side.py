@@ -88,6 +88,8 @@ def _side_by_side(
     """The convolution of rows of images with zeros between them."""
     width, step = x.shape[3], stride[1]
     row = math.gcd(len(x), IMAGES_IN_A_ROW)
+    if row == len(x) > 1:
+        row //= 2  # for a single image, kernels may round otherwise than for several
     pitch = -(-(width + padding[1]) // step) * step
     rows = len(x) // row
     images = F.pad(x.permute(0, 2, 3, 1), (0, 0, 0, pitch - width))  # B, H, pitch, C

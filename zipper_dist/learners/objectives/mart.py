@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zipper_dist.attacks import divergence
 from zipper_dist.config import AdversarialLearnerConfig
 from zipper_dist.data import Minibatch
 from zipper_dist.engine import AttackView
@@ -29,13 +30,10 @@ class Mart(Adversarial):
     def loss(self, model: nn.Module, batch: Minibatch, images: Tensor) -> tuple[Tensor, Tensor]:
         """See :class:`zipper_dist.learners.objectives.base.Objective`."""
         clean, attacked = model(batch.images), model(images)
-        divergence = F.kl_div(
-            F.log_softmax(attacked, 1), F.log_softmax(clean, 1), reduction="none", log_target=True
-        ).sum(1)
         labels = batch.labels.unsqueeze(1)
         doubt = 1 - F.softmax(clean, 1).gather(1, labels).squeeze(1)
         margin = boosted_cross_entropy(attacked, batch.labels)
-        return margin + self.beta * (divergence * doubt).mean(), attacked
+        return margin + self.beta * (divergence(clean, attacked) * doubt).mean(), attacked
 
 
 def boosted_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

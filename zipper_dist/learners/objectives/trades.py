@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zipper_dist.attacks import divergence_pgd
+from zipper_dist.attacks import divergence, divergence_pgd
 from zipper_dist.config import AdversarialLearnerConfig
 from zipper_dist.data import Minibatch
 from zipper_dist.engine import AttackView
@@ -49,10 +49,4 @@ class Trades:
         """See :class:`zipper_dist.learners.objectives.base.Objective`."""
         clean, attacked = model(batch.images), model(images)
         natural = F.cross_entropy(clean, batch.labels, label_smoothing=self.label_smoothing)
-        divergence = F.kl_div(
-            F.log_softmax(attacked, 1),
-            F.log_softmax(clean, 1),
-            reduction="batchmean",
-            log_target=True,
-        )
-        return natural + self.beta * divergence, attacked
+        return natural + self.beta * divergence(clean, attacked).mean(), attacked
