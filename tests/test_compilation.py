@@ -15,7 +15,7 @@ from zipper_dist.compilation import (
     resolve_compile,
     work,
 )
-from zipper_dist.models import ModelSpec
+from zipper_dist.models import ModelSpec, build
 from zipper_dist.recipes import recipe
 
 CPU = torch.device("cpu")
@@ -45,19 +45,22 @@ def test_gpus_run_captured_graphs() -> None:
 
 def test_flop_are_counted() -> None:
     # By hand, multiplications and additions apart: ResNet-18 on 32×32 has 0.56 G of each.
-    assert forward_flop(ModelSpec("resnet18", 3, 32, 32, 10)) == pytest.approx(1.11e9, rel=0.01)
+    resnet = build(ModelSpec("resnet18", 3, 32, 32, 10))
+    assert forward_flop(resnet, (3, 32, 32)) == pytest.approx(1.11e9, rel=0.01)
+    assert all(parameter.device == CPU for parameter in resnet.parameters())
     # Four convolutions on maps of 26, 24, 10 and 8 pixels, and three fully connected layers.
     convolutions = 26**2 * 9 * 32 + 24**2 * 9 * 32 * 32 + 10**2 * 9 * 32 * 64 + 8**2 * 9 * 64 * 64
     linear = 1024 * 200 + 200 * 200 + 200 * 10
-    assert forward_flop(ModelSpec("small_cnn", 1, 28, 28, 10)) == 2 * (convolutions + linear)
+    small_cnn = build(ModelSpec("small_cnn", 1, 28, 28, 10))
+    assert forward_flop(small_cnn, (1, 28, 28)) == 2 * (convolutions + linear)
 
 
 def test_work_of_the_published_run() -> None:
     config = recipe("cifar10")
-    spec = ModelSpec("resnet18", 3, 32, 32, 10)
+    model, image = build(ModelSpec("resnet18", 3, 32, 32, 10)), (3, 32, 32)
     # Two training steps of three passes each, and ten gradient steps of two: 3.7 TFLOP.
-    assert work(config, spec, 1) == pytest.approx(3.7e12, rel=0.01)
-    assert work(config, spec, 1000) == 1000 * work(config, spec, 1)
+    assert work(config, model, image, 1) == pytest.approx(3.7e12, rel=0.01)
+    assert work(config, model, image, 1000) == 1000 * work(config, model, image, 1)
 
 
 def test_compiled_code_is_kept_in_the_cache_of_the_user(

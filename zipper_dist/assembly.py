@@ -77,9 +77,10 @@ def assemble(
     timetable = Timetable.of(config, loader.steps_per_epoch)
     steps = timetable.total_steps
     spec = model_spec(config, data)
-    compiled, note = resolve_compile(config.compile, device, spec.arch, work(config, spec, steps))
     seed_global_generators(config.seed, "initial weights")
     model = build(spec).to(device)
+    flop = work(config, model, (spec.channels, spec.height, spec.width), steps)
+    compiled, note = resolve_compile(config.compile, device, spec.arch, flop)
     engine = Engine(precision, compiled)
     evaluator = Evaluator(
         copy.deepcopy(model),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,7 +13,6 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from zipper_dist.config import AdversarialLearnerConfig, TrainConfig
-from zipper_dist.models import ModelSpec, build
 
 # FLOP of a run from which on compiling has paid for itself, by device type and architecture:
 # measured (`make bench-step` prints it for every network; benchmarks/results/step.md).
@@ -19,24 +20,24 @@ from zipper_dist.models import ModelSpec, build
 BREAK_EVEN: dict[tuple[str, str], float] = {("cpu", "resnet18"): 300e12}
 
 
-def work(config: TrainConfig, spec: ModelSpec, steps: int) -> float:
-    """FLOP of training for ``steps`` iterations, with three times a forward pass for a training
-    step and twice for a step of an attack. Second passes, as of TRADES and AWP, do not count."""
+def work(config: TrainConfig, model: nn.Module, image: Sequence[int], steps: int) -> float:
+    """FLOP of training ``model`` on images of shape ``image`` (C, H, W) for ``steps`` iterations,
+    with three times a forward pass for a training step and twice for a step of an attack. Second
+    passes, as of TRADES and AWP, do not count."""
     passes = 0
     for learner in config.learners.values():
         passes += 3
         if isinstance(learner, AdversarialLearnerConfig):
             passes += 2 * learner.attack.steps
-    return float(steps) * config.batch_size * passes * forward_flop(spec)
+    return float(steps) * config.batch_size * passes * forward_flop(model, image)
 
 
-def forward_flop(spec: ModelSpec) -> int:
-    """FLOP of one image's forward pass, as torch counts them; nothing is computed."""
-    with torch.device("meta"):
-        model = build(spec).eval()
-        image = torch.empty(1, spec.channels, spec.height, spec.width)
+def forward_flop(model: nn.Module, image: Sequence[int]) -> int:
+    """FLOP of ``model`` for one image of shape ``image`` (C, H, W), as torch counts them; nothing
+    is computed."""
+    skeleton = copy.deepcopy(model).to("meta").eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(image)
+        skeleton(torch.empty(1, *image, device="meta"))
     return int(counter.get_total_flops())
 
 
