@@ -5,13 +5,14 @@ RANKS  ?= 2
 ARGS   ?=
 BIN    := .venv/bin
 
-.PHONY: help train train-serial test lint clean bench-eval bench-step bench-precision
+.PHONY: help train train-serial test lint clean bench-eval bench-step bench-precision bench-time
 
 help:
 	@echo "make train         train RECIPE=$(RECIPE) on RANKS=$(RANKS) processes; more options in ARGS='…'"
 	@echo "make train-serial  the same in one process"
 	@echo "make test          run the tests"
 	@echo "make lint          ruff and mypy"
+	@echo "make bench-time    compare methods: RECIPE=digits, cifar10, mnist-table …, SEEDS=$(SEEDS), METHODS='…'"
 	@echo "make bench-step, bench-eval, bench-precision   measure: see benchmarks/"
 	@echo "make clean         delete .venv and caches; runs/ and data/ stay"
 
@@ -66,3 +67,11 @@ bench-step: .venv/base
 # Accuracy of bf16 against fp32 training from three seeds: some twenty minutes of two cores.
 bench-precision: .venv/base
 	@$(BIN)/python benchmarks/bench_precision.py --data-root $(DATA) $(ARGS)
+
+# TRADES, Zipper serial and Zipper parallel on equal hardware: digits and a slice of MNIST (where it
+# is in DATA), or the experiment RECIPE. Minutes on two cores; it can be interrupted and continued.
+SEEDS   ?= 1
+METHODS ?=
+bench-time: .venv/base
+	@$(BIN)/python benchmarks/bench_time.py $(if $(filter file,$(origin RECIPE)),,$(RECIPE)) \
+		--seeds $(SEEDS) --data-root $(DATA) $(if $(METHODS),--methods $(METHODS)) $(ARGS)

@@ -19,7 +19,7 @@ from end_to_end.results import LEARNERS, newest, records
 
 # Far more than any of these runs takes on an idle machine: a test that hangs must end, a slow
 # machine must not fail one.
-PATIENCE = 120.0
+PATIENCE = 600.0
 
 # torchrun puts every rank into a session of its own, so its process group does not hold them. Every
 # process inherits the environment, though, and keeps it when its parent dies.

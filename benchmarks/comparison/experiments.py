@@ -1,0 +1,244 @@
+"""What is compared: the named experiments, and how each row of their tables is trained.
+
+A name is a recipe of Zipper (``digits``, ``cifar10`` …: time and accuracy at matched clean
+accuracy), a recipe with ``-table`` (many methods, as the MNIST and SVHN tables of the paper) or
+with ``-learning-rates`` (a grid of the two learners' rates), or ``mnist-slice``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from zipper_dist.config import TrainConfig
+from zipper_dist.errors import UserError
+from zipper_dist.recipes import RECIPES, recipe
+from zipper_dist.schedules import Schedule
+
+Options = tuple[tuple[str, str], ...]
+"""Options of the training command with their values."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table: a way to train.
+
+    Attributes:
+        key: its name in JSON and in paths.
+        label: its name for people.
+        recipe: the recipe of the training command.
+        options: what differs from the recipe, the experiment's own options aside.
+        devices: GPUs, or cores, that a run takes; a process for each.
+        folder: name of its runs' directories, where that is not ``key``.
+    """
+
+    key: str
+    label: str
+    recipe: str
+    options: Options = ()
+    devices: int = 1
+    folder: str | None = None
+
+
+@dataclass(frozen=True)
+class Attacks:
+    """Attacks that are made on the same images: all test images, or ``limit`` of them."""
+
+    names: tuple[str, ...]
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The trade-off as a curve: TRADES for several β, Zipper for several last values of γ.
+
+    With it, TRADES is tuned: ``matching_runs`` more values of β are tried to bring its clean
+    accuracy to Zipper's.
+    """
+
+    betas: tuple[float, ...]
+    gammas: tuple[float, ...]
+    matching_runs: int = 2
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A comparison, from which everything that is run follows."""
+
+    name: str
+    title: str
+    recipe: str
+    rows: tuple[Row, ...]
+    attacks: tuple[Attacks, ...]
+    options: Options = ()
+    sweep: Sweep | None = None
+    costs: bool = False
+
+    def config_of(self, row: Row) -> TrainConfig:
+        """The recipe of ``row``, without the options."""
+        return recipe(row.recipe)
+
+    def options_of(self, row: Row) -> Options:
+        """The options of a row's training command: those of the experiment that its recipe has a
+        use for, then its own. A single learner is not mixed, and is alone with its options."""
+        learners = recipe(row.recipe).learners
+        usable = []
+        for option, value in self.options:
+            if option.startswith("--mix.") and len(learners) == 1:
+                continue
+            if option.startswith("--learners.") and option.split(".")[1] not in learners:
+                continue
+            usable.append((option, value))
+        return (*usable, *row.options)
+
+
+METHODS: Mapping[str, str] = {
+    "zipper-serial": "Zipper (serial)",
+    "zipper-parallel": "Zipper (parallel)",
+    "trades": "TRADES",
+    "fat": "FAT",
+    "mart": "MART",
+    "at": "AT",
+    "natural": "NT",
+}
+"""The methods that a table may have, with the names that people know."""
+
+BASELINE, SERIAL, PARALLEL = "trades", "zipper-serial", "zipper-parallel"
+TIMED = (BASELINE, SERIAL, PARALLEL)
+
+# Published pairs (natural, adversarial) of learning rates: the paper's table for CIFAR-10.
+LEARNING_RATES = (
+    ("0.1", "0.01"),
+    ("0.1", "0.1"),
+    ("0.1", "0.001"),
+    ("0.01", "0.01"),
+    ("0.01", "0.1"),
+)
+
+# The part of MNIST that one core learns in about a minute, at a quarter of the width: far from the
+# accuracy of a full run, but at ε = 0.3 clean and robust accuracy pull apart, which they hardly do
+# on digits.
+MNIST_SLICE: Options = (
+    ("--model.width", "0.25"),
+    ("--steps", "600"),
+    ("--batch-size", "64"),
+    ("--data.limit", "20000"),
+    ("--learners.adversarial.attack.steps", "10"),
+    ("--learners.adversarial.attack.step-size", "0.04"),
+    ("--mix.start", "330"),
+    ("--mix.every", "30"),
+    ("--mix.ema", "0.98"),
+    ("--eval.every", "300"),
+    ("--eval.limit", "500"),
+)
+
+
+def method_row(method: str, name: str) -> Row:
+    """The row of a method on recipe ``name``.
+
+    Raises:
+        UserError: there is no such method.
+    """
+    if method not in METHODS:
+        raise UserError(f"--methods {method}: choose from {', '.join(METHODS)}")
+    if method in (SERIAL, PARALLEL):
+        return Row(method, METHODS[method], name, devices=2 if method == PARALLEL else 1)
+    return Row(method, METHODS[method], f"{name}-{method}")
+
+
+def gamma_ending_at(schedule: Schedule, value: float) -> Schedule:
+    """``schedule`` with another last value: how far the mixture moves to the natural learner."""
+    *others, (progress, _) = schedule.points
+    return Schedule((*others, (progress, value)))
+
+
+def trades_row(name: str, beta: float) -> Row:
+    """TRADES with a weight β of its robustness term."""
+    option = ("--learners.adversarial.beta", f"{beta:g}")
+    return Row(f"trades-beta{beta:g}", f"TRADES, β = {beta:g}", f"{name}-trades", (option,))
+
+
+def zipper_row(name: str, gamma: float) -> Row:
+    """Zipper, serial, with a last value of γ."""
+    schedule = gamma_ending_at(recipe(name).mix.gamma, gamma)
+    option = ("--mix.gamma", str(schedule))
+    return Row(f"zipper-gamma{gamma:g}", f"Zipper, γ → {gamma:g}", name, (option,))
+
+
+def last_gamma(name: str) -> float:
+    """The last value of a recipe's own γ."""
+    return recipe(name).mix.gamma.points[-1][1]
+
+
+def timed(name: str, title: str, base: str, options: Options = ()) -> Experiment:
+    """Time and accuracy of TRADES and Zipper, serial and parallel: the published comparison."""
+    gamma = last_gamma(base)
+    return Experiment(
+        name,
+        title,
+        base,
+        tuple(method_row(method, base) for method in TIMED),
+        (Attacks(("clean", "pgd-100", "apgd-ce")),),
+        options,
+        Sweep((1.0, 3.0, 9.0), (0.2, gamma, 0.8)),
+        costs=True,
+    )
+
+
+def table(base: str) -> Experiment:
+    """Many methods side by side, under AutoAttack too."""
+    methods = (SERIAL, BASELINE, "fat", "at", "natural")
+    return Experiment(
+        f"{base}-table",
+        f"{base}: methods side by side",
+        base,
+        tuple(method_row(method, base) for method in methods),
+        (Attacks(("clean", "pgd-20", "apgd-ce")), Attacks(("aa",), limit=1000)),
+    )
+
+
+def learning_rates(base: str) -> Experiment:
+    """Zipper with pairs of learning rates for its two learners."""
+    rows = [
+        Row(
+            f"n{natural}-a{adversarial}",
+            f"N {natural}, A {adversarial}",
+            base,
+            (("--learners.natural.lr", natural), ("--learners.adversarial.lr", adversarial)),
+        )
+        for natural, adversarial in LEARNING_RATES
+    ]
+    title = f"{base}: a learning rate for each learner (N natural, A adversarial)"
+    return Experiment(
+        f"{base}-learning-rates", title, base, tuple(rows), (Attacks(("clean", "aa")),)
+    )
+
+
+def experiment(name: str) -> Experiment:
+    """The experiment of that name.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name == "mnist-slice":
+        found = timed(name, "A slice of MNIST", "mnist", MNIST_SLICE)
+        gamma = last_gamma("mnist")
+        return replace(found, sweep=Sweep((1.0, 4.0), (gamma,), matching_runs=1))
+    for ending, make in (("-table", table), ("-learning-rates", learning_rates)):
+        base = name.removesuffix(ending)
+        if name.endswith(ending) and base in RECIPES:
+            return make(base)
+    if name in RECIPES:
+        return timed(name, f"{name}: training time and accuracy", name)
+    recipes = ", ".join(RECIPES)
+    raise UserError(
+        f"unknown experiment {name!r}: give a recipe ({recipes}), one with -table or "
+        "-learning-rates after it, or mnist-slice"
+    )
+
+
+def with_methods(found: Experiment, methods: Sequence[str]) -> Experiment:
+    """``found`` with other rows."""
+    if found.name.endswith("-learning-rates"):
+        raise UserError(f"--methods: {found.name} compares learning rates, not methods")
+    return replace(found, rows=tuple(method_row(method, found.recipe) for method in methods))

@@ -1,0 +1,65 @@
+"""Tuning TRADES until its clean accuracy is that of another method.
+
+The larger β, the more robust and the less accurate TRADES is. Looked for is the largest robustness
+that it has at the other's clean accuracy, so the choice is the one that is best for TRADES.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+STRIDE = 3.0
+SMALLEST_BETA, LARGEST_BETA = 0.01, 100.0
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """What a run reached [per cent]."""
+
+    clean: float
+    robust: float
+
+
+def tolerance(images: int) -> float:
+    """Clean accuracies so close count as equal [percentage points]: a quarter of a point, or one
+    image of the test set where that is more."""
+    return max(0.25, 100 / images)
+
+
+def matched(tried: Mapping[float, Accuracy], target: float, slack: float) -> float:
+    """The β that stands for TRADES at clean accuracy ``target`` [per cent].
+
+    Of those that reach ``target`` less ``slack``, the most robust one; where none does, the most
+    accurate. ``tried`` must not be empty.
+    """
+    reaching = {beta: a for beta, a in tried.items() if a.clean >= target - slack}
+    if reaching:
+        return max(reaching, key=lambda beta: (reaching[beta].robust, reaching[beta].clean))
+    return max(tried, key=lambda beta: (tried[beta].clean, tried[beta].robust))
+
+
+def next_beta(tried: Mapping[float, Accuracy], target: float, slack: float) -> float | None:
+    """The β to try next, or None where nothing more is to be learnt.
+
+    Between the largest β that is accurate enough and the smallest that is not, their geometric
+    mean; beyond the ends of what was tried, a stride further, if that has paid so far.
+    """
+    enough = [beta for beta, a in tried.items() if a.clean >= target - slack]
+    short = [beta for beta, a in tried.items() if a.clean < target - slack]
+    if not short:
+        if matched(tried, target, slack) != max(enough):
+            return None  # a larger β has been no more robust
+        following = max(enough) * STRIDE
+    elif not enough:
+        following = min(short) / STRIDE
+    else:
+        low = max(enough)
+        above = [beta for beta in short if beta > low]
+        if not above or abs(tried[low].clean - target) <= slack:
+            return None
+        following = math.sqrt(low * min(above))
+    following = float(f"{following:.2g}")
+    outside = not SMALLEST_BETA <= following <= LARGEST_BETA
+    return None if outside or following in tried else following

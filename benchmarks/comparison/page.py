@@ -1,0 +1,200 @@
+"""The page of an experiment: Markdown with its tables, plots and commands, and table.json."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from comparison.campaign import Outcome
+from comparison.experiments import PARALLEL, SERIAL
+from comparison.figures import HEADINGS, Spread, Unit, read_json, table
+from comparison.markdown import markdown_table
+from comparison.plots import draw_times, draw_trade_off
+from comparison.published import PUBLISHED
+from comparison.timing import timing_section
+from zipper_dist.files import write_atomically
+from zipper_dist.run_directory import write_json
+
+
+def write_page(outcome: Outcome, out: Path, command: str, machine: str) -> None:
+    """Write page.md, table.json and the plots into ``out``.
+
+    Args:
+        outcome: what the experiment has shown.
+        out: its directory.
+        command: what makes the page again.
+        machine: the devices in words.
+    """
+    parts = [
+        f"# {outcome.experiment.title}",
+        _introduction(outcome, command, machine),
+        "## Accuracy and time",
+        _table(outcome),
+        _published(outcome.experiment.name),
+        *_remarks(outcome),
+    ]
+    if outcome.match is not None:
+        draw_trade_off(outcome, out / "trade-off.png")
+        parts += ["## The trade-off", *_trade_off(outcome)]
+    if any(f.row in (SERIAL, PARALLEL) for f in outcome.found):
+        draw_times(outcome, out / "times.png")
+        parts += ["## Where the time goes", *timing_section(outcome), "![](times.png)"]
+    parts += ["## Commands", _commands(outcome)]
+    text = "\n\n".join(part for part in parts if part) + "\n"
+    write_atomically(out / "page.md", text.encode())
+    write_json(out / "table.json", table(outcome.found))
+    write_json(out / "outcome.json", _as_json(outcome, command, machine))
+
+
+def print_summary(outcome: Outcome, console: Console) -> None:
+    """The table on the screen."""
+    screen = Table(title=outcome.experiment.title)
+    head, *lines = _rows(outcome)
+    for i, heading in enumerate(head):
+        screen.add_column(heading, justify="left" if i == 0 else "right")
+    for line in lines:
+        screen.add_row(*line)
+    console.print(screen)
+    for remark in _remarks(outcome):
+        console.print(remark, highlight=False)
+
+
+def _introduction(outcome: Outcome, command: str, machine: str) -> str:
+    run = outcome.runs[0]
+    about = read_json(run.directory / "config.json")
+    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    precision = about["resolved"]["precision"]
+    seeds = len({f.seed for f in outcome.found})
+    images = outcome.found[0].images
+    counts = sorted(set(images.values()), reverse=True)
+    on = f"{counts[0]:,} test images"
+    for name, count in images.items():
+        if count < counts[0]:
+            on += f" ({HEADINGS[name]}: {count:,})"
+    options = [" ".join(pair) for pair in outcome.experiment.options]
+    changed = (
+        f" Recipe `{outcome.experiment.recipe}` with `{' '.join(options)}`." if options else ""
+    )
+    return (
+        f"Made by `{command}`, {seeds} {'seed' if seeds == 1 else 'seeds'}. {machine}; {versions}; "
+        f"training in {precision}, attacks of the evaluation in fp32. Accuracy in per cent on "
+        f"{on}, of the network at the end of training.{changed}"
+    )
+
+
+def _rows(outcome: Outcome) -> list[list[str]]:
+    """The cells of the main table, its head first."""
+    found = table(outcome.found)
+    names = [name for name in HEADINGS if any(name in figures for figures in found.values())]
+    head = ["method", "devices", *(HEADINGS[name] for name in names)]
+    unit = Unit.fitting(max(f.wall_seconds for f in outcome.found))
+    head += [f"training, {unit.name}", f"with evaluation, {unit.name}"]
+    rows = {run.row.key: run.row for run in outcome.runs}
+    lines = [head]
+    for key, figures in found.items():
+        cells = [Spread(**figures[name]).words() for name in names]
+        times = []
+        for name in ("train_seconds", "wall_seconds"):
+            mine = [getattr(f, name) / unit.seconds for f in outcome.found if f.row == key]
+            times.append(Spread.of(mine).words(1))
+        lines.append([rows[key].label, str(rows[key].devices), *cells, *times])
+    return lines
+
+
+def _table(outcome: Outcome) -> str:
+    return markdown_table(_rows(outcome))
+
+
+def _published(name: str) -> str:
+    lines = PUBLISHED.get(name)
+    if lines is None:
+        return ""
+    keys = list(dict.fromkeys(key for line in lines for key in line.figures))
+    head = ["published", *(HEADINGS.get(key, "training, min") for key in keys)]
+    cells = [[line.label, *(line.figures.get(key, "–") for key in keys)] for line in lines]
+    return markdown_table([head, *cells])
+
+
+def _remarks(outcome: Outcome) -> list[str]:
+    """What a reader of the table has to know."""
+    remarks = []
+    match = outcome.match
+    if match is not None:
+        tried = ", ".join(f"{beta:g}" for beta in sorted(outcome.betas))
+        chosen = (
+            f"the most robust of those that reach it within {match.slack:.2g} points"
+            if match.reached
+            else "the most accurate, though it does not reach it"
+        )
+        remarks.append(
+            f"TRADES was tuned to the clean accuracy of Zipper ({match.target:.2f} % by seed 0): "
+            f"of β = {tried}, β = {match.beta:g} is {chosen}."
+        )
+    if len({f.seed for f in outcome.found}) == 1:
+        remarks.append("One seed: nothing is known of the spread between seeds.")
+    same = _same_weights(outcome)
+    if same is not None:
+        remarks.append(
+            "Zipper ends with the same weights, bit for bit, in serial and in parallel."
+            if same
+            else "Zipper's weights in serial and in parallel DIFFER, and should not."
+        )
+    return remarks
+
+
+def _same_weights(outcome: Outcome) -> bool | None:
+    """Whether serial and parallel agree for every seed; None where one of them is missing."""
+    ends = {key: {f.seed: f.weights for f in outcome.found if f.row == key}
+            for key in (SERIAL, PARALLEL)}  # fmt: skip
+    if not ends[SERIAL] or not ends[PARALLEL]:
+        return None
+    return ends[SERIAL] == ends[PARALLEL]
+
+
+def _trade_off(outcome: Outcome) -> Iterable[str]:
+    yield (
+        "Nobody has to trust one point: robust over clean accuracy for several β of TRADES and "
+        "several last values of Zipper's γ, seed 0."
+    )
+    yield "![Robust accuracy over clean accuracy](trade-off.png)"
+    lines = [["method", "NAT", "PGD-100"]]
+    for label, points in (("Zipper, γ →", outcome.gammas), ("TRADES, β =", outcome.betas)):
+        for value in sorted(points):
+            accuracy = points[value]
+            lines.append([f"{label} {value:g}", f"{accuracy.clean:.2f}", f"{accuracy.robust:.2f}"])
+    yield markdown_table(lines)
+
+
+def _commands(outcome: Outcome) -> str:
+    commands = "\n".join(str(command) for command in outcome.commands)
+    return f"Every run and evaluation behind this page:\n\n```\n{commands}\n```"
+
+
+def _as_json(outcome: Outcome, command: str, machine: str) -> dict[str, Any]:
+    """Everything on the page, for programs."""
+    return {
+        "experiment": outcome.experiment.name,
+        "command": command,
+        "machine": machine,
+        "runs": [
+            {
+                "row": f.row,
+                "seed": f.seed,
+                **f.accuracy,
+                "images": f.images,
+                "train_seconds": f.train_seconds,
+                "wall_seconds": f.wall_seconds,
+                "weights": f.weights,
+            }
+            for f in outcome.found
+        ],
+        "betas": {f"{beta:g}": vars(a) for beta, a in outcome.betas.items()},
+        "gammas": {f"{gamma:g}": vars(a) for gamma, a in outcome.gammas.items()},
+        "match": vars(outcome.match) if outcome.match else None,
+        "costs": outcome.costs.as_json() if outcome.costs else None,
+        "commands": [str(one) for one in outcome.commands],
+    }

@@ -1,0 +1,85 @@
+"""The pictures of a page: robust over clean accuracy, and measured beside ideal times."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+
+from comparison.campaign import Outcome
+from comparison.experiments import PARALLEL, SERIAL
+from comparison.figures import Spread
+from comparison.matching import Accuracy
+
+ZIPPER, TRADES = "#1f77b4", "#d62728"
+
+
+def _curve(axes: Axes, points: Mapping[float, Accuracy], symbol: str, color: str) -> None:
+    order = sorted(points)
+    clean = [points[value].clean for value in order]
+    robust = [points[value].robust for value in order]
+    name = {"γ": "Zipper, last value of γ", "β": "TRADES, β"}[symbol]
+    axes.plot(clean, robust, "o-", color=color, label=name)
+    for value in order:
+        at = points[value]
+        axes.annotate(
+            f"{symbol} = {value:g}", (at.clean, at.robust), textcoords="offset points",
+            xytext=(6, 5), color=color, fontsize=9,
+        )  # fmt: skip
+
+
+def draw_trade_off(outcome: Outcome, path: Path) -> None:
+    """Robust accuracy (PGD-100) over clean accuracy, a point for each β and γ."""
+    figure, axes = pyplot.subplots(figsize=(6.4, 4.4), layout="constrained")
+    _curve(axes, outcome.gammas, "γ", ZIPPER)
+    _curve(axes, outcome.betas, "β", TRADES)
+    axes.set_xlabel("clean accuracy [%]")
+    axes.set_ylabel("robust accuracy, PGD-100 [%]")
+    axes.set_title(f"{outcome.experiment.title}, seed 0", fontsize=11)
+    axes.margins(0.15)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def draw_times(outcome: Outcome, path: Path) -> None:
+    """Training time of every row, with the ideal of Zipper beside the measured."""
+    rows = list(dict.fromkeys(f.row for f in outcome.found))
+    labels = {run.row.key: run.row.label for run in outcome.runs}
+    measured = [Spread.of(f.train_seconds for f in outcome.found if f.row == key) for key in rows]
+    wall = [Spread.of(f.wall_seconds for f in outcome.found if f.row == key) for key in rows]
+    figure, axes = pyplot.subplots(figsize=(6.4, 1.6 + 0.5 * len(rows)), layout="constrained")
+    places = range(len(rows))
+    axes.barh(
+        places, [w.mean or 0 for w in wall], 0.7, color="#c7d9ea", label="with the evaluations"
+    )
+    axes.barh(
+        places, [m.mean or 0 for m in measured], 0.7, color=ZIPPER, label="training",
+        xerr=[m.std or 0 for m in measured],
+    )  # fmt: skip
+    if outcome.costs is not None:
+        ideals = {SERIAL: outcome.costs.serial, PARALLEL: outcome.costs.parallel}
+        at = [(ideals[key], place) for place, key in enumerate(rows) if key in ideals]
+        axes.scatter(
+            [x for x, _ in at],
+            [y for _, y in at],
+            marker="|",
+            s=500,
+            linewidths=2,
+            zorder=3,
+            color="black",
+            label="ideal",
+        )
+    axes.set_yticks(places, [labels[key] for key in rows])
+    axes.invert_yaxis()
+    axes.set_xlabel("seconds")
+    axes.set_xlim(left=0)
+    figure.legend(loc="outside lower center", ncols=3, fontsize=8)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)

@@ -1,0 +1,62 @@
+"""Times the all-reduce of a sync, by itself: every rank of a job runs this.
+
+torchrun --nproc_per_node=2 -m comparison.sync_cost --bytes 1000000 --out FILE
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from zipper_dist.cli import parse_options, run_command
+from zipper_dist.config import Device
+from zipper_dist.placement import Machine, World, plan_shards
+from zipper_dist.run_directory import write_json
+from zipper_dist.waiting import Signals, Waiter
+
+REPEATS = 20
+
+
+@dataclass(frozen=True)
+class Options:
+    """Time the all-reduce of a buffer."""
+
+    bytes: int
+    """Size of the buffer [bytes]."""
+    out: Path
+    """Where the result goes, as JSON."""
+    device: Device = "auto"
+    """Where the buffer is."""
+    threads: int | None = None
+    """CPU threads of each process."""
+
+
+def measure(options: Options) -> None:
+    """Write the median time of a sync [s] of so many bytes."""
+    world = World(plan_shards(Machine.detect(os.environ), options.device, options.threads))
+    wait = Waiter(Signals())
+    buffer = torch.zeros(options.bytes // 4, device=world.plan.device)
+    seconds = []
+    for repeat in range(REPEATS):
+        wait(world.gather(f"together {repeat}", None))
+        start = time.perf_counter()
+        wait(world.all_reduce(buffer.clone()))
+        if buffer.is_cuda:
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    slowest = wait(world.gather("seconds", seconds))
+    if world.rank == 0:
+        each = [max(of_ranks) for of_ranks in zip(*slowest, strict=True)]
+        result = {"bytes": options.bytes, "seconds": statistics.median(each), "repeats": REPEATS}
+        write_json(options.out, result)
+    world.close()
+
+
+if __name__ == "__main__":
+    run_command(lambda: measure(parse_options(Options, sys.argv[1:], "comparison.sync_cost")))
