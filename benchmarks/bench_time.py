@@ -12,7 +12,16 @@ from pathlib import Path
 import tyro
 from comparison.campaign import Campaign
 from comparison.devices import Devices, describe
-from comparison.experiments import Experiment, Options, experiment, with_methods
+from comparison.experiments import (
+    Experiment,
+    Options,
+    Sweep,
+    experiment,
+    last_gamma,
+    trades_row,
+    with_methods,
+    zipper_row,
+)
 from comparison.page import print_summary, write_page
 from comparison.runner import Runner
 from rich.console import Console
@@ -49,7 +58,11 @@ class BenchOptions:
     betas: tuple[float, ...] = ()
     """Values of TRADES' β on the curve; default: those of the experiment."""
     gammas: tuple[float, ...] = ()
-    """Last values of Zipper's γ on the curve, beside the recipe's own."""
+    """Last values of Zipper's γ on the curve, the recipe's own aside, which always is on it;
+    default: those of the experiment."""
+    tuning_runs: int | None = None
+    """At most so many more values of β are tried to bring TRADES to Zipper's clean accuracy;
+    default: that of the experiment."""
     data_root: Path = Path("data")
     """Directory that holds the data sets, or is to hold them after their download."""
     limit: int | None = None
@@ -94,19 +107,35 @@ def chosen(options: BenchOptions, console: Console) -> Iterator[Experiment]:
         if options.methods:
             found = with_methods(found, options.methods)
         if found.sweep is not None:
-            betas = options.betas or found.sweep.betas
-            gammas = tuple(dict.fromkeys((*found.sweep.gammas, *options.gammas)))
-            found = replace(found, sweep=replace(found.sweep, betas=betas, gammas=gammas))
+            found = replace(found, sweep=_sweep(found, options))
         if found.recipe != "digits":
             root = ("--data.root", str(options.data_root))
             found = replace(found, options=(*found.options, root))
         yield found
 
 
+def _sweep(found: Experiment, options: BenchOptions) -> Sweep:
+    """The experiment's curves, with what the options say otherwise."""
+    sweep = found.sweep
+    assert sweep is not None
+    own = last_gamma(found.recipe)
+    runs = sweep.matching_runs if options.tuning_runs is None else options.tuning_runs
+    return Sweep(
+        options.betas or sweep.betas,
+        tuple(dict.fromkeys((own, *(options.gammas or sweep.gammas)))),
+        runs,
+    )
+
+
 def check(found: Experiment, extra: Options) -> None:
     """Find bad options and absent data before any run starts."""
     with_extra = replace(found, options=(*found.options, *extra))
-    for row in found.rows:
+    sweep = found.sweep or Sweep((), ())
+    curves = [
+        *(zipper_row(found.recipe, gamma) for gamma in sweep.gammas),
+        *(trades_row(found.recipe, beta) for beta in sweep.betas),
+    ]
+    for row in (*found.rows, *curves):
         words = [word for pair in with_extra.options_of(row) for word in pair if word]
         config = parse_train_options([row.recipe, *words])
         validate(config)
@@ -116,8 +145,9 @@ def check(found: Experiment, extra: Options) -> None:
 def bench(options: BenchOptions, extra: Options) -> None:
     """Carry out the experiments, one after the other; ``extra`` is for every training command."""
     console = Console()
-    if options.seeds < 1:
-        raise UserError(f"--seeds {options.seeds}: give 1 or more")
+    for name, number in (("seeds", options.seeds), ("limit", options.limit)):
+        if number is not None and number < 1:
+            raise UserError(f"--{name} {number}: give 1 or more")
     devices = Devices.detect(options.device)
     experiments = list(chosen(options, console))
     for found in experiments:

@@ -1,0 +1,105 @@
+"""The named experiments, and the commands that their rows come to."""
+
+from __future__ import annotations
+
+import pytest
+from comparison.experiments import (
+    METHODS,
+    Experiment,
+    experiment,
+    gamma_ending_at,
+    method_row,
+    trades_row,
+    with_methods,
+    zipper_row,
+)
+
+from zipper_dist.cli import parse_train_options
+from zipper_dist.config import AdversarialLearnerConfig, TrainConfig
+from zipper_dist.errors import UserError
+from zipper_dist.recipes import RECIPES
+from zipper_dist.schedules import Schedule
+from zipper_dist.validation import validate
+
+NAMES = [
+    *RECIPES,
+    *(f"{recipe}-table" for recipe in RECIPES),
+    *(f"{recipe}-learning-rates" for recipe in RECIPES),
+    "mnist-slice",
+]
+
+
+def parsed(found: Experiment, key: str) -> TrainConfig:
+    (row,) = (row for row in found.rows if row.key == key)
+    return parse_train_options([row.recipe, *(w for p in found.options_of(row) for w in p if w)])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_row_is_a_training_command(name: str) -> None:
+    found = experiment(name)
+    assert found.name == name
+    for row in found.rows:
+        validate(parsed(found, row.key))
+    assert len({row.key for row in found.rows}) == len(found.rows)
+
+
+def test_the_published_comparison() -> None:
+    found = experiment("cifar10")
+    assert [row.key for row in found.rows] == ["trades", "zipper-serial", "zipper-parallel"]
+    assert [row.devices for row in found.rows] == [1, 1, 2]
+    assert found.attacks[0].names == ("clean", "pgd-100", "apgd-ce")
+    assert parsed(found, "zipper-serial").epochs == 120
+
+
+def test_the_grid_of_learning_rates() -> None:
+    found = experiment("cifar10-learning-rates")
+    rates = [
+        (config.learners["natural"].lr, config.learners["adversarial"].lr)
+        for config in (parsed(found, row.key) for row in found.rows)
+    ]
+    assert rates == [(0.1, 0.01), (0.1, 0.1), (0.1, 0.001), (0.01, 0.01), (0.01, 0.1)]
+
+
+def test_a_row_takes_the_options_that_it_has_a_use_for() -> None:
+    found = with_methods(experiment("mnist-slice"), list(METHODS))
+    zipper, trades, natural = (
+        parsed(found, key) for key in ("zipper-parallel", "trades", "natural")
+    )
+    assert zipper.steps == trades.steps == natural.steps == 600
+    assert zipper.mix.ema == 0.98
+    # One learner is not averaged, as the method has it.
+    assert trades.mix.ema == natural.mix.ema == 0
+    adversarial = trades.learners["adversarial"]
+    assert isinstance(adversarial, AdversarialLearnerConfig)
+    assert adversarial.attack.steps == 10
+    assert list(natural.learners) == ["natural"]
+
+
+def test_curves() -> None:
+    beta = trades_row("digits", 2.5)
+    config = parse_train_options([beta.recipe, *(word for pair in beta.options for word in pair)])
+    adversarial = config.learners["adversarial"]
+    assert isinstance(adversarial, AdversarialLearnerConfig)
+    assert (adversarial.objective, adversarial.beta) == ("trades", 2.5)
+    gamma = zipper_row("cifar10", 0.2)
+    config = parse_train_options([gamma.recipe, *(word for pair in gamma.options for word in pair)])
+    assert config.mix.gamma.points[-1] == (1.0, 0.2)
+    assert config.mix.gamma.points[:-1] == RECIPES["cifar10"]().mix.gamma.points[:-1]
+
+
+def test_another_last_gamma() -> None:
+    assert gamma_ending_at(Schedule.parse("0:1,0.5:0.9,1:0.4"), 0.7) == Schedule.parse(
+        "0:1,0.5:0.9,1:0.7"
+    )
+
+
+def test_names_that_mean_nothing() -> None:
+    for name in ("cifar11", "cifar10-tables", "-table", "", "digits-trades"):
+        with pytest.raises(UserError, match="unknown experiment"):
+            experiment(name)
+    with pytest.raises(
+        UserError, match="--methods pgd: choose from zipper-serial, zipper-parallel, trades"
+    ):
+        method_row("pgd", "digits")
+    with pytest.raises(UserError, match="compares learning rates"):
+        with_methods(experiment("digits-learning-rates"), ["trades"])

@@ -1,0 +1,89 @@
+"""The arithmetic of the tables."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from comparison.costs import Costs, bytes_of_a_sync, seconds_per_iteration
+from comparison.figures import Found, Spread, Unit, evaluated, table
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+@given(st.lists(st.floats(0, 100), min_size=2, max_size=6))
+def test_mean_and_sample_deviation(values: list[float]) -> None:
+    spread = Spread.of(values)
+    assert spread.mean == pytest.approx(np.mean(values))
+    assert spread.std == pytest.approx(np.std(values, ddof=1), abs=1e-6)
+
+
+def test_one_value_has_no_deviation() -> None:
+    assert Spread.of([3.0]) == Spread(3.0, None)
+    assert Spread.of([]) == Spread(None, None)
+    assert Spread.of([1, 2]).words() == "1.50 ± 0.71"
+    assert Spread(99.0, None).words(1) == "99.0"
+    assert Spread(None, None).words() == "–"
+
+
+def found(row: str, seed: int, nat: float, seconds: float, **more: float) -> Found:
+    summary = {"train_seconds": seconds, "wall_seconds": seconds + 1}
+    return Found(row, seed, {"nat": nat, **more}, {"nat": 100}, summary, "weights")
+
+
+def test_the_table_by_row() -> None:
+    runs = [
+        found("trades", 0, 98, 10, pgd_100=30),
+        found("zipper-serial", 0, 99, 20),
+        found("trades", 1, 96, 14, pgd_100=40),
+    ]
+    result = table(runs)
+    assert list(result) == ["trades", "zipper-serial"]
+    assert result["trades"]["nat"] == {"mean": 97, "std": pytest.approx(2**0.5)}
+    assert result["trades"]["pgd_100"] == {"mean": 35, "std": pytest.approx(50**0.5)}
+    assert result["trades"]["train_seconds"] == {"mean": 12, "std": pytest.approx(8**0.5)}
+    assert result["trades"]["wall_seconds"]["mean"] == 13
+    assert result["trades"]["seeds"] == 2
+    assert result["zipper-serial"]["nat"] == {"mean": 99, "std": None}
+    assert "pgd_100" not in result["zipper-serial"]
+    assert json.loads(json.dumps(result)) == result
+
+
+def test_times_in_a_fitting_unit() -> None:
+    assert Unit.fitting(599) == Unit("s", 1)
+    assert Unit.fitting(600) == Unit("min", 60)
+
+
+def test_ideal_times() -> None:
+    costs = Costs(natural=1.0, adversarial=3.0, steps=10)
+    assert costs.serial == 40
+    assert costs.parallel == 30
+    assert costs.natural_share == 0.25
+    assert costs.as_json()["parallel_ideal_seconds"] == 30
+
+
+def test_the_cost_of_an_iteration_is_a_median_without_the_first(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"options": {"batch_size": 60}}))
+
+    def record(learner: str, rate: float) -> str:
+        return json.dumps({"learner": learner, "images_per_second": rate}) + "\n"
+
+    rates = [("natural", 1), ("natural", 60), ("other", 7), ("natural", 30), ("natural", 20)]
+    lines = [record(*pair) for pair in rates] + ['{"learner": "global", "clean": 1}\n']
+    (tmp_path / "metrics.jsonl").write_text("".join(lines))
+    assert seconds_per_iteration(tmp_path, "natural") == 2
+    (tmp_path / "metrics.jsonl").write_text(record("natural", 15))
+    assert seconds_per_iteration(tmp_path, "natural") == 4
+
+
+def test_the_size_of_a_sync() -> None:
+    rank = {"comm_bytes": 1200, "syncs": 3, "looks": 1}
+    assert bytes_of_a_sync({"ranks": [rank]}) == 300
+
+
+def test_no_evaluation_yet(tmp_path: Path) -> None:
+    assert evaluated(tmp_path) == {}
+    (tmp_path / "evaluation.json").write_text('{"attacks": {"clean": {"accuracy": 5}}}')
+    assert evaluated(tmp_path) == {"clean": {"accuracy": 5}}

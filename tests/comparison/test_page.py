@@ -1,0 +1,113 @@
+"""The page of an experiment, from what its runs left."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from comparison.campaign import Match, Outcome, Run
+from comparison.costs import Costs
+from comparison.experiments import PARALLEL, SERIAL, experiment
+from comparison.figures import Found
+from comparison.matching import Accuracy
+from comparison.page import print_summary, write_page
+from rich.console import Console
+
+RANKS = [
+    {"learners": ["natural"], "wait_seconds": 5.0, "syncs": 4},
+    {"learners": ["adversarial"], "wait_seconds": 0.5, "syncs": 4},
+]
+
+
+def outcome_of(directory: Path, name: str, seeds: int = 2, **figures: float) -> Outcome:
+    """An outcome with made-up figures: seconds 90 in serial, 60 in parallel, and 80."""
+    found = experiment(name)
+    outcome = Outcome(found)
+    about = {
+        "options": {"learners": {"adversarial": {"attack": {"steps": 7}}}},
+        "versions": {"torch": "2.9"},
+        "resolved": {"precision": "bf16"},
+    }
+    for row in found.rows:
+        for seed in range(seeds):
+            run = Run(row, seed, directory / f"{row.key}-{seed}")
+            run.directory.mkdir()
+            (run.directory / "config.json").write_text(json.dumps(about))
+            seconds = {SERIAL: 90.0, PARALLEL: 60.0}.get(row.key, 80.0) + seed
+            summary: dict[str, Any] = {
+                "train_seconds": seconds, "wall_seconds": seconds + 10, "ranks": RANKS
+            }  # fmt: skip
+            accuracy = {"nat": 99.0 + seed / 2, **figures}
+            images = dict.fromkeys(accuracy, 360)
+            weights = f"zipper{seed}" if "zipper" in row.key else row.key
+            outcome.runs.append(run)
+            outcome.found.append(Found(row.key, seed, accuracy, images, summary, weights))
+    return outcome
+
+
+def page_of(outcome: Outcome, directory: Path) -> str:
+    write_page(outcome, directory, "make it", "2 cores, a CPU")
+    return (directory / "page.md").read_text()
+
+
+def test_the_published_comparison(tmp_path: Path) -> None:
+    outcome = outcome_of(tmp_path, "cifar10", pgd_100=50.0, apgd=45.0)
+    outcome.betas = {1.0: Accuracy(99, 40), 3.0: Accuracy(97, 45)}
+    outcome.gammas = {0.4: Accuracy(99, 50)}
+    outcome.match = Match(beta=1.0, target=99.0, slack=0.25, reached=True)
+    outcome.costs = Costs(0.01, 0.04, 1500, sync_seconds=0.002, sync_bytes=3_000_000)
+    page = page_of(outcome, tmp_path)
+    assert "Made by `make it`, 2 seeds. 2 cores, a CPU; torch 2.9; training in bf16" in page
+    serial = "| Zipper (serial) | 1 | 99.25 ± 0.35 | 50.00 ± 0.00 | 45.00 ± 0.00 | 90.5 ± 0.7 |"
+    assert serial in page
+    assert "| Zipper (parallel) | 89.09 | 50.00 | 46.53 | 342 |" in page
+    assert "of β = 1, 3, β = 1 is the most robust of those that reach it" in page
+    assert "the same weights, bit for bit" in page
+    # 1500 iterations of 50 ms and of 40 ms.
+    assert "| serial | 75.0 | 90.5 ± 0.7 | 83 % |" in page
+    assert "| parallel | 60.0 | 60.5 ± 0.7 | 99 % |" in page
+    assert "Natural training is 20 % of a serial iteration here" in page
+    assert "the best possible ratio is 0.80" in page
+    assert "342 : 397 = 0.86" in page
+    assert "the rank of the natural learner 5.0 s" in page
+    assert "3.00 MB and takes 2.0 ms by itself; the run has 4" in page
+    for plot in ("trade-off.png", "times.png"):
+        assert f"]({plot})" in page
+        assert (tmp_path / plot).read_bytes().startswith(b"\x89PNG")
+    table = json.loads((tmp_path / "table.json").read_text())
+    assert set(table) == {"trades", SERIAL, PARALLEL}
+    assert table[SERIAL]["train_seconds"]["mean"] == 90.5
+
+
+def test_what_does_not_hold_is_said(tmp_path: Path) -> None:
+    outcome = outcome_of(tmp_path, "digits", seeds=1, pgd_100=50.0, apgd=45.0)
+    outcome.found[-1] = replace(outcome.found[-1], weights="others")
+    outcome.betas = {1.0: Accuracy(97, 40)}
+    outcome.gammas = {0.5: Accuracy(99, 50)}
+    outcome.match = Match(beta=1.0, target=99.0, slack=0.25, reached=False)
+    page = page_of(outcome, tmp_path)
+    assert "β = 1 is the most accurate, though it does not reach it" in page
+    assert "DIFFER, and should not" in page
+    assert "One seed: nothing is known of the spread" in page
+    assert "published" not in page
+
+
+def test_a_table_of_methods(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    outcome = outcome_of(tmp_path, "mnist-table", pgd_20=95.0, apgd=93.0, aa=91.0)
+    outcome.found = [
+        replace(found, images=found.images | {"nat": 10_000, "pgd_20": 10_000, "apgd": 10_000})
+        for found in outcome.found
+    ]
+    page = page_of(outcome, tmp_path)
+    assert "on 10,000 test images (AA: 360)" in page
+    assert "| method | devices | NAT | PGD-20 | APGD | AA |" in page
+    assert "| FAT | 99.18 ± 0.03 | 93.54 ± 0.1 | 90.04 ± 0.68 |" in page
+    assert "trade-off" not in page
+    assert not (tmp_path / "trade-off.png").exists()
+    print_summary(outcome, Console(width=120))
+    shown = capsys.readouterr().out
+    assert "FAT" in shown
+    assert "99.25 ± 0.35" in shown
