@@ -1,7 +1,7 @@
 """Carries an experiment out: trains, evaluates, tunes; what is done already is not done again.
 
-Runs that the table takes its times from have the machine to themselves, and take turns by seed, so
-that a slow spell hits all rows alike. The others (the curves, the tuning, evaluations) share it.
+Where times are compared, the runs of the table have the machine to themselves, and take turns by
+seed, so that a slow spell hits all rows alike. All else shares it: a run on each free device.
 """
 
 from __future__ import annotations
@@ -128,16 +128,22 @@ class Campaign:
         if experiment.sweep is not None:
             self._sweep()
         rows = [self._tuned(row) for row in experiment.rows]
-        for seed in self._seeds:
-            runs = [self._run("runs", row, seed) for row in rows]
-            self._train(f"training, seed {seed}", runs, together=False)
-            outcome.runs += runs
-            if experiment.costs:
-                self._train(f"costs, seed {seed}", self._cost_runs(seed).values(), together=False)
+        outcome.runs = [self._run("runs", row, seed) for seed in self._seeds for row in rows]
+        if experiment.times:
+            self._train_in_turn()
+        else:
+            self._train("training", outcome.runs, together=True)
         self._evaluate(outcome.runs, experiment.attacks)
         outcome.found = [self._found(run, experiment.attacks) for run in outcome.runs]
-        outcome.costs = self._costs() if experiment.costs else None
+        outcome.costs = self._costs() if experiment.times else None
         return outcome
+
+    def _train_in_turn(self) -> None:
+        """One run at a time, and after those of a seed the runs that measure costs."""
+        for seed in self._seeds:
+            runs = [run for run in self._outcome.runs if run.seed == seed]
+            self._train(f"training, seed {seed}", runs, together=False)
+            self._train(f"costs, seed {seed}", self._cost_runs(seed).values(), together=False)
 
     def _sweep(self) -> None:
         """The curves, and the β at which TRADES has Zipper's clean accuracy."""

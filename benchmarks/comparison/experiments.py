@@ -63,7 +63,12 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A comparison, from which everything that is run follows."""
+    """A comparison, from which everything that is run follows.
+
+    Attributes:
+        times: whether it is about time, too. Then the runs have the machine to themselves, and the
+            cost of each learner is measured.
+    """
 
     name: str
     title: str
@@ -72,7 +77,7 @@ class Experiment:
     attacks: tuple[Attacks, ...]
     options: Options = ()
     sweep: Sweep | None = None
-    costs: bool = False
+    times: bool = False
 
     def config_of(self, row: Row) -> TrainConfig:
         """The recipe of ``row``, without the options."""
@@ -181,7 +186,7 @@ def timed(name: str, title: str, base: str, options: Options = ()) -> Experiment
         (Attacks(("clean", "pgd-100", "apgd-ce")),),
         options,
         Sweep((1.0, 3.0, 9.0), (0.2, gamma, 0.8)),
-        costs=True,
+        times=True,
     )
 
 

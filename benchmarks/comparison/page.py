@@ -40,7 +40,7 @@ def write_page(outcome: Outcome, out: Path, command: str, machine: str) -> None:
     if outcome.match is not None:
         draw_trade_off(outcome, out / "trade-off.png")
         parts += ["## The trade-off", *_trade_off(outcome)]
-    if any(f.row in (SERIAL, PARALLEL) for f in outcome.found):
+    if outcome.experiment.times:
         draw_times(outcome, out / "times.png")
         parts += ["## Where the time goes", *timing_section(outcome), "![](times.png)"]
     parts += ["## Commands", _commands(outcome)]
@@ -136,6 +136,8 @@ def _remarks(outcome: Outcome) -> list[str]:
         )
     if len({f.seed for f in outcome.found}) == 1:
         remarks.append("One seed: nothing is known of the spread between seeds.")
+    if not outcome.experiment.times:
+        remarks.append("Several runs shared the machine: their times are not for comparing.")
     same = _same_weights(outcome)
     if same is not None:
         remarks.append(

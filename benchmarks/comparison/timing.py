@@ -35,8 +35,9 @@ def timing_section(outcome: Outcome) -> Iterable[str]:
     if runs[PARALLEL]:
         yield _waiting(runs[PARALLEL], costs)
     if runs[PARALLEL] and runs[SERIAL]:
-        learner = read_json(outcome.runs[0].directory / "config.json")["options"]["learners"]
-        steps = learner["adversarial"]["attack"]["steps"]
+        (zipper, *_) = (run for run in outcome.runs if run.row.key == SERIAL)
+        options = read_json(zipper.directory / "config.json")["options"]
+        steps = options["learners"]["adversarial"]["attack"]["steps"]
         yield _ratio(runs[SERIAL], runs[PARALLEL], costs, steps)
 
 
