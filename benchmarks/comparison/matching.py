@@ -48,11 +48,14 @@ def next_beta(tried: Mapping[float, Accuracy], target: float, slack: float) -> f
     """
     enough = [beta for beta, a in tried.items() if a.clean >= target - slack]
     short = [beta for beta, a in tried.items() if a.clean < target - slack]
+    chosen = matched(tried, target, slack)
     if not short:
-        if matched(tried, target, slack) != max(enough):
+        if chosen != max(enough):
             return None  # a larger β has been no more robust
         following = max(enough) * STRIDE
     elif not enough:
+        if chosen != min(short):
+            return None  # a smaller β has been no more accurate
         following = min(short) / STRIDE
     else:
         low = max(enough)

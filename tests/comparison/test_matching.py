@@ -30,6 +30,7 @@ def test_where_to_look_next() -> None:
     # Close enough, no longer worth it, or out of range.
     assert next_beta({1.0: Accuracy(97.2, 50), 4.0: Accuracy(95, 60)}, 97, 0.25) is None
     assert next_beta({1.0: Accuracy(99, 50), 2.0: Accuracy(98, 40)}, 97, 0.25) is None
+    assert next_beta({1.0: Accuracy(95, 60), 2.0: Accuracy(95.5, 60)}, 97, 0.25) is None
     assert next_beta({0.01: Accuracy(95, 60)}, 97, 0.25) is None
     assert next_beta({100.0: Accuracy(99, 60)}, 97, 0.25) is None
 
