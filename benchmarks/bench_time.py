@@ -120,10 +120,11 @@ def _sweep(found: Experiment, options: BenchOptions) -> Sweep:
     assert sweep is not None
     own = last_gamma(found.recipe)
     runs = sweep.matching_runs if options.tuning_runs is None else options.tuning_runs
-    return Sweep(
-        options.betas or sweep.betas,
-        tuple(dict.fromkeys((own, *(options.gammas or sweep.gammas)))),
-        runs,
+    return replace(
+        sweep,
+        betas=options.betas or sweep.betas,
+        gammas=tuple(dict.fromkeys((own, *(options.gammas or sweep.gammas)))),
+        matching_runs=runs,
     )
 
 

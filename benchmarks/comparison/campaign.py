@@ -34,7 +34,7 @@ COST_STEPS = (30, 300)
 """Fewest and most iterations of a run that measures the cost of one."""
 
 # The curves need one robust accuracy, and it is what TRADES is tuned by.
-CURVE = Attacks(("clean", "pgd-100"))
+CURVE = ("clean", "pgd-100")
 
 
 @dataclass(frozen=True)
@@ -153,20 +153,21 @@ class Campaign:
         gammas = {gamma: self._run("curves", zipper_row(base, gamma), 0) for gamma in sweep.gammas}
         betas = {beta: self._run("curves", trades_row(base, beta), 0) for beta in sweep.betas}
         self._train("curves", [*gammas.values(), *betas.values()], together=True)
-        self._evaluate([*gammas.values(), *betas.values()], [CURVE])
-        outcome.gammas = {gamma: self._accuracy(run) for gamma, run in gammas.items()}
-        outcome.betas = {beta: self._accuracy(run) for beta, run in betas.items()}
-        target = outcome.gammas[last_gamma(base)].clean
-        images = self._found(gammas[last_gamma(base)], [CURVE]).images["nat"]
-        slack = tolerance(images)
+        attacks = [Attacks(CURVE, sweep.limit)]
+        self._evaluate([*gammas.values(), *betas.values()], attacks)
+        outcome.gammas = {gamma: self._accuracy(run, attacks) for gamma, run in gammas.items()}
+        outcome.betas = {beta: self._accuracy(run, attacks) for beta, run in betas.items()}
+        own = gammas[last_gamma(base)]
+        target = self._accuracy(own, attacks).clean
+        slack = tolerance(self._found(own, attacks).images["nat"])
         for _ in range(sweep.matching_runs):
             beta = next_beta(outcome.betas, target, slack)
             if beta is None:
                 break
             run = self._run("curves", trades_row(base, beta), 0)
             self._train("tuning TRADES", [run], together=True)
-            self._evaluate([run], [CURVE])
-            outcome.betas[beta] = self._accuracy(run)
+            self._evaluate([run], attacks)
+            outcome.betas[beta] = self._accuracy(run, attacks)
         beta = matched(outcome.betas, target, slack)
         reached = outcome.betas[beta].clean >= target - slack
         outcome.match = Match(beta, target, slack, reached)
@@ -295,8 +296,8 @@ class Campaign:
             run.row.key, run.seed, accuracy, images, read_json(run.summary), digest(run.weights)
         )
 
-    def _accuracy(self, run: Run) -> Accuracy:
-        found = self._found(run, [CURVE])
+    def _accuracy(self, run: Run, attacks: Sequence[Attacks]) -> Accuracy:
+        found = self._found(run, attacks)
         return Accuracy(found.accuracy["nat"], found.accuracy["pgd_100"])
 
 

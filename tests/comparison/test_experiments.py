@@ -65,13 +65,13 @@ def test_a_row_takes_the_options_that_it_has_a_use_for() -> None:
     zipper, trades, natural = (
         parsed(found, key) for key in ("zipper-parallel", "trades", "natural")
     )
-    assert zipper.steps == trades.steps == natural.steps == 600
+    assert zipper.steps == trades.steps == natural.steps == 500
     assert zipper.mix.ema == 0.98
     # One learner is not averaged, as the method has it.
     assert trades.mix.ema == natural.mix.ema == 0
     adversarial = trades.learners["adversarial"]
     assert isinstance(adversarial, AdversarialLearnerConfig)
-    assert adversarial.attack.steps == 10
+    assert adversarial.attack.steps == 7
     assert list(natural.learners) == ["natural"]
 
 
