@@ -19,7 +19,7 @@ class Plain(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+        self.conv: nn.Module = nn.Conv2d(3, 3, 3, padding=1)
         self.norm: nn.Module = nn.BatchNorm2d(3)
         self.linear: nn.Module = nn.Linear(3 * 8 * 8, 5)
 
@@ -45,6 +45,7 @@ class TiedWeights(Plain):
     def __init__(self) -> None:
         super().__init__()
         self.other = nn.Conv2d(3, 3, 3, padding=1)
+        assert isinstance(self.conv, nn.Conv2d)
         self.other.weight = self.conv.weight
 
     def features(self, x: Tensor) -> Tensor:
@@ -56,7 +57,9 @@ class ReadWeights(Plain):
     """The weights of the convolution are used in another place, too."""
 
     def features(self, x: Tensor) -> Tensor:
-        return super().features(x) * self.conv.weight.norm()
+        assert isinstance(self.conv, nn.Conv2d)
+        size: Tensor = self.conv.weight.norm()
+        return super().features(x) * size
 
 
 class ReadNorm(Plain):
