@@ -107,5 +107,5 @@ def test_the_detour_is_taken_by_the_attack_alone(monkeypatch: pytest.MonkeyPatch
         assert taken == [(4, 1, 28, 28)]
         taken.clear()
     colour = build(ModelSpec("resnet18", 3, 32, 32, 10))
-    F.cross_entropy(colour(torch.rand(2, 3, 32, 32)), torch.arange(2)).backward()
+    F.cross_entropy(colour(torch.rand(2, 3, 32, 32)), torch.arange(2)).backward()  # type: ignore[no-untyped-call]
     assert taken == []

@@ -34,7 +34,7 @@ class Reading(Exception):
     """A value was wanted on the host."""
 
 
-class NothingIsRead(TorchDispatchMode):
+class NothingIsRead(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Raises Reading at an operation that makes the host wait for its device."""
 
     def __torch_dispatch__(
@@ -65,7 +65,7 @@ def waiting_is_allowed_afterwards() -> Iterator[None]:
 
 @pytest.mark.parametrize("read", [float, bool, torch.nonzero, lambda x: x[x > 0]])
 def test_reading_is_noticed(read: Any) -> None:
-    with NothingIsRead(), pytest.raises(Reading):
+    with NothingIsRead(), pytest.raises(Reading):  # type: ignore[no-untyped-call]
         read(torch.ones(1))
 
 
@@ -97,7 +97,7 @@ def test_an_iteration_reads_nothing(
     for t in (1, 2):  # what is made at the first iteration is there at the second
         if device == "cuda" and t == 2:
             torch.cuda.set_sync_debug_mode("error")
-        with NothingIsRead():
+        with NothingIsRead():  # type: ignore[no-untyped-call]
             batch = loader.minibatch(t)
             for learner, window in zip(learners, windows, strict=True):
                 window.add(t, learner.step(batch, t), 0.1)

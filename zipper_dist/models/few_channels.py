@@ -48,7 +48,7 @@ class ConvolveFewChannels(torch.autograd.Function):
         return F.conv2d(x, weight, bias, 1, padding)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """The gradient (B, C, H, W) of the images, from that of the output."""
         (gradient,), (weight,) = gradients, ctx.saved_tensors
