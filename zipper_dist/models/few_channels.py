@@ -4,8 +4,8 @@ The first convolution of an attack's network has to say how its loss depends on 
 kernels for that work on blocks of 8 or 16 input channels, of which an image in grey fills one. A
 product with the weights gives what each tap of the kernel contributes, and the taps are added up.
 
-Measured, one core with AVX512-BF16, minibatch 128, in ms: 28×28 in grey, 32 filters, 6.0 → 1.1 in
-bf16, 13.4 → 3.4 in fp32; 32×32 in colour, 64 filters, 30 → 10.5 in bf16, 25 → 14 in fp32.
+Measured, one core with AVX512-BF16, minibatch 128, in ms: 28×28 in grey, 32 filters, 5.8 → 2.4 in
+bf16, 10.4 → 4.0 in fp32; 32×32 in colour, 64 filters, 12.8 → 7.8 in bf16, 26 → 15 in fp32.
 """
 
 from __future__ import annotations
