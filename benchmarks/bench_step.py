@@ -1,10 +1,11 @@
 """Seconds an iteration, by part: plain public-style code against the engine, side by side.
 
-    python benchmarks/bench_step.py [--networks resnet18 small_cnn wrn32_10] [--rounds 3]
+    python benchmarks/bench_step.py [--networks resnet18 small_cnn wrn32_10] [--rounds 3] [--quick]
 
 Every variant lives in a process of its own, and the variants take turns, an iteration each, so that
-a slow spell of the machine hits all alike. Medians are reported. Results: a table on screen and
-``benchmarks/out/step.json``: ``{network: {variant: {"seconds", "parts", …}}}``.
+a slow spell of the machine hits all alike. Medians are reported. Results: a table on screen,
+``benchmarks/out/step.json``: ``{network: {variant: {"seconds", "parts": {…}, …}}}``, and beside it
+``step-machine.json``: what was measured on.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
-from step_settings import NETWORKS, Variant
+from step_settings import NETWORKS, PARTS, Setting, Variant
 from step_variants import matmul_rate, serve
 
 from zipper_dist.compilation import resolve_compile
@@ -31,7 +32,6 @@ from zipper_dist.run_directory import write_json
 
 OUT = Path(__file__).parent / "out" / "step.json"
 RECIPE_STEPS = 40_000
-PARTS = ("attack", "adversarial", "natural", "mixing", "data", "rest")
 
 
 def variants(device: torch.device, compiled: bool) -> dict[str, Variant]:
@@ -50,12 +50,12 @@ def variants(device: torch.device, compiled: bool) -> dict[str, Variant]:
 class Worker:
     """A variant in its own process."""
 
-    def __init__(self, network: str, variant: Variant, device: str, threads: int) -> None:
+    def __init__(self, setting: Setting, variant: Variant, device: str, threads: int) -> None:
         context = mp.get_context("spawn")
         self._pipe: Connection
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(
-            target=serve, args=(theirs, network, variant, device, threads), daemon=True
+            target=serve, args=(theirs, setting, variant, device, threads), daemon=True
         )
         self._process.start()
         self.first_seconds: float = self.ask("warm up")["seconds"]
@@ -73,54 +73,75 @@ class Worker:
 
 
 def measure(
-    network: str, device: torch.device, threads: int, rounds: int, compiled: bool
+    setting: Setting, device: torch.device, threads: int, rounds: int, compiled: bool
 ) -> dict[str, Any]:
     """The figures of one network, by variant."""
     compared = variants(device, compiled)
     workers = {
-        name: Worker(network, variant, device.type, threads) for name, variant in compared.items()
+        name: Worker(setting, variant, device.type, threads) for name, variant in compared.items()
     }
     times: dict[str, list[dict[str, float]]] = {name: [] for name in workers}
     for _ in range(rounds):
         for name, worker in workers.items():
             times[name].append(worker.ask("step"))
     flop = workers["fp32"].ask("count flop")["flop"]
-    results: dict[str, Any] = {}
+    rates = {
+        name: matmul_rate(variant.precision or "fp32", device) for name, variant in compared.items()
+    }
+    results = figures(times, rates, flop)
     for name, worker in workers.items():
-        precision = compared[name].precision or "fp32"
-        seconds = statistics.median(t["seconds"] for t in times[name])
-        rate = matmul_rate(precision, device)
-        results[name] = {
-            "seconds": seconds,
-            "parts": {part: statistics.median(t[part] for t in times[name]) for part in PARTS},
-            "first_seconds": worker.first_seconds,
-            "peak_memory_bytes": worker.ask("memory")["bytes"],
-            "flop_per_second": flop / seconds,
-            "share_of_matmul_rate": flop / seconds / rate,
-            "ratio_to_reference": 0.0,
-        }
-    for figures in results.values():
-        figures["ratio_to_reference"] = results["reference"]["seconds"] / figures["seconds"]
-    plain, built = results["auto"], results.get("auto-compiled")
-    if built is not None and built["seconds"] < plain["seconds"]:
-        built["break_even_iterations"] = max(
-            0.0,
-            (built["first_seconds"] - plain["first_seconds"])
-            / (plain["seconds"] - built["seconds"]),
-        )
-        built["break_even_flop"] = built["break_even_iterations"] * flop
-    chosen, why = resolve_compile("auto", device, network, RECIPE_STEPS * flop)
+        results[name]["first_seconds"] = worker.first_seconds
+        results[name]["peak_memory_bytes"] = worker.ask("memory")["bytes"]
+        worker.close()
+    add_break_even(results, flop)
+    chosen, why = resolve_compile("auto", device, setting.spec.arch, RECIPE_STEPS * flop)
     if compiled or not chosen:
         results["auto-default"] = results["auto-compiled" if chosen else "auto"] | {"choice": why}
-    for worker in workers.values():
-        worker.close()
     return results
 
 
-def show(network: str, results: dict[str, Any], console: Console) -> None:
+def figures(
+    times: dict[str, list[dict[str, float]]], rates: dict[str, float], flop: int
+) -> dict[str, Any]:
+    """Medians by variant, from the parts of every iteration [s], the machine's rate of matrix
+    products in the variant's precision [FLOP/s] and the work of an iteration [FLOP]."""
+    results: dict[str, Any] = {}
+    for name, iterations in times.items():
+        seconds = statistics.median(each["seconds"] for each in iterations)
+        results[name] = {
+            "seconds": seconds,
+            "parts": {part: statistics.median(each[part] for each in iterations) for part in PARTS},
+            "flop_per_second": flop / seconds,
+            "share_of_matmul_rate": flop / seconds / rates[name],
+        }
+    for each in results.values():
+        each["ratio_to_reference"] = results["reference"]["seconds"] / each["seconds"]
+    return results
+
+
+def add_break_even(results: dict[str, Any], flop: int) -> None:
+    """Say of compiled code that is faster after how long a run it has paid for itself."""
+    plain, built = results["auto"], results.get("auto-compiled")
+    if built is None or built["seconds"] >= plain["seconds"]:
+        return
+    cost = built["first_seconds"] - plain["first_seconds"]
+    iterations = max(0.0, cost / (plain["seconds"] - built["seconds"]))
+    built["break_even_iterations"] = iterations
+    built["break_even_flop"] = iterations * flop
+
+
+def show(setting: Setting, results: dict[str, Any], console: Console) -> None:
     """Print the table of one network."""
-    table = Table(title=f"{network}: seconds an iteration ({NETWORKS[network].words()})")
-    for heading in ("variant", "seconds", "× reference", *PARTS, "% of matmul", "peak GB"):
+    table = Table(title=f"{setting.spec.arch}: seconds an iteration ({setting.words()})")
+    for heading in (
+        "variant",
+        "seconds",
+        "× reference",
+        *PARTS,
+        "GFLOP/s",
+        "% of matmul",
+        "peak GB",
+    ):
         table.add_column(heading, justify="left" if heading == "variant" else "right")
     for name, r in results.items():
         parts = [f"{r['parts'][part]:.3f}" for part in PARTS]
@@ -129,6 +150,7 @@ def show(network: str, results: dict[str, Any], console: Console) -> None:
             f"{r['seconds']:.3f}",
             f"{r['ratio_to_reference']:.2f}",
             *parts,
+            f"{r['flop_per_second'] / 1e9:.0f}",
             f"{100 * r['share_of_matmul_rate']:.0f}",
             f"{r['peak_memory_bytes'] / 1e9:.2f}",
         )
@@ -157,19 +179,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
+    parser.add_argument("--out", type=Path, default=OUT, help="the file to write")
     parser.add_argument("--networks", nargs="+", choices=sorted(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--rounds", type=int, default=3, help="iterations of each variant")
     parser.add_argument("--no-compile", action="store_true", help="leave out what is compiled")
+    parser.add_argument(
+        "--quick", action="store_true", help="2 images and 2 gradient steps: to see that it runs"
+    )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = Console(width=None if sys.stdout.isatty() else 150)
     report: dict[str, Any] = {}
     for network in options.networks:
+        setting = NETWORKS[network].quick() if options.quick else NETWORKS[network]
         report[network] = measure(
-            network, device, options.threads, options.rounds, not options.no_compile
+            setting, device, options.threads, options.rounds, not options.no_compile
         )
-        show(network, report[network], console)
+        show(setting, report[network], console)
     about = {
         "device": device_name(device),
         "threads": options.threads,
@@ -179,10 +206,11 @@ def main() -> None:
             for precision in ("fp32", resolve_precision("auto", device))
         },
     }
-    OUT.parent.mkdir(parents=True, exist_ok=True)
-    write_json(OUT, report | {"about": about})
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    write_json(options.out, report)
+    write_json(options.out.with_name("step-machine.json"), about)
     console.print(json.dumps(about))
-    console.print(f"written to {OUT}")
+    console.print(f"written to {options.out}")
 
 
 if __name__ == "__main__":

@@ -108,9 +108,9 @@ class Reference:
         with self._timed("attack"):
             attack = (self.eps, self.step_size, self.steps, start)
             x_adv = pgd(self.adversarial, x, y, *attack)
-        with self._timed("adversarial"):
+        with self._timed("adversarial step"):
             adversarial = self._train(self.adversarial, self.optimizers[1], x_adv, y)
-        with self._timed("natural"):
+        with self._timed("natural step"):
             natural = self._train(self.natural, self.optimizers[0], x, y)
         with self._timed("mixing"):
             self._mix(t)

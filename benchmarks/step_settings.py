@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -11,6 +11,9 @@ from zipper_dist.config import AttackConfig, Precision
 from zipper_dist.data import ImageSet
 from zipper_dist.models import ModelSpec
 from zipper_dist.models.side_by_side import Conv2d
+
+PARTS = ("attack", "adversarial step", "natural step", "mixing", "data", "rest")
+"""What an iteration consists of; together they are the whole of it."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,10 @@ class Setting:
         """The setting in words."""
         shape = f"{self.spec.channels}×{self.spec.height}×{self.spec.width}"
         return f"batch {self.batch_size}, {shape}, PGD-{self.attack.steps}"
+
+    def quick(self) -> Setting:
+        """The same in little: two images and two gradient steps."""
+        return replace(self, batch_size=2, attack=replace(self.attack, steps=2))
 
 
 _CIFAR_ATTACK = AttackConfig(eps=8 / 255, step_size=0.007, steps=10)
@@ -62,6 +69,7 @@ def images_for(setting: Setting) -> ImageSet:
 def plain(model: nn.Module) -> nn.Module:
     """``model`` with torch's own convolutions."""
     for module in model.modules():
-        if isinstance(module, Conv2d):
+        ours = isinstance(module, Conv2d)
+        if ours:
             module.__class__ = nn.Conv2d  # it has the same attributes, and another forward
     return model

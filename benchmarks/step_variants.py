@@ -19,7 +19,7 @@ import torch
 from reference import Reference
 from reference import loader as reference_loader
 from rich.console import Console
-from step_settings import NETWORKS, Setting, Variant, images_for, plain
+from step_settings import Setting, Variant, images_for, plain
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -128,8 +128,8 @@ class EngineIteration:
         return {
             "seconds": marks[-1] - marks[0],
             "attack": self.attack_seconds,
-            "adversarial": adversarial - self.attack_seconds,
-            "natural": natural,
+            "adversarial step": adversarial - self.attack_seconds,
+            "natural step": natural,
             "mixing": mixing,
             "data": data,
             "rest": rest,
@@ -227,11 +227,12 @@ def peak_memory(device: torch.device) -> int:
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def serve(pipe: Connection, network: str, variant: Variant, device_type: str, threads: int) -> None:
+def serve(
+    pipe: Connection, setting: Setting, variant: Variant, device_type: str, threads: int
+) -> None:
     """Run a variant in this process, a request at a time, until told to stop."""
     torch.set_num_threads(threads)
     device = torch.device(device_type)
-    setting = NETWORKS[network]
     iteration: EngineIteration | ReferenceIteration
     if variant.precision is None:
         iteration = ReferenceIteration(setting, device)

@@ -80,7 +80,7 @@ class Progress:
         self._began = time.monotonic()
         self._last_line = self._began
         self._live = (
-            Live(get_renderable=self._render, console=console, refresh_per_second=4, transient=True)
+            Live(get_renderable=self._render, console=console, refresh_per_second=3, transient=True)
             if console.is_terminal
             else None
         )

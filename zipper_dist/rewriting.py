@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+from collections import Counter
 from dataclasses import dataclass
 
 import torch
@@ -54,50 +56,87 @@ def rewrite(network: nn.Module) -> tuple[fx.GraphModule, list[Fold]]:
 
     Raises:
         Exception: whatever torch.fx raises where it cannot trace the network.
-        ValueError: a BatchNorm that cannot be folded.
+        ValueError: a network with hooks of its own, which no graph has.
     """
+    if has_hooks(network):
+        raise ValueError("the network has hooks")
     graph = _Tracer().trace(network)
     folds = fold_batch_norms(network, graph)
     pool_before_relu(network, graph)
     replace_convolutions(network)
+    accept_any_layout(graph)
     rewritten = fx.GraphModule(network, graph)
     rewritten.delete_all_unused_submodules()
     return rewritten.eval(), folds
 
 
+def has_hooks(module: nn.Module) -> bool:
+    """Whether ``module`` does more than its class says; such a module is left as it is."""
+    hooks = (
+        module._forward_hooks,
+        module._forward_pre_hooks,
+        module._backward_hooks,
+        module._backward_pre_hooks,
+    )
+    return any(hooks)
+
+
 def fold_batch_norms(network: nn.Module, graph: fx.Graph) -> list[Fold]:
-    """Take every BatchNorm out of ``graph``, or put a scale and a shift in its place."""
+    """Take every BatchNorm out of ``graph``, or put a scale and a shift in its place.
+
+    One that normalises by the statistics of the minibatch, in eval mode too, stays as it is.
+    """
     modules = dict(network.named_modules())
-    calls = [str(node.target) for node in graph.nodes if node.op == "call_module"]
+    calls = Counter(str(node.target) for node in graph.nodes if node.op == "call_module")
+    readers = _readers(network, graph)
     folds: list[Fold] = []
     for node in list(graph.nodes):
         norm = modules.get(str(node.target)) if node.op == "call_module" else None
-        if not isinstance(norm, BatchNorm):
+        if not isinstance(norm, BatchNorm) or not _is_scale_and_shift(norm, network, graph):
             continue
-        if norm.running_mean is None:
-            raise ValueError("a BatchNorm without running statistics cannot be folded")
-        if calls.count(str(node.target)) > 1:
-            raise ValueError("a BatchNorm used in several places cannot be folded")
-        before = node.args[0]
-        convolution = _foldable(before, modules, calls)
-        folds.append(Fold(str(node.target), convolution))
-        if convolution is None:
-            network.set_submodule(str(node.target), ScaleShift(norm.num_features))
-        else:
-            module = modules[convolution]
-            module.bias = nn.Parameter(torch.zeros(norm.num_features))
+        name, before = str(node.target), node.all_input_nodes[0]
+        convolution = _foldable(before, modules, calls, readers) if calls[name] == 1 else None
+        if convolution is not None:
+            modules[convolution].bias = nn.Parameter(torch.zeros(norm.num_features))
             node.replace_all_uses_with(before)
             graph.erase_node(node)
+        elif isinstance(network.get_submodule(name), ScaleShift):
+            continue  # it is called in several places
+        else:
+            network.set_submodule(name, ScaleShift(norm.num_features))
+        folds.append(Fold(name, convolution))
     return folds
 
 
-def _foldable(before: object, modules: dict[str, nn.Module], calls: list[str]) -> str | None:
-    """Name of the convolution that ``before`` calls, if its output goes nowhere else."""
-    if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) != 1:
-        return None
+def _readers(network: nn.Module, graph: fx.Graph) -> Counter[int]:
+    """How many modules have each parameter (by id) or read it as an attribute of another."""
+    owners = (p for module in network.modules() for p in module.parameters(recurse=False))
+    read = (operator.attrgetter(target)(network) for target in _attributes(graph))
+    return Counter(id(tensor) for tensors in (owners, read) for tensor in tensors)
+
+
+def _attributes(graph: fx.Graph) -> list[str]:
+    return [str(node.target) for node in graph.nodes if node.op == "get_attr"]
+
+
+def _is_scale_and_shift(norm: nn.Module, network: nn.Module, graph: fx.Graph) -> bool:
+    """Whether a BatchNorm is no more than that in eval mode, and nobody asks for its tensors."""
+    read = {target.rpartition(".")[0] for target in _attributes(graph)}
+    wanted = any(network.get_submodule(owner) is norm for owner in read)
+    return norm.running_mean is not None and not has_hooks(norm) and not wanted
+
+
+def _foldable(
+    before: fx.Node, modules: dict[str, nn.Module], calls: Counter[str], readers: Counter[int]
+) -> str | None:
+    """Name of the convolution that ``before`` calls, if its output and weights go nowhere else."""
     name = str(before.target)
-    alone = calls.count(name) == 1
-    return name if alone and type(modules[name]) in CONVOLUTIONS else None
+    if before.op != "call_module" or len(before.users) != 1 or calls[name] != 1:
+        return None
+    module = modules[name]
+    if type(module) not in CONVOLUTIONS or has_hooks(module):
+        return None
+    return name if all(readers[id(p)] == 1 for p in module.parameters()) else None
 
 
 def pool_before_relu(network: nn.Module, graph: fx.Graph) -> None:
@@ -126,7 +165,8 @@ def pool_before_relu(network: nn.Module, graph: fx.Graph) -> None:
 def _calls(node: fx.Node, what: tuple[object, ...], modules: dict[str, nn.Module]) -> bool:
     """Whether ``node`` calls one of ``what``: module classes, functions, or names of methods."""
     if node.op == "call_module":
-        return type(modules[str(node.target)]) in what
+        module = modules[str(node.target)]
+        return type(module) in what and not has_hooks(module)
     return node.op in ("call_function", "call_method") and node.target in what
 
 
@@ -140,5 +180,16 @@ def _gives_indices(pool: fx.Node, modules: dict[str, nn.Module]) -> bool:
 def replace_convolutions(network: nn.Module) -> None:
     """Make every 2-D convolution one that is fast on small maps too."""
     for name, module in list(network.named_modules()):
-        if type(module) is nn.Conv2d:
+        if type(module) is nn.Conv2d and not has_hooks(module):
             network.set_submodule(name, Conv2d.like(module))
+
+
+def accept_any_layout(graph: fx.Graph) -> None:
+    """Have the network take channels-last tensors: ``view`` would, at times, and ``reshape`` does.
+
+    Both give the same tensor.
+    """
+    for node in graph.nodes:
+        to_dtype = any(isinstance(argument, torch.dtype) for argument in node.args)
+        if node.op == "call_method" and node.target in ("view", "view_as") and not to_dtype:
+            node.target = "reshape" + node.target[len("view") :]

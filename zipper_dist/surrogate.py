@@ -50,8 +50,8 @@ class Surrogate(nn.Module):
         device = next(model.parameters()).device
         for tensor in [*network.parameters(), *network.buffers()]:
             working = dtype if tensor.is_floating_point() else tensor.dtype
-            tensor.data = tensor.data.to(device, working)
-        network.to(memory_format=torch.channels_last)
+            layout = torch.channels_last if tensor.dim() == 4 else torch.preserve_format
+            tensor.data = tensor.data.to(device, working, memory_format=layout)
         self._network = network
         self._pairs = self._plain_pairs()
         self._run = [wrap(network)]
@@ -60,11 +60,15 @@ class Surrogate(nn.Module):
     def _plain_pairs(self) -> tuple[list[Tensor], list[Tensor]]:
         """Tensors of the copy that equal one of the network, and those of the network."""
         folded = {name for fold in self._folds for name in (fold.norm, fold.convolution)}
-        source = self._source[0]
-        theirs = dict(source.named_parameters()) | dict(source.named_buffers())
-        ours = dict(self._network.named_parameters()) | dict(self._network.named_buffers())
-        names = [name for name in ours if name.rpartition(".")[0] not in folded]
-        return [ours[name].data for name in names], [theirs[name].data for name in names]
+        copies, originals = [], []
+        for name, ours in [*self._network.named_parameters(), *self._network.named_buffers()]:
+            owner, _, leaf = name.rpartition(".")
+            # A constant of the traced code belongs to no module of the network.
+            theirs = getattr(self._source[0].get_submodule(owner), leaf, None)
+            if owner not in folded and theirs is not None:
+                copies.append(ours.data)
+                originals.append(theirs.detach())
+        return copies, originals
 
     @torch.no_grad()
     def refresh(self) -> None:
@@ -102,7 +106,10 @@ class Surrogate(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, classes), float32, of images (B, C, H, W), float32."""
-        logits: Tensor = self._run[0](images.to(self._dtype))
+        # For a network that makes float32 of its own on the way.
+        mixed = self._dtype != torch.float32
+        with torch.autocast(images.device.type, self._dtype, enabled=mixed):
+            logits: Tensor = self._run[0](images.to(self._dtype))
         return logits.float()
 
 
@@ -137,5 +144,6 @@ def make_surrogate(
     try:
         return Surrogate(model, dtype, wrap)
     except Exception as error:  # torch.fx raises what the network's own code raises
-        log.warning("attacks use the network itself, because it cannot be traced: %s", error)
+        why = " ".join(str(error).split()) or type(error).__name__
+        log.warning("attacks use the network itself, because it cannot be traced: %s", why)
         return None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from end_to_end.commands import WIDE, Command, stopped, succeeded, train, typed
+from end_to_end.commands import SMALL, WIDE, Command, stopped, succeeded, train, typed
 from end_to_end.conftest import Run
 from end_to_end.results import assert_same_result
 
@@ -27,6 +27,16 @@ def test_bf16_interrupted_in_one_process_and_ended_on_two_ranks(
     finished = succeeded(train(*WIDE, at=tmp_path, ranks=2))
     assert "continuing from iteration " in finished.said
     assert_same_result(serial_wide.path, tmp_path / "run")
+
+
+def test_bf16_with_folded_batch_norm_in_one_process_and_on_two_ranks(tmp_path: Path) -> None:
+    arguments = SMALL + typed("--precision bf16")
+    serial, parallel = tmp_path / "serial", tmp_path / "parallel"
+    for at, ranks in ((serial, 1), (parallel, 2)):
+        at.mkdir()
+        finished = succeeded(train(*arguments, at=at, ranks=ranks))
+        assert "precision bf16" in finished.said
+    assert_same_result(serial / "run", parallel / "run")
 
 
 def test_compiled_bf16_interrupted_in_one_process_and_ended_on_two_ranks(

@@ -62,7 +62,9 @@ def friendly_pgd(
     nothing, as in the source.
 
     The attack ends when all images have stopped. Those that have are taken out of the batch, unless
-    ``fixed_shape``; that changes the rounding of the others and nothing else.
+    ``fixed_shape``; that changes the rounding of the others and nothing else. How many go on is
+    read from the device at every step; not so on a GPU with ``fixed_shape``, where all steps are
+    taken, because the host is not to wait for the GPU.
 
     ``model``, ``x``, ``y``, ``norm``, ``eps``, ``step_size``: as for
     :func:`zipper_dist.attacks.pgd.pgd`; ``start``: images in the ball. Raises ValueError as there.
@@ -72,6 +74,8 @@ def friendly_pgd(
     ball, rule = make_ball(norm, x, eps), _StopRule(y, tau)
     for _ in range(steps):
         x_adv = last(x_adv, ascend(model, x_adv, ball, rule.loss, step_size, 1, rule.direction))
+        if fixed_shape and x.is_cuda:
+            continue
         going = int(rule.going.sum())
         if going == 0:
             break

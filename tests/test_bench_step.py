@@ -1,0 +1,97 @@
+"""`make bench-step` says what it promises, of the engine that trains."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+from bench_step import add_break_even, figures
+from step_settings import NETWORKS, PARTS, Variant
+from step_variants import EngineIteration, ReferenceIteration
+
+from zipper_dist.config import AttackConfig
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+CPU = torch.device("cpu")
+# Small enough for a test, and large enough for what is between the parts not to count.
+TINY = replace(
+    NETWORKS["small_cnn"],
+    spec=replace(NETWORKS["small_cnn"].spec, width_multiplier=0.5),
+    batch_size=16,
+    attack=AttackConfig(eps=0.3, step_size=0.1, steps=2),
+)
+
+
+def test_the_command_writes_figures_by_network_and_variant(tmp_path: Path) -> None:
+    out = tmp_path / "out" / "step.json"
+    command = f"""{BENCHMARKS / "bench_step.py"} --networks small_cnn --no-compile --rounds 1
+        --threads 1 --quick --out {out}"""
+    done = subprocess.run(
+        [sys.executable, *command.split()], capture_output=True, text=True, check=True
+    )
+    report = json.loads(out.read_text())
+    assert set(report) == {"small_cnn"}
+    assert set(report["small_cnn"]) == {"reference", "fp32", "auto", "auto-default"}
+    for found in report["small_cnn"].values():
+        assert found["seconds"] > 0
+        assert set(found["parts"]) == set(PARTS)
+        assert found["peak_memory_bytes"] > 10**7
+        assert 0 < found["share_of_matmul_rate"] < 1
+    for what in (*PARTS, "× reference", "GFLOP/s", "% of matmul", "peak GB"):
+        assert what in " ".join(done.stdout.split())
+
+
+def test_parts_are_those_that_were_promised() -> None:
+    assert PARTS == ("attack", "adversarial step", "natural step", "mixing", "data", "rest")
+
+
+@pytest.mark.parametrize("engine", [False, True])
+def test_the_parts_are_the_whole_iteration(engine: bool) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    iteration = (
+        EngineIteration(TINY, Variant("fp32", False), CPU)
+        if engine
+        else ReferenceIteration(TINY, CPU)
+    )
+    for _ in range(3):
+        found = iteration()
+        assert set(found) == {"seconds", *PARTS}
+        assert all(found[part] > 0 for part in PARTS)
+        assert sum(found[part] for part in PARTS) == pytest.approx(found["seconds"], rel=0.05)
+    torch.set_num_threads(threads)
+
+
+def test_figures_are_medians_and_ratios_of_one_run() -> None:
+    def iterations(*seconds: float) -> list[dict[str, float]]:
+        return [{"seconds": s} | dict.fromkeys(PARTS, s / 6) for s in seconds]
+
+    times = {"reference": iterations(8, 9, 40), "auto": iterations(1, 3, 3)}
+    found = figures(times, {"reference": 10.0, "auto": 40.0}, flop=60)
+    assert found["reference"]["seconds"] == 9
+    assert found["auto"]["ratio_to_reference"] == 3
+    assert found["auto"]["parts"] == dict.fromkeys(PARTS, 0.5)
+    assert found["auto"]["flop_per_second"] == 20
+    assert found["auto"]["share_of_matmul_rate"] == 0.5
+
+
+def test_compiling_has_paid_once_it_saved_what_it_cost() -> None:
+    results: dict[str, Any] = {
+        "auto": {"seconds": 3.0, "first_seconds": 4.0},
+        "auto-compiled": {"seconds": 2.5, "first_seconds": 24.0},
+    }
+    add_break_even(results, flop=7)
+    assert results["auto-compiled"]["break_even_iterations"] == 40
+    assert results["auto-compiled"]["break_even_flop"] == 280
+    slower: dict[str, Any] = {"auto": {"seconds": 1.0}, "auto-compiled": {"seconds": 2.0}}
+    add_break_even(slower, flop=7)
+    assert "break_even_iterations" not in slower["auto-compiled"]
