@@ -52,7 +52,8 @@ class Surrogate(nn.Module):
             working = dtype if tensor.is_floating_point() else tensor.dtype
             tensor.data = tensor.data.to(device, working)
         network.to(memory_format=torch.channels_last)
-        self._network = network
+        self.network = network
+        """The rewritten copy, in ``dtype``."""
         self._pairs = self._plain_pairs()
         self._run = [wrap(network)]
         self.refresh()
@@ -62,7 +63,7 @@ class Surrogate(nn.Module):
         folded = {name for fold in self._folds for name in (fold.norm, fold.convolution)}
         source = self._source[0]
         theirs = dict(source.named_parameters()) | dict(source.named_buffers())
-        ours = dict(self._network.named_parameters()) | dict(self._network.named_buffers())
+        ours = dict(self.network.named_parameters()) | dict(self.network.named_buffers())
         names = [name for name in ours if name.rpartition(".")[0] not in folded]
         return [ours[name].data for name in names], [theirs[name].data for name in names]
 
@@ -76,7 +77,7 @@ class Surrogate(nn.Module):
             self._refresh_folds()
 
     def _refresh_folds(self) -> None:
-        source, network = self._source[0], self._network
+        source, network = self._source[0], self.network
         norms = [_norm(source, fold.norm) for fold in self._folds]
         deviations = torch._foreach_add([norm.variance for norm in norms], [n.eps for n in norms])
         torch._foreach_sqrt_(deviations)
