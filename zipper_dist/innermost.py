@@ -143,7 +143,8 @@ class MaxPool:
 def _halves(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """The even and the odd places along a dimension, as many of each."""
     size, before = x.shape[dim] // 2 * 2, (slice(None),) * dim
-    return x[(*before, slice(0, size, 2))], x[(*before, slice(1, size, 2))]
+    even, odd = (*before, slice(0, size, 2)), (*before, slice(1, size, 2))
+    return x[even], x[odd]
 
 
 def _split(gradient: Tensor, first: Tensor, to_first: Tensor, to_second: Tensor) -> None:
