@@ -18,6 +18,7 @@ from zipper_dist.evaluation.memory import batch_size_for
 from zipper_dist.evaluation.places import Layout, Places
 from zipper_dist.evaluation.store import BROKEN, ROBUST, UNKNOWN, BlockOutcome, Store, address
 from zipper_dist.evaluation.views import attacked_view, exact_view
+from zipper_dist.models import ModelSpec, build
 
 Set = tuple[Tensor, Tensor]
 THREAT = Threat("linf", EPS)
@@ -161,6 +162,18 @@ def test_views_answer_alike_whatever_the_batch(network: nn.Module, some: Set) ->
         together = view(x)
         for rows in (1, 2, 3, 9, 40):
             assert torch.equal(view(x[:rows]), together[:rows])
+
+
+def test_views_answer_alike_wherever_in_the_batch(network: nn.Module, some: Set) -> None:
+    """Also where rows of features begin at other places of a memory line: here there are 50."""
+    x = some[0]
+    wide = build(ModelSpec("small_cnn", 1, 16, 16, 10, 0.75)).eval()  # 150 features
+    nn.init.normal_(wide.classifier.fc3.weight)  # type: ignore[union-attr,arg-type]
+    for model in (network, wide):
+        for view in (exact_view(model), attacked_view(model)):
+            together = view(x)
+            for first in (1, 3, 5, 8, 30):
+                assert torch.equal(view(x[first:]), together[first:])
 
 
 def test_a_network_without_gradients_has_gradient_zero() -> None:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zipper_dist.attacks import Network
-from zipper_dist.innermost import chain_of
+from zipper_dist.chains import chain_of
 from zipper_dist.surrogate import make_surrogate
 
 LEAST_ROWS = 8
