@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from evaluation.conftest import EPS
 from evaluation.helpers import Found, attack_all
 from zipper_dist.errors import Interrupted
 from zipper_dist.evaluation.catalogue import Threat, make_part
-from zipper_dist.evaluation.engine import Worker
+from zipper_dist.evaluation.engine import Networks, Worker
 from zipper_dist.evaluation.memory import batch_size_for
 from zipper_dist.evaluation.places import Layout, Places
 from zipper_dist.evaluation.store import BROKEN, ROBUST, UNKNOWN, BlockOutcome, Store, address
@@ -143,6 +144,27 @@ def test_screening_reports_fp32_figures(tmp_path: Path, network: nn.Module, some
     assert (logits.argmax(1) == some[1]).tolist() == screened.robust("pgd-5")
     clean, standing = sum(plain.robust("clean")), sum(screened.robust("pgd-5"))
     assert screened.spent("pgd-5") >= 5 * clean + 5 * standing
+
+
+def test_what_screening_alone_finds_broken_does_not_count(
+    tmp_path: Path, network: nn.Module, some: Set
+) -> None:
+    """A coarse network that is wrong about every image, and an attack too weak for the real one."""
+    found = attack_all(tmp_path, network, *some, [], THREAT)
+    worker = found.workers[0]
+
+    def coarse(images: Tensor) -> Tensor:
+        return -exact_view(network)(images)
+
+    networks = Networks(exact_view(network), attacked_view(network), coarse)
+    setting = replace(worker.setting, networks=networks)
+    screened = Worker(setting, worker.store, worker.blocks)
+    part = make_part("fgsm", Threat("linf", 1e-6))
+    screened.attack(part)
+    states = torch.cat([screened.outcome(part, block).state for block in worker.blocks])
+    assert (coarse(some[0]).argmax(1) != some[1])[states != UNKNOWN].all()
+    assert (states == ROBUST).sum() == sum(found.robust("clean"))
+    assert not (states == BROKEN).any()
 
 
 def test_every_image_that_counts_as_broken_is_misclassified_and_kept(
