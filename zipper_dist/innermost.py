@@ -8,7 +8,7 @@ k · C rows and W · N columns, and a step to the right is an offset into it. A 
 on a few images at a time, whose maps stay in the cache, and its gradient is that of the images
 alone.
 
-Measured, one core of an AMD EPYC (Zen 4), fp32, the network of the MNIST recipe a quarter as wide:
+Measured on the network of the MNIST recipe, a quarter as wide:
 see benchmarks/results/evaluation-mnist.md.
 """
 
