@@ -109,9 +109,8 @@ def ours(file: Path, root: str, images: int, cores: int) -> tuple[dict[str, Tens
     command = f"""{file} --data.root {root} --limit {images} --seed {SEED} --block-size {BLOCK}
         --threads 1 --out {out} --no-picture --device cpu --attacks {" ".join(STANDARD)}"""
     start, used = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-    launch = (
-        f"-m zipper_dist.launcher --standalone --nproc_per_node={cores} -m zipper_dist.evaluate"
-    )
+    launch = f"-m zipper_dist.launcher --standalone --nproc_per_node={cores}" if cores > 1 else ""
+    launch += " -m zipper_dist.evaluate"
     subprocess.run([sys.executable, *launch.split(), *command.split()], check=True)
     seconds = time.perf_counter() - start
     cpu_seconds = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - used

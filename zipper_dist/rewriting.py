@@ -147,8 +147,8 @@ def pool_before_relu(network: nn.Module, graph: fx.Graph) -> None:
     """
     modules = dict(network.named_modules())
     for pool in list(graph.nodes):
-        relu = pool.args[0] if _calls(pool, MaxPool, modules) and pool.args else None
-        if not isinstance(relu, fx.Node) or not _calls(relu, ReLU, modules):
+        relu = pool.args[0] if calls(pool, MaxPool, modules) and pool.args else None
+        if not isinstance(relu, fx.Node) or not calls(relu, ReLU, modules):
             continue
         before = relu.args[0]
         # Where others read what goes into the ReLU, it may be one that works in place.
@@ -162,7 +162,7 @@ def pool_before_relu(network: nn.Module, graph: fx.Graph) -> None:
         pool.append(relu)
 
 
-def _calls(node: fx.Node, what: tuple[object, ...], modules: dict[str, nn.Module]) -> bool:
+def calls(node: fx.Node, what: tuple[object, ...], modules: dict[str, nn.Module]) -> bool:
     """Whether ``node`` calls one of ``what``: module classes, functions, or names of methods."""
     if node.op == "call_module":
         module = modules[str(node.target)]

@@ -7,12 +7,12 @@ import json
 import platform
 import sys
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy
 import torch
-import torchvision
 
 import zipper_dist
 from zipper_dist.config import Precision, TrainConfig
@@ -140,7 +140,7 @@ class RunDirectory:
                 "zipper_dist": zipper_dist.__version__,
                 "python": platform.python_version(),
                 "torch": torch.__version__,
-                "torchvision": torchvision.__version__,
+                "torchvision": version("torchvision"),
                 "numpy": numpy.__version__,
             },
             "host": platform.node(),

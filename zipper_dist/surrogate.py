@@ -52,7 +52,8 @@ class Surrogate(nn.Module):
             working = dtype if tensor.is_floating_point() else tensor.dtype
             layout = torch.channels_last if tensor.dim() == 4 else torch.preserve_format
             tensor.data = tensor.data.to(device, working, memory_format=layout)
-        self._network = network
+        self.network = network
+        """The rewritten copy, in ``dtype``."""
         self._pairs = self._plain_pairs()
         self._run = [wrap(network)]
         self.refresh()
@@ -61,7 +62,7 @@ class Surrogate(nn.Module):
         """Tensors of the copy that equal one of the network, and those of the network."""
         folded = {name for fold in self._folds for name in (fold.norm, fold.convolution)}
         copies, originals = [], []
-        for name, ours in [*self._network.named_parameters(), *self._network.named_buffers()]:
+        for name, ours in [*self.network.named_parameters(), *self.network.named_buffers()]:
             owner, _, leaf = name.rpartition(".")
             # A constant of the traced code belongs to no module of the network.
             theirs = getattr(self._source[0].get_submodule(owner), leaf, None)
@@ -80,7 +81,7 @@ class Surrogate(nn.Module):
             self._refresh_folds()
 
     def _refresh_folds(self) -> None:
-        source, network = self._source[0], self._network
+        source, network = self._source[0], self.network
         norms = [_norm(source, fold.norm) for fold in self._folds]
         deviations = torch._foreach_add([norm.variance for norm in norms], [n.eps for n in norms])
         torch._foreach_sqrt_(deviations)

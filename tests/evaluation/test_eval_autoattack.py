@@ -22,6 +22,8 @@ from zipper_dist.attacks.autoattack import (
     ENSEMBLE,
     PARTS,
     BlockRows,
+    BlockSquare,
+    FrugalSquare,
     apgd,
     apgd_targeted,
     fab_targeted,
@@ -112,6 +114,28 @@ def test_square_in_l2_is_the_packages_with_draws_for_the_whole_block(
     )
     assert abs(ours - theirs) < 0.06
     assert ours < 0.9
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_square_asks_nothing_twice(network: nn.Module, right: Set, norm: Norm) -> None:
+    """Fewer queries than where each is asked, the same images."""
+    x, y = block_of(right)
+    asked: dict[type, int] = {}
+    found = []
+    for kind in (FrugalSquare, BlockSquare):
+
+        def view(images: Tensor, kind: type = kind) -> Tensor:
+            asked[kind] = asked.get(kind, 0) + len(images)
+            return exact_view(network)(images)
+
+        block = BlockRows(SEED, len(x), torch.arange(len(x)))
+        attack = kind(view, block, n_queries=300, resc_schedule=False, **options(norm))
+        attack.init_hyperparam(x)
+        torch.manual_seed(SEED)
+        found.append(attack.attack_single_run(x, y))
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+    if norm == "linf":
+        assert asked[FrugalSquare] < 0.98 * asked[BlockSquare]
 
 
 def test_targeted_apgd_equals_direct_calls_for_each_target(network: nn.Module, right: Set) -> None:

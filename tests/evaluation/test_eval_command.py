@@ -84,9 +84,11 @@ def test_ranks_find_what_one_process_finds(
     assert here == there
 
 
+@pytest.mark.parametrize("ranks", [0, 3])
 def test_interrupted_and_continued_is_uninterrupted(
-    run_directory: Path, whole: Path, tmp_path: Path
+    run_directory: Path, whole: Path, tmp_path: Path, ranks: int
 ) -> None:
+    """Continued by one process, or by three ranks, which share out what one had begun."""
     command = [sys.executable, *COMMAND, str(run_directory), *SHORT, "--out", str(tmp_path)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     deadline = time.monotonic() + 120
@@ -100,7 +102,7 @@ def test_interrupted_and_continued_is_uninterrupted(
     assert not (tmp_path / "evaluation.json").exists()
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "evaluation").glob("*/*.safetensors")}
     assert before
-    done = evaluate(*command[3:])
+    done = evaluate(*command[3:], ranks=ranks)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "evaluation.csv").read_bytes() == (whole / "evaluation.csv").read_bytes()
     assert all(path.stat().st_mtime_ns == at for path, at in before.items())
@@ -263,6 +265,7 @@ def test_an_error_is_one_line_and_a_status(tmp_path: Path) -> None:
 
 def test_standard_is_the_published_set() -> None:
     assert expand(["standard"]) == list(STANDARD)
+    assert EvaluateOptions(Path("run")).attacks == ("standard",)
     assert expand(["pgd-20,clean", "pgd-20"]) == ["pgd-20", "clean"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ from evaluation.conftest import EPS
 from evaluation.helpers import Found, attack_all
 from zipper_dist.errors import Interrupted
 from zipper_dist.evaluation.catalogue import Threat, make_part
-from zipper_dist.evaluation.engine import Worker
+from zipper_dist.evaluation.engine import Networks, Worker
 from zipper_dist.evaluation.memory import batch_size_for
 from zipper_dist.evaluation.places import Layout, Places
 from zipper_dist.evaluation.store import BROKEN, ROBUST, UNKNOWN, BlockOutcome, Store, address
 from zipper_dist.evaluation.views import attacked_view, exact_view
+from zipper_dist.models import ModelSpec, build
 
 Set = tuple[Tensor, Tensor]
 THREAT = Threat("linf", EPS)
@@ -144,6 +146,27 @@ def test_screening_reports_fp32_figures(tmp_path: Path, network: nn.Module, some
     assert screened.spent("pgd-5") >= 5 * clean + 5 * standing
 
 
+def test_what_screening_alone_finds_broken_does_not_count(
+    tmp_path: Path, network: nn.Module, some: Set
+) -> None:
+    """A coarse network that is wrong about every image, and an attack too weak for the real one."""
+    found = attack_all(tmp_path, network, *some, [], THREAT)
+    worker = found.workers[0]
+
+    def coarse(images: Tensor) -> Tensor:
+        return -exact_view(network)(images)
+
+    networks = Networks(exact_view(network), attacked_view(network), coarse)
+    setting = replace(worker.setting, networks=networks)
+    screened = Worker(setting, worker.store, worker.blocks)
+    part = make_part("fgsm", Threat("linf", 1e-6))
+    screened.attack(part)
+    states = torch.cat([screened.outcome(part, block).state for block in worker.blocks])
+    assert (coarse(some[0]).argmax(1) != some[1])[states != UNKNOWN].all()
+    assert (states == ROBUST).sum() == sum(found.robust("clean"))
+    assert not (states == BROKEN).any()
+
+
 def test_every_image_that_counts_as_broken_is_misclassified_and_kept(
     reference: Found, network: nn.Module, some: Set
 ) -> None:
@@ -161,6 +184,18 @@ def test_views_answer_alike_whatever_the_batch(network: nn.Module, some: Set) ->
         together = view(x)
         for rows in (1, 2, 3, 9, 40):
             assert torch.equal(view(x[:rows]), together[:rows])
+
+
+def test_views_answer_alike_wherever_in_the_batch(network: nn.Module, some: Set) -> None:
+    """Also where rows of features begin at other places of a memory line: here there are 50."""
+    x = some[0]
+    wide = build(ModelSpec("small_cnn", 1, 16, 16, 10, 0.75)).eval()  # 150 features
+    nn.init.normal_(wide.classifier.fc3.weight)  # type: ignore[union-attr,arg-type]
+    for model in (network, wide):
+        for view in (exact_view(model), attacked_view(model)):
+            together = view(x)
+            for first in (1, 3, 5, 8, 30):
+                assert torch.equal(view(x[first:]), together[first:])
 
 
 def test_a_network_without_gradients_has_gradient_zero() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from evaluation.conftest import EPS
+from zipper_dist.attacks.autoattack import PARTS
 from zipper_dist.attacks.cw import cw, summed_margin
 from zipper_dist.attacks.fgsm import fgsm
 from zipper_dist.attacks.mim import mim, momentum
@@ -104,9 +105,9 @@ def test_the_margin_is_positive_exactly_where_an_example_is_broken(
         assert bool(summed_margin(y[i : i + 1])(logits[i : i + 1]) > 0) == bool(wrong)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=35, deadline=None)
 @given(
-    name=st.sampled_from(["fgsm", "pgd-3", "mim-3", "cw-3", "apgd-ce", "square", "fab-t"]),
+    name=st.sampled_from(["fgsm", "pgd-3", "mim-3", "cw-3", *PARTS]),
     norm=st.sampled_from(["linf", "l2"]),
     eps=st.floats(1e-4, 0.9),
     seed=st.integers(0, 2**31),

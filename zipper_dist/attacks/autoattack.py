@@ -199,9 +199,14 @@ class BlockSquare(SquareAttack):  # type: ignore[misc]
 
     def margin_and_loss(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """As the package has it; it goes on with the examples of a positive margin."""
-        margin, loss = super().margin_and_loss(x, y)
+        margin, loss = self.ask(x, y)
         self._standing = self._standing[(margin > 0).cpu()]
         return margin, loss
+
+    def ask(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Margin and loss (n,) of each image (n, C, H, W), from the network."""
+        found: tuple[Tensor, Tensor] = super().margin_and_loss(x, y)
+        return found
 
     def random_choice(self, shape: Sequence[int]) -> Tensor:
         """Random signs; where there is a row for each example, its row of the block's."""
@@ -210,6 +215,38 @@ class BlockSquare(SquareAttack):  # type: ignore[misc]
             return choice
         choice = super().random_choice([self._block.size, *shape[1:]])
         return choice[self._standing.to(choice.device)]
+
+
+class FrugalSquare(BlockSquare):
+    """The same, but for queries whose answer is known.
+
+    Often a square changes nothing of an image, because all its pixels are at that end of their
+    range already. Then margin and loss are those of the example's best image so far. So this keeps
+    that image by the rule of the package; whether an answer is known, the pixels decide.
+    """
+
+    _best: tuple[Tensor, Tensor, Tensor] | None = None
+    """Images, margin and loss of the examples that still stand."""
+
+    def ask(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """See :meth:`BlockSquare.ask`."""
+        if self._best is None:
+            margin, loss = super().ask(x, y)
+            self._best = x.clone(), margin.clone(), loss.clone()
+        else:
+            images, margin, loss = self._best
+            new = (x != images).flatten(1).any(1).nonzero().flatten()
+            if len(new) > 0:
+                margin, loss = margin.clone(), loss.clone()
+                margin[new], loss[new] = super().ask(x[new], y[new])
+                better = (loss < self._best[2]).nonzero().flatten()
+                for mine, theirs in zip(self._best, (x, margin, loss), strict=True):
+                    mine[better] = theirs[better]
+        standing = margin > 0
+        if not bool(standing.all()):
+            images, margins, losses = self._best
+            self._best = images[standing], margins[standing], losses[standing]
+        return margin, loss
 
 
 def square(
@@ -230,7 +267,7 @@ def square(
     if norm == "l2":
         to_high, to_wide = _l2_size(high, wide)
         x = F.pad(x, (0, to_wide - wide, 0, to_high - high))
-    attack = BlockSquare(
+    attack = FrugalSquare(
         lambda images: network(images[:, :, :high, :wide]), block, norm=_NAMES[norm], eps=eps,
         n_queries=queries, resc_schedule=False, device=x.device,
     )  # fmt: skip

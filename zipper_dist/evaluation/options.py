@@ -35,7 +35,7 @@ class EvaluateOptions:
 
     target: tyro.conf.Positional[Path]
     """A run directory, or a file with weights."""
-    attacks: tuple[str, ...] = ("clean", "pgd-20", "aa")
+    attacks: tuple[str, ...] = ("standard",)
     """clean, fgsm, pgd-N, mim[-N], cw[-N], apgd-ce, apgd-dlr, apgd-t, fab-t, square, aa (which is
     AutoAttack) or standard (all of these, and the sanity checks); N is a number of steps."""
     learner: LearnerName = "global"

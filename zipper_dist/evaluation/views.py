@@ -10,9 +10,11 @@ import copy
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zipper_dist.attacks import Network
+from zipper_dist.chains import chain_of
 from zipper_dist.surrogate import make_surrogate
 
 LEAST_ROWS = 8
@@ -20,24 +22,63 @@ LEAST_ROWS = 8
 filled up, so that an example's logits do not depend on how many are attacked with it [images]."""
 
 
+ALIGNMENT = 16
+"""Matrix libraries round by where in memory a row of features begins. Rows of so many numbers, or a
+multiple, all begin alike, wherever in a minibatch their example is."""
+
+
+class AlignedLinear(nn.Linear):
+    """torch.nn.Linear on features that zeros bring up to a multiple of the alignment."""
+
+    @staticmethod
+    def like(linear: nn.Linear) -> AlignedLinear:
+        """``linear``, with its weights as they are now, frozen."""
+        missing = -linear.in_features % ALIGNMENT
+        new = AlignedLinear(
+            linear.in_features + missing, linear.out_features, linear.bias is not None,
+            device="meta",
+        )  # fmt: skip
+        new.weight = nn.Parameter(F.pad(linear.weight.detach(), (0, missing)), False)
+        new.bias = linear.bias
+        return new
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(…, in features) → (…, out features)."""
+        return super().forward(F.pad(input, (0, self.in_features - input.shape[-1])))
+
+
+def _align(network: nn.Module) -> None:
+    for name, module in list(network.named_modules()):
+        if name and type(module) is nn.Linear and module.in_features % ALIGNMENT:
+            network.set_submodule(name, AlignedLinear.like(module))
+
+
 def exact_view(model: nn.Module) -> Network:
     """The network itself in eval mode and fp32: what it says of an image is the verdict.
 
     ``model`` is left as it is; the view is a copy with frozen weights.
     """
-    return _filled(_frozen(model), torch.contiguous_format)
+    frozen = _frozen(model)
+    _align(frozen)
+    return _filled(frozen, torch.contiguous_format)
 
 
 def attacked_view(model: nn.Module, dtype: torch.dtype = torch.float32) -> Network:
     """What attacks run in place of ``model``: faster, and the same up to rounding in ``dtype``.
 
-    BatchNorm is folded, the weights are frozen and channels-last. A network that cannot be traced
-    is attacked as it is, under autocast where ``dtype`` is not float32. Logits are float32.
+    BatchNorm is folded, the weights are frozen and channels-last, or the images innermost where
+    that is faster. A network that cannot be traced is attacked as it is, under autocast where
+    ``dtype`` is not float32. Logits are float32.
     """
     frozen = _frozen(model)
     surrogate = make_surrogate(frozen, dtype)
     if surrogate is not None:
+        chain = chain_of(surrogate.network)
+        if chain is not None:
+            return chain
+        _align(surrogate.network)
         return _filled(surrogate, torch.channels_last)
+    _align(frozen)
     frozen.to(memory_format=torch.channels_last)
     network = frozen if dtype == torch.float32 else _autocast(frozen, dtype)
     return _filled(network, torch.channels_last)
