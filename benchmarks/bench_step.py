@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing as mp
-import platform
 import statistics
 import sys
 from multiprocessing.connection import Connection
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from comparison.devices import Devices
 from rich.console import Console
 from rich.table import Table
 from step_settings import NETWORKS, PARTS, Setting, Variant
@@ -163,17 +163,6 @@ def show(setting: Setting, results: dict[str, Any], console: Console) -> None:
         )
 
 
-def device_name(device: torch.device) -> str:
-    """What was measured, in words."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name()
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    amx = " with AMX" if torch.cpu._is_amx_tile_supported() else ""
-    return f"{len(names)} cores {names[0]}{amx}" if names else platform.machine()
-
-
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(
@@ -198,7 +187,7 @@ def main() -> None:
         )
         show(setting, report[network], console)
     about = {
-        "device": device_name(device),
+        "device": Devices.detect("cuda" if device.type == "cuda" else "cpu").describe(),
         "threads": options.threads,
         "torch": torch.__version__,
         "matmul_flop_per_second": {

@@ -11,22 +11,13 @@ from pathlib import Path
 
 import tyro
 from comparison.campaign import Campaign
-from comparison.devices import Devices, describe
-from comparison.experiments import (
-    Experiment,
-    Options,
-    Sweep,
-    experiment,
-    last_gamma,
-    trades_row,
-    with_methods,
-    zipper_row,
-)
+from comparison.devices import Devices
+from comparison.experiments import Experiment, Options, experiment, with_methods
 from comparison.page import print_summary, write_page
 from comparison.runner import Runner
 from rich.console import Console
 
-from zipper_dist.cli import parse_options, parse_train_options, run_command
+from zipper_dist.cli import parse_options, run_command
 from zipper_dist.config import Device
 from zipper_dist.data import fetch
 from zipper_dist.errors import UserError
@@ -53,8 +44,8 @@ class BenchOptions:
     seeds: int = 1
     """Runs of each row, seeds 0, 1, …"""
     methods: tuple[str, ...] = ()
-    """The rows: trades, zipper-serial, zipper-parallel, at, fat, mart, natural; default: those of
-    the experiment."""
+    """The rows: zipper-serial, zipper-parallel, trades, fat, mart, at, natural; the last five also
+    with -ema, as averages of their weights; default: those of the experiment."""
     betas: tuple[float, ...] = ()
     """Values of TRADES' β on the curve; default: those of the experiment."""
     gammas: tuple[float, ...] = ()
@@ -73,11 +64,17 @@ class BenchOptions:
     """Directory for everything; a folder for each experiment."""
 
 
+OURS = ("--seed", "--run-dir", "--resume", "--device", "--threads", "--data.root")
+"""Options of the training command that the comparison sets itself."""
+DEFINING = tuple(f"--learners.adversarial.{name}" for name in ("objective", "beta", "tau"))
+"""Options that make one method of another."""
+
+
 def pairs(words: Sequence[str]) -> Options:
     """Options with their values from the words of a command line.
 
     Raises:
-        UserError: a value that follows no option.
+        UserError: a value that follows no option, or an option that is not free to be set.
     """
     found: list[tuple[str, str]] = []
     for word in words:
@@ -87,6 +84,12 @@ def pairs(words: Sequence[str]) -> Options:
             found[-1] = (found[-1][0], word)
         else:
             raise UserError(f"after --: {word!r} follows no option of the training command")
+    for option, _ in found:
+        name = option.partition("=")[0].replace("_", "-")
+        if name in OURS:
+            raise UserError(f"after --: {name} is set by the comparison; leave it out")
+        if name in DEFINING:
+            raise UserError(f"after --: {name} would turn methods into others; see --betas")
     return tuple(found)
 
 
@@ -106,39 +109,18 @@ def chosen(options: BenchOptions, console: Console) -> Iterator[Experiment]:
         found = experiment(name)
         if options.methods:
             found = with_methods(found, options.methods)
-        if found.sweep is not None:
-            found = replace(found, sweep=_sweep(found, options))
-        if found.recipe != "digits":
-            root = ("--data.root", str(options.data_root))
-            found = replace(found, options=(*found.options, root))
-        yield found
+        sweep = found.sweep
+        if sweep is not None:
+            runs = sweep.matching_runs if options.tuning_runs is None else options.tuning_runs
+            betas, gammas = options.betas or sweep.betas, options.gammas or sweep.gammas
+            sweep = replace(sweep, betas=betas, gammas=gammas, matching_runs=runs)
+        yield replace(found, sweep=sweep)
 
 
-def _sweep(found: Experiment, options: BenchOptions) -> Sweep:
-    """The experiment's curves, with what the options say otherwise."""
-    sweep = found.sweep
-    assert sweep is not None
-    own = last_gamma(found.recipe)
-    runs = sweep.matching_runs if options.tuning_runs is None else options.tuning_runs
-    return replace(
-        sweep,
-        betas=options.betas or sweep.betas,
-        gammas=tuple(dict.fromkeys((own, *(options.gammas or sweep.gammas)))),
-        matching_runs=runs,
-    )
-
-
-def check(found: Experiment, extra: Options) -> None:
+def check(campaign: Campaign) -> None:
     """Find bad options and absent data before any run starts."""
-    with_extra = replace(found, options=(*found.options, *extra))
-    sweep = found.sweep or Sweep((), ())
-    curves = [
-        *(zipper_row(found.recipe, gamma) for gamma in sweep.gammas),
-        *(trades_row(found.recipe, beta) for beta in sweep.betas),
-    ]
-    for row in (*found.rows, *curves):
-        words = [word for pair in with_extra.options_of(row) for word in pair if word]
-        config = parse_train_options([row.recipe, *words])
+    for row in campaign.rows():
+        config = campaign.config_of(row)
         validate(config)
         fetch(config.data)
 
@@ -149,19 +131,22 @@ def bench(options: BenchOptions, extra: Options) -> None:
     for name, number in (("seeds", options.seeds), ("limit", options.limit)):
         if number is not None and number < 1:
             raise UserError(f"--{name} {number}: give 1 or more")
-    devices = Devices.detect(options.device)
-    experiments = list(chosen(options, console))
-    for found in experiments:
-        check(found, extra)
+    runner = Runner(Devices.detect(options.device), console)
+    campaigns = [
+        Campaign(found, options.seeds, options.out / found.name, runner, extra, options.data_root,
+                 options.limit)
+        for found in chosen(options, console)
+    ]  # fmt: skip
+    for campaign in campaigns:
+        check(campaign)
     command = shlex.join(["python", "benchmarks/bench_time.py", *sys.argv[1:]])
-    for found in experiments:
-        out = options.out / found.name
-        console.print(f"[bold]{found.title}[/] on {describe(devices)}", highlight=False)
-        runner = Runner(devices, console)
-        outcome = Campaign(found, options.seeds, out, runner, extra, options.limit).carry_out()
-        write_page(outcome, out, command, describe(devices))
+    machine = runner.devices.describe()
+    for campaign in campaigns:
+        console.print(f"[bold]{campaign.experiment.title}[/] on {machine}", highlight=False)
+        outcome = campaign.carry_out()
+        write_page(outcome, campaign.out, command, machine)
         print_summary(outcome, console)
-        console.print(f"page, plots and figures are in {out}", highlight=False)
+        console.print(f"page, plots and figures are in {campaign.out}", highlight=False)
 
 
 def main() -> None:

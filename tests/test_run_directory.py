@@ -116,7 +116,7 @@ def test_the_same_options_may_continue(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path)
     config = recipe("cifar10")
     directory.check_same(config, "fp32")  # nothing was begun here
-    directory.write_config(config, "fp32", ["cpu", "cpu"])
+    directory.write_config(config, "fp32", False, ["cpu", "cpu"])
     directory.check_same(config, "fp32")
     directory.check_same(replace(config, resume="never", run_dir=tmp_path), "fp32")
 
@@ -124,7 +124,7 @@ def test_the_same_options_may_continue(tmp_path: Path) -> None:
 def test_other_options_are_refused_by_name(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path)
     config = replace(recipe("digits"), seed=0, epochs=40)
-    directory.write_config(config, "fp32", ["cpu"])
+    directory.write_config(config, "fp32", False, ["cpu"])
     with pytest.raises(UserError) as raised:
         directory.check_same(replace(config, seed=1, epochs=41), "fp32")
     message = str(raised.value)
@@ -138,7 +138,7 @@ def test_other_options_are_refused_by_name(tmp_path: Path) -> None:
 
 def test_another_meaning_of_auto_is_refused(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path)
-    directory.write_config(recipe("digits"), "bf16", ["cpu"])
+    directory.write_config(recipe("digits"), "bf16", False, ["cpu"])
     directory.check_same(recipe("digits"), "bf16")
     with pytest.raises(UserError, match="--precision auto meant bf16 there, fp32 here"):
         directory.check_same(recipe("digits"), "fp32")
@@ -161,9 +161,10 @@ def test_a_config_of_other_origin_is_a_clear_error(tmp_path: Path, content: str)
 
 def test_config_json_says_how_the_run_came_about(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path)
-    directory.write_config(recipe("digits"), "fp32", ["one GPU", "another GPU"])
+    directory.write_config(recipe("digits"), "fp32", True, ["one GPU", "another GPU"])
     about = json.loads(directory.config.read_text())
     assert about["options"] == as_json(recipe("digits"))
+    assert about["resolved"] == {"precision": "fp32", "compiled": True}
     assert about["devices"] == ["one GPU", "another GPU"]
     assert set(about["versions"]) >= {"zipper_dist", "python", "torch", "torchvision", "numpy"}
     assert about["host"]

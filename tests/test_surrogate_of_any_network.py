@@ -267,6 +267,35 @@ def test_hooks_of_the_whole_network_are_not_lost(caplog: pytest.LogCaptureFixtur
     assert "hooks" in caplog.text
 
 
+class Bits(Plain):
+    """Views numbers as a type, and not in a shape."""
+
+    def features(self, x: Tensor) -> Tensor:
+        return super().features(x).view(dtype=torch.float32)
+
+
+class Writing(Plain):
+    """Works in place on a view."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.features(x)
+        features.view(x.size(0), -1).mul_(2)
+        logits: Tensor = self.linear(torch.flatten(features, 1))
+        return logits
+
+
+def test_a_view_of_another_type_stays_one() -> None:
+    network, images = shaken(Bits(), 1), torch.rand(6, 3, 8, 8)
+    surrogate = Surrogate(network)
+    torch.testing.assert_close(surrogate(images), network(images), rtol=1e-4, atol=1e-5)
+
+
+def test_a_view_that_is_written_to_is_not_copied(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert make_surrogate(Writing()) is None
+    assert "writes into a view" in caplog.text
+
+
 class Asking(nn.Module):
     """torch.fx answers it with a message of many lines."""
 

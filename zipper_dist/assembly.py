@@ -105,6 +105,7 @@ def assemble(
         observatory=Observatory(world, wait, evaluator.look),
         telemetry=telemetry,
         engine_note=f"precision {precision}, {note}",
+        compiled=compiled,
     )
 
 

@@ -80,7 +80,7 @@ class Progress:
         self._began = time.monotonic()
         self._last_line = self._began
         self._live = (
-            Live(get_renderable=self._render, console=console, refresh_per_second=3, transient=True)
+            Live(get_renderable=self._render, console=console, refresh_per_second=4, transient=True)
             if console.is_terminal
             else None
         )
@@ -177,4 +177,5 @@ class Progress:
                 ]
             table.add_row(name, *cells)
         bar = ProgressBar(total=self._total, completed=self._slowest(), width=60)
-        return Group(table, bar, Text("  ".join(self._facts())))
+        # The bar does not end its line, and what follows on it would be cut off.
+        return Group(table, bar, Text("\n" + "  ".join(self._facts())))

@@ -30,12 +30,16 @@ def finish(trainer: Trainer, test: ImageSet, display: Display) -> dict[str, Any]
     trainer.settle()
     training = vars(trainer.ledger).copy()
     trainer.observatory.finish()
+    trainer.settle()
+    # The last look is done now in every placement, so that all count the same evaluations.
+    wall_seconds = trainer.ledger.wall_seconds
     _save_weights(trainer, theta)
     scores = _evaluate(trainer, theta, test, display)
     trainer.settle()
     report = {
         "scores": {name: vars(score) for name, score in scores.items()},
         "training": training,
+        "wall_seconds": wall_seconds,
         "ledger": _account(trainer),
     }
     reports = trainer.wait(trainer.world.gather("final scores", report))
@@ -110,7 +114,7 @@ def _summary(trainer: Trainer, reports: list[dict[str, Any]]) -> dict[str, Any]:
         "seed": config.seed,
         "steps": steps,
         "epochs": trainer.timetable.epoch(steps),
-        "wall_seconds": max(t["wall_seconds"] for t in training),
+        "wall_seconds": max(report["wall_seconds"] for report in reports),
         "train_seconds": train_seconds,
         "eval_seconds": sum(report["ledger"]["eval_seconds"] for report in reports),
         "images_per_second": steps * config.batch_size / train_seconds,

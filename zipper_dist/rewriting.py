@@ -56,7 +56,8 @@ def rewrite(network: nn.Module) -> tuple[fx.GraphModule, list[Fold]]:
 
     Raises:
         Exception: whatever torch.fx raises where it cannot trace the network.
-        ValueError: a network with hooks of its own, which no graph has.
+        ValueError: a network with hooks of its own, which no graph has, or one that writes into a
+            view, which not every memory layout has.
     """
     if has_hooks(network):
         raise ValueError("the network has hooks")
@@ -187,9 +188,25 @@ def replace_convolutions(network: nn.Module) -> None:
 def accept_any_layout(graph: fx.Graph) -> None:
     """Have the network take channels-last tensors: ``view`` would, at times, and ``reshape`` does.
 
-    Both give the same tensor.
+    Both give the same numbers; a view that reads the bits as another type stays one.
+
+    Raises:
+        ValueError: a view is written to, which a copy would not pass on.
     """
     for node in graph.nodes:
-        to_dtype = any(isinstance(argument, torch.dtype) for argument in node.args)
-        if node.op == "call_method" and node.target in ("view", "view_as") and not to_dtype:
+        if node.op != "call_method" or node.target not in ("view", "view_as"):
+            continue
+        arguments = (*node.args, *node.kwargs.values())
+        to_dtype = any(isinstance(argument, torch.dtype) for argument in arguments)
+        if any(_writes(user) for user in node.users):
+            raise ValueError("it writes into a view")
+        if not to_dtype:
             node.target = "reshape" + node.target[len("view") :]
+
+
+def _writes(node: fx.Node) -> bool:
+    """Whether a call works in place, by its name."""
+    name = str(getattr(node.target, "__name__", node.target))
+    return name in ("setitem", "iadd", "isub", "imul", "itruediv") or (
+        name.endswith("_") and not name.endswith("__")
+    )

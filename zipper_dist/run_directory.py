@@ -130,11 +130,13 @@ class RunDirectory:
             ) from error
         return summary
 
-    def write_config(self, config: TrainConfig, precision: Precision, devices: list[str]) -> None:
-        """Write config.json: options, versions, host and devices."""
+    def write_config(
+        self, config: TrainConfig, precision: Precision, compiled: bool, devices: list[str]
+    ) -> None:
+        """Write config.json: options, what ``auto`` came to, versions, host and devices."""
         about = {
             "options": as_json(config),
-            "resolved": {"precision": precision},
+            "resolved": {"precision": precision, "compiled": compiled},
             "command": sys.argv,
             "versions": {
                 "zipper_dist": zipper_dist.__version__,

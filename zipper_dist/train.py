@@ -103,7 +103,7 @@ def _train(
     # Not before: with options that turn out wrong, nothing has begun that others could contradict.
     devices = wait(world.gather("device", describe_device(world.plan.device)))
     if world.rank == 0 and not directory.config.exists():
-        directory.write_config(config, precision, devices)
+        directory.write_config(config, precision, trainer.compiled, devices)
     messages = [*world.plan.notes, trainer.engine_note, *resume(trainer, journal)]
     with _display(trainer, console) as display:
         telemetry.display = display

@@ -50,6 +50,7 @@ class Trainer:
     observatory: Observatory
     telemetry: Telemetry
     engine_note: str = ""
+    compiled: bool = False
     ledger: Ledger = field(default_factory=Ledger)
     at: int = 0
 
@@ -111,6 +112,7 @@ class Trainer:
     def report(self) -> None:
         """Report the windows of this rank's learners."""
         self.settle()
+        trained = self.ledger.wall_seconds - self.ledger.eval_seconds
         for learner in self.learners:
             record = self._windows[learner.name].close()
             if record is not None:
@@ -118,6 +120,7 @@ class Trainer:
                 record["epoch"] = round(self.timetable.epoch(step), 4)
                 record["lr"] = learner.lr(step)
                 record["gamma"] = self.config.mix.gamma(step / self.timetable.total_steps)
+                record["train_seconds"] = round(trained, 4)
                 record["wait_seconds"] = round(self.ledger.wait_seconds, 4)
                 self.telemetry.report(record)
 

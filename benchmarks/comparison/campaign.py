@@ -6,85 +6,37 @@ seed, so that a slow spell hits all rows alike. All else shares it: a run on eac
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
+from comparison.commands import DATA_ROOT, Commands
 from comparison.costs import Costs, bytes_of_a_sync, seconds_per_iteration
-from comparison.devices import Command
 from comparison.experiments import (
     BASELINE,
     PARALLEL,
+    ZIPPER,
     Attacks,
     Experiment,
     Options,
     Row,
-    last_gamma,
+    Sweep,
     trades_row,
+    with_beta,
     zipper_row,
 )
-from comparison.figures import KEYS, Found, evaluated, read_json
+from comparison.figures import read_json
 from comparison.matching import Accuracy, matched, next_beta, tolerance
+from comparison.outcome import Match, Outcome, Run
 from comparison.runner import Job, Runner
+from zipper_dist.config import TrainConfig
 
-COST_STEPS = (30, 300)
+COST_STEPS = (100, 300)
 """Fewest and most iterations of a run that measures the cost of one."""
 
 # The curves need one robust accuracy, and it is what TRADES is tuned by.
 CURVE = ("clean", "pgd-100")
-
-
-@dataclass(frozen=True)
-class Run:
-    """A training run: a row by a seed, in its directory."""
-
-    row: Row
-    seed: int
-    directory: Path
-
-    @property
-    def name(self) -> str:
-        """For people."""
-        return f"{self.row.label}, seed {self.seed}"
-
-    @property
-    def summary(self) -> Path:
-        """The file that says that it is complete."""
-        return self.directory / "summary.json"
-
-    @property
-    def weights(self) -> Path:
-        """The network that is evaluated: the global learner at the end of training."""
-        return self.directory / "global.safetensors"
-
-
-@dataclass(frozen=True)
-class Match:
-    """How TRADES was tuned."""
-
-    beta: float
-    target: float
-    """Clean accuracy of Zipper [per cent]."""
-    slack: float
-    """Differences of clean accuracy that count as none [percentage points]."""
-    reached: bool
-
-
-@dataclass
-class Outcome:
-    """All that an experiment has shown."""
-
-    experiment: Experiment
-    found: list[Found] = field(default_factory=list)
-    betas: dict[float, Accuracy] = field(default_factory=dict)
-    gammas: dict[float, Accuracy] = field(default_factory=dict)
-    match: Match | None = None
-    costs: Costs | None = None
-    commands: list[Command] = field(default_factory=list)
-    runs: list[Run] = field(default_factory=list)
 
 
 class Campaign:
@@ -96,6 +48,7 @@ class Campaign:
         out: directory of the experiment.
         runner: runs the commands.
         extra: options for every training command beside the experiment's own.
+        data_root: directory of the data sets.
         limit: evaluate on at most so many test images.
     """
 
@@ -106,86 +59,128 @@ class Campaign:
         out: Path,
         runner: Runner,
         extra: Options = (),
+        data_root: Path = DATA_ROOT,
         limit: int | None = None,
     ) -> None:
         self.experiment = replace(experiment, options=(*experiment.options, *extra))
+        self.out = out
+        self.outcome = Outcome(self.experiment)
         self._seeds = range(seeds)
-        self._out = out
         self._runner = runner
-        self._limit = limit
-        self._outcome = Outcome(self.experiment)
+        self._commands = Commands(self.experiment, out, runner.devices, data_root, limit)
+        keys = {row.key for row in experiment.rows}
+        tunes = BASELINE in keys and bool(keys & ZIPPER)
+        self._sweep = experiment.sweep if tunes else None
+        """None as well where there is no TRADES to tune, or no Zipper to tune it to."""
+        self._has_costs = experiment.times and bool(keys & ZIPPER)
+
+    def rows(self) -> list[Row]:
+        """Every row that is known beforehand, those of the curves included."""
+        if self._sweep is None:
+            return list(self.experiment.rows)
+        gammas, betas = self._gammas(self._sweep), self._betas(self._sweep)
+        return [*self.experiment.rows, *gammas.values(), *betas.values()]
+
+    def config_of(self, row: Row) -> TrainConfig:
+        """The options of a row, as its training command has them."""
+        return self._commands.config_of(row)
 
     def carry_out(self) -> Outcome:
         """Do what is left to do.
 
         Raises:
-            UserError: a row takes more devices than there are.
+            UserError: a row takes more devices than there are, a run was made with other options,
+                or somebody else is at work in the directory.
             Interrupted: the same call continues.
             JobFailed: a command failed.
         """
-        experiment, outcome = self.experiment, self._outcome
-        self._runner.check([self._training(self._run("runs", row, 0)) for row in experiment.rows])
-        if experiment.sweep is not None:
-            self._sweep()
-        rows = [self._tuned(row) for row in experiment.rows]
-        outcome.runs = [self._run("runs", row, seed) for seed in self._seeds for row in rows]
-        if experiment.times:
-            self._train_in_turn()
-        else:
-            self._train("training", outcome.runs, together=True)
-        self._evaluate(outcome.runs, experiment.attacks)
-        outcome.found = [self._found(run, experiment.attacks) for run in outcome.runs]
-        outcome.costs = self._costs() if experiment.times else None
+        experiment, outcome = self.experiment, self.outcome
+        with self._runner.alone_in(self.out):
+            runs = [self._run("runs", row, 0) for row in experiment.rows]
+            self._runner.check([self._commands.training(run) for run in runs])
+            if self._sweep is not None:
+                self._draw_curves(self._sweep)
+            outcome.runs = [
+                self._run("runs", row, seed) for seed in self._seeds for row in self._turn(seed)
+            ]
+            if experiment.times:
+                self._train_in_turn()
+            else:
+                self._train("training", outcome.runs, together=True)
+            self._evaluate(outcome.runs, experiment.attacks)
+            order = [row.key for row in experiment.rows]
+            outcome.runs.sort(key=lambda run: order.index(run.row.key))
+            outcome.found = [self._commands.found(run, experiment.attacks) for run in outcome.runs]
+            outcome.costs = self._costs() if self._has_costs else None
         return outcome
+
+    def _turn(self, seed: int) -> list[Row]:
+        """The rows in the order of their turns: each is the first by some seed."""
+        rows = [self._tuned(row) for row in self.experiment.rows]
+        first = seed % len(rows)
+        return rows[first:] + rows[:first]
 
     def _train_in_turn(self) -> None:
         """One run at a time, and after those of a seed the runs that measure costs."""
         for seed in self._seeds:
-            runs = [run for run in self._outcome.runs if run.seed == seed]
+            runs = [run for run in self.outcome.runs if run.seed == seed]
             self._train(f"training, seed {seed}", runs, together=False)
-            self._train(f"costs, seed {seed}", self._cost_runs(seed).values(), together=False)
+            if self._has_costs:
+                self._train(f"costs, seed {seed}", self._cost_runs(seed).values(), together=False)
 
-    def _sweep(self) -> None:
+    def _gammas(self, sweep: Sweep) -> dict[float, Row]:
+        """Zipper's curve, by last value of γ; its own value is the first."""
+        own = self._commands.zipper.mix.gamma
+        values = (own.points[-1][1], *sweep.gammas)
+        return {value: zipper_row(self.experiment.recipe, own, value) for value in values}
+
+    def _betas(self, sweep: Sweep) -> dict[float, Row]:
+        """TRADES' curve, by β."""
+        return {value: trades_row(self.experiment.recipe, value) for value in sweep.betas}
+
+    def _draw_curves(self, sweep: Sweep) -> None:
         """The curves, and the β at which TRADES has Zipper's clean accuracy."""
-        sweep = self.experiment.sweep
-        assert sweep is not None
-        base, outcome = self.experiment.recipe, self._outcome
-        gammas = {gamma: self._run("curves", zipper_row(base, gamma), 0) for gamma in sweep.gammas}
-        betas = {beta: self._run("curves", trades_row(base, beta), 0) for beta in sweep.betas}
-        self._train("curves", [*gammas.values(), *betas.values()], together=True)
+        outcome = self.outcome
         attacks = [Attacks(CURVE, sweep.limit)]
-        self._evaluate([*gammas.values(), *betas.values()], attacks)
-        outcome.gammas = {gamma: self._accuracy(run, attacks) for gamma, run in gammas.items()}
-        outcome.betas = {beta: self._accuracy(run, attacks) for beta, run in betas.items()}
-        own = gammas[last_gamma(base)]
-        target = self._accuracy(own, attacks).clean
-        slack = tolerance(self._found(own, attacks).images["nat"])
+        gammas = {value: self._run("curves", row, 0) for value, row in self._gammas(sweep).items()}
+        betas = {value: self._run("curves", row, 0) for value, row in self._betas(sweep).items()}
+        both = [*gammas.values(), *betas.values()]
+        self._train("curves", both, together=True)
+        self._evaluate(both, attacks)
+        outcome.gammas = {value: self._accuracy(run, attacks) for value, run in gammas.items()}
+        outcome.betas = {value: self._accuracy(run, attacks) for value, run in betas.items()}
+        own = next(iter(gammas))
+        target = outcome.gammas[own].clean
+        slack = tolerance(self._commands.found(gammas[own], attacks).images["nat"])
         for _ in range(sweep.matching_runs):
             beta = next_beta(outcome.betas, target, slack)
             if beta is None:
                 break
-            run = self._run("curves", trades_row(base, beta), 0)
+            run = self._run("curves", trades_row(self.experiment.recipe, beta), 0)
             self._train("tuning TRADES", [run], together=True)
             self._evaluate([run], attacks)
             outcome.betas[beta] = self._accuracy(run, attacks)
         beta = matched(outcome.betas, target, slack)
-        reached = outcome.betas[beta].clean >= target - slack
-        outcome.match = Match(beta, target, slack, reached)
+        outcome.match = Match(beta, outcome.betas[beta].clean, target, slack)
 
     def _tuned(self, row: Row) -> Row:
-        """``row`` with the β that was chosen, if it is the baseline's."""
-        match = self._outcome.match
-        if match is None or row.key != BASELINE:
+        """``row`` with the β that was chosen, if it is TRADES."""
+        match = self.outcome.match
+        if match is None or row.recipe != f"{self.experiment.recipe}-{BASELINE}":
             return row
-        tuned = trades_row(self.experiment.recipe, match.beta)
-        return replace(tuned, key=BASELINE, folder=tuned.key)
+        return with_beta(row, match.beta)
 
     def _cost_runs(self, seed: int) -> dict[str, Run]:
-        """A short run of each learner alone."""
-        steps: int = read_json(self._outcome.runs[0].summary)["steps"]
+        """A short run of each learner alone, compiled if the whole run is."""
+        about = read_json(self._a_zipper().directory / "config.json")["resolved"]
+        steps: int = read_json(self._a_zipper().summary)["steps"]
         fewest, most = COST_STEPS
         few = str(min(steps, max(fewest, min(steps // 10, most))))
-        options = (("--steps", few), ("--eval.every", few), ("--eval.limit", "64"))
+        compiled = "on" if about["compiled"] else "off"
+        options = (
+            ("--steps", few), ("--eval.every", few), ("--eval.limit", "64"),
+            ("--compile", compiled),
+        )  # fmt: skip
         return {
             learner: self._run("costs", Row(learner, label, recipe, options), seed)
             for learner, label, recipe in (
@@ -194,113 +189,41 @@ class Campaign:
             )
         }
 
+    def _a_zipper(self) -> Run:
+        return next(run for run in self.outcome.runs if run.row.key in ZIPPER)
+
     def _costs(self) -> Costs:
         """What an iteration of each learner and a sync cost."""
         each = {}
         for learner in ("natural", "adversarial"):
             runs = [self._cost_runs(seed)[learner].directory for seed in self._seeds]
             each[learner] = fmean(seconds_per_iteration(run, learner) for run in runs)
-        summary = read_json(self._outcome.runs[0].summary)
-        costs = Costs(each["natural"], each["adversarial"], summary["steps"])
-        parallel = [run for run in self._outcome.runs if run.row.key == PARALLEL]
-        if not parallel:
+        zipper = self._a_zipper()
+        costs = Costs(each["natural"], each["adversarial"], read_json(zipper.summary)["steps"])
+        if PARALLEL not in {row.key for row in self.experiment.rows}:
             return costs
-        sync = self._sync_cost(bytes_of_a_sync(read_json(parallel[0].summary)))
-        return replace(costs, sync_seconds=sync["seconds"], sync_bytes=int(sync["bytes"]))
-
-    def _sync_cost(self, size: int) -> dict[str, float]:
-        file = self._out / "costs" / "sync.json"
-
-        def make(on: Sequence[int]) -> Command:
-            arguments = ("--bytes", str(size), "--out", str(file))
-            command = self._runner.devices.command("comparison.sync_cost", arguments, on)
-            here = os.path.relpath(Path(__file__).parents[1])
-            return replace(command, environment={**command.environment, "PYTHONPATH": here})
-
-        job = Job("a sync", make, 2, file.exists, self._out / "logs" / "sync.log")
+        size = bytes_of_a_sync(zipper.weights)
+        job, file = self._commands.sync(size)
         self._go("a sync", [job], together=False)
-        measured: dict[str, float] = read_json(file)
-        return measured
+        return replace(costs, sync_seconds=read_json(file)["seconds"], sync_bytes=size)
 
     def _run(self, kind: str, row: Row, seed: int) -> Run:
-        return Run(row, seed, self._out / kind / f"{row.folder or row.key}-seed{seed}")
+        return Run(row, seed, self.out / kind / f"{row.folder or row.key}-seed{seed}")
 
     def _train(self, stage: str, runs: Iterable[Run], together: bool) -> None:
-        self._go(stage, [self._training(run) for run in runs], together)
+        self._go(stage, [self._commands.training(run) for run in runs], together)
 
     def _go(self, stage: str, jobs: Sequence[Job], together: bool) -> None:
         """Run jobs, and note their commands."""
         self._runner.run(stage, jobs, together)
         for job in jobs:
-            command = job.make(self._runner.devices.numbers[: job.devices])
-            if command not in self._outcome.commands:
-                self._outcome.commands.append(command)
-
-    def _training(self, run: Run) -> Job:
-        options = [
-            word for pair in self.experiment.options_of(run.row) for word in pair if word != ""
-        ]
-        arguments = [run.row.recipe, *options, "--seed", str(run.seed)]
-        arguments += ["--run-dir", str(run.directory)]
-        return Job(
-            run.name,
-            self._maker("zipper_dist.train", arguments),
-            run.row.devices,
-            run.summary.exists,
-            self._out / "logs" / f"{run.directory.parent.name}-{run.directory.name}.log",
-        )
+            command = job.make(self._runner.devices.names[: job.devices])
+            if command not in self.outcome.commands:
+                self.outcome.commands.append(command)
 
     def _evaluate(self, runs: Sequence[Run], attacks: Sequence[Attacks]) -> None:
-        """Evaluate; the same weights, by whatever run, are evaluated once."""
-        jobs: dict[Path, Job] = {}
-        for run in runs:
-            for limit, names in self._by_limit(attacks).items():
-                jobs.setdefault(self._evaluation(run, limit), self._evaluating(run, limit, names))
-        self._go("evaluating", list(jobs.values()), together=True)
-
-    def _evaluating(self, run: Run, limit: int | None, names: Sequence[str]) -> Job:
-        directory = self._evaluation(run, limit)
-        arguments = [str(run.directory), "--attacks", *names, "--out", str(directory)]
-        arguments += ["--no-picture", *(["--limit", str(limit)] if limit else [])]
-        return Job(
-            f"{'+'.join(names)} on {run.name}",
-            self._maker("zipper_dist.evaluate", arguments),
-            1,
-            lambda: set(names) <= evaluated(directory).keys(),
-            self._out / "logs" / f"evaluation-{directory.parent.name}-{directory.name}.log",
-        )
-
-    def _maker(self, module: str, arguments: Sequence[str]) -> Callable[[Sequence[int]], Command]:
-        return lambda on: self._runner.devices.command(module, arguments, on)
-
-    def _by_limit(self, attacks: Sequence[Attacks]) -> dict[int | None, list[str]]:
-        """Attacks by the number of images that they are made on (None: all)."""
-        names: dict[int | None, list[str]] = {}
-        for which in attacks:
-            limits = [limit for limit in (which.limit, self._limit) if limit is not None]
-            names.setdefault(min(limits, default=None), []).extend(which.names)
-        return names
-
-    def _evaluation(self, run: Run, limit: int | None) -> Path:
-        images = f"{limit}-images" if limit else "all-images"
-        return self._out / "evaluations" / digest(run.weights) / images
-
-    def _found(self, run: Run, attacks: Sequence[Attacks]) -> Found:
-        accuracy, images = {}, {}
-        for limit, names in self._by_limit(attacks).items():
-            figures = evaluated(self._evaluation(run, limit))
-            for name in names:
-                accuracy[KEYS[name]] = figures[name]["accuracy"]
-                images[KEYS[name]] = figures[name]["n"]
-        return Found(
-            run.row.key, run.seed, accuracy, images, read_json(run.summary), digest(run.weights)
-        )
+        self._go("evaluating", self._commands.evaluations(runs, attacks), together=True)
 
     def _accuracy(self, run: Run, attacks: Sequence[Attacks]) -> Accuracy:
-        found = self._found(run, attacks)
+        found = self._commands.found(run, attacks)
         return Accuracy(found.accuracy["nat"], found.accuracy["pgd_100"])
-
-
-def digest(file: Path) -> str:
-    """What tells weights apart: the start of the file's SHA-256."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]

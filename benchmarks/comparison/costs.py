@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import statistics
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from comparison.figures import read_json
+import safetensors.torch
 
 
 @dataclass(frozen=True)
@@ -54,20 +55,22 @@ class Costs:
 
 
 def seconds_per_iteration(directory: Path, learner: str) -> float:
-    """The median over the records of a run's metrics, the first left out (warming up) where there
-    are more."""
-    batch_size = read_json(directory / "config.json")["options"]["batch_size"]
-    records = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
-    rates = [r["images_per_second"] for r in records if r["learner"] == learner]
-    seconds = [float(batch_size / rate) for rate in rates]
-    return statistics.median(seconds[1:] or seconds)
+    """The median over the spans between the records of a run's metrics, the first left out (warming
+    up) where there are more.
+
+    Every record waits for the device, so that spans are right where steps are only queued.
+    """
+    lines = (directory / "metrics.jsonl").read_text().splitlines()
+    records = [record for line in lines if (record := json.loads(line))["learner"] == learner]
+    ends = [(0, 0.0), *((record["step"], record["train_seconds"]) for record in records)]
+    spans = [(t - s) / (to - at) for (at, s), (to, t) in itertools.pairwise(ends)]
+    return float(statistics.median(spans[1:] or spans))
 
 
-def bytes_of_a_sync(summary: dict[str, Any]) -> int:
-    """Size of the network [bytes], from what a rank of a parallel run sent: syncs and looks alike
-    are one all-reduce of it."""
-    rank = summary["ranks"][0]
-    return int(rank["comm_bytes"] // (rank["syncs"] + rank["looks"]))
+def bytes_of_a_sync(weights: Path) -> int:
+    """What ranks exchange [bytes]: all floating-point numbers of the network, as float32."""
+    tensors = safetensors.torch.load_file(weights).values()
+    return 4 * sum(int(tensor.numel()) for tensor in tensors if tensor.is_floating_point())
 
 
 def waits(summary: dict[str, Any]) -> Sequence[tuple[str, float]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shlex
 import shutil
 import sys
@@ -36,17 +37,17 @@ class Devices:
 
     Attributes:
         kind: "cuda" or "cpu".
-        numbers: which ones.
+        names: which ones, as CUDA_VISIBLE_DEVICES and taskset take them.
         pins: whether a process can be kept on its cores (by taskset); GPUs always can.
     """
 
     kind: str
-    numbers: tuple[int, ...]
+    names: tuple[str, ...]
     pins: bool = True
 
     @staticmethod
     def detect(option: Device) -> Devices:
-        """The devices that ``--device`` means.
+        """The devices that ``--device`` means, among those that this process may use.
 
         Raises:
             UserError: GPUs are asked for and there is none.
@@ -55,26 +56,53 @@ class Devices:
         if option == "cuda" and gpus == 0:
             raise UserError("--device cuda: no GPU was found here; give cpu or auto")
         if option != "cpu" and gpus > 0:
-            return Devices("cuda", tuple(range(gpus)))
+            visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+            names = visible.split(",")[:gpus] if visible else map(str, range(gpus))
+            return Devices("cuda", tuple(names))
         available = getattr(os, "sched_getaffinity", None)
-        cores = sorted(available(0)) if available else range(os.cpu_count() or 1)
-        return Devices("cpu", tuple(cores), pins=shutil.which("taskset") is not None)
+        processors = sorted(available(0)) if available else range(os.cpu_count() or 1)
+        names = map(str, apart(processors, TOPOLOGY))
+        return Devices("cpu", tuple(names), pins=shutil.which("taskset") is not None)
 
     def words(self, count: int) -> str:
         """So many of them, in words."""
         unit = "GPU" if self.kind == "cuda" else "core"
         return f"{count} {unit}{'' if count == 1 else 's'}"
 
-    def command(self, module: str, arguments: Sequence[str], on: Sequence[int]) -> Command:
+    @property
+    def options(self) -> tuple[str, ...]:
+        """What says to a command that it is to run on them."""
+        return ("--device", self.kind, *(("--threads", "1") if self.kind == "cpu" else ()))
+
+    def command(self, module: str, arguments: Sequence[str], on: Sequence[str]) -> Command:
         """``python -m module arguments``, a process for each of the devices ``on``."""
         launcher = ["zipper_dist.launcher", "--standalone", f"--nproc_per_node={len(on)}", "-m"]
         argv = [sys.executable, "-m", *(launcher if len(on) > 1 else []), module, *arguments]
-        argv += ["--device", self.kind]
-        numbers = ",".join(str(number) for number in on)
+        argv += self.options
         if self.kind == "cuda":
-            return Command(tuple(argv), {"CUDA_VISIBLE_DEVICES": numbers})
-        argv += ["--threads", "1"]
-        return Command(("taskset", "-c", numbers, *argv) if self.pins else tuple(argv))
+            return Command(tuple(argv), {"CUDA_VISIBLE_DEVICES": ",".join(on)})
+        return Command(("taskset", "-c", ",".join(on), *argv) if self.pins else tuple(argv))
+
+    def describe(self) -> str:
+        """The machine in words."""
+        if self.kind == "cuda":
+            found = [torch.cuda.get_device_name(index) for index in range(len(self.names))]
+            return ", ".join(f"{found.count(name)} × {name}" for name in dict.fromkeys(found))
+        return f"{self.words(len(self.names))}, {processor()}"
+
+
+TOPOLOGY = Path("/sys/devices/system/cpu")
+
+
+def apart(processors: Sequence[int], topology: Path) -> list[int]:
+    """Logical processors, one of each core first: the others of a core share it."""
+    seen: dict[str, int] = {}
+    place = {}
+    for number in processors:
+        file = topology / f"cpu{number}" / "topology" / "thread_siblings_list"
+        core = file.read_text().strip() if file.exists() else str(number)
+        place[number] = seen[core] = seen.get(core, -1) + 1
+    return sorted(processors, key=lambda number: (place[number], number))
 
 
 def processor() -> str:
@@ -82,17 +110,6 @@ def processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    found = [name for name, has in (
-        ("AMX", torch.cpu._is_amx_tile_supported()),
-        ("AVX512-BF16", torch.cpu._is_avx512_bf16_supported()),
-    ) if has]  # fmt: skip
-    model = names[0] if names else "unknown CPU"
-    return f"{len(names)} cores, {model}{f' ({found[0]})' if found else ''}"
-
-
-def describe(devices: Devices) -> str:
-    """The machine in words."""
-    if devices.kind == "cuda":
-        names = [torch.cuda.get_device_name(number) for number in devices.numbers]
-        return f"{len(names)} × {names[0]}"
-    return processor()
+    has = ("with AMX",) if torch.cpu._is_amx_tile_supported() else ()
+    has = has or (("with AVX512-BF16",) if torch.cpu._is_avx512_bf16_supported() else ())
+    return " ".join([names[0] if names else platform.machine(), *has])

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from zipper_dist.config import TrainConfig
 from zipper_dist.errors import UserError
 from zipper_dist.recipes import RECIPES, recipe
 from zipper_dist.schedules import Schedule
@@ -50,7 +49,8 @@ class Attacks:
 
 @dataclass(frozen=True)
 class Sweep:
-    """The trade-off as a curve: TRADES for several β, Zipper for several last values of γ.
+    """The trade-off as a curve: TRADES for several β, Zipper for several last values of γ, to which
+    its own is added.
 
     With it, TRADES is tuned: ``matching_runs`` more values of β are tried to bring its clean
     accuracy to Zipper's. ``limit``: test images, if not all.
@@ -80,10 +80,6 @@ class Experiment:
     sweep: Sweep | None = None
     times: bool = False
 
-    def config_of(self, row: Row) -> TrainConfig:
-        """The recipe of ``row``, without the options."""
-        return recipe(row.recipe)
-
     def options_of(self, row: Row) -> Options:
         """The options of a row's training command: those of the experiment that its recipe has a
         use for, then its own. A single learner is not mixed, and is alone with its options."""
@@ -111,6 +107,9 @@ METHODS: Mapping[str, str] = {
 
 BASELINE, SERIAL, PARALLEL = "trades", "zipper-serial", "zipper-parallel"
 TIMED = (BASELINE, SERIAL, PARALLEL)
+ZIPPER = {SERIAL, PARALLEL}
+AVERAGED = "-ema"
+"""Ending of a method whose network is an average over the run, as Zipper's is."""
 
 # Published pairs (natural, adversarial) of learning rates: the paper's table for CIFAR-10.
 LEARNING_RATES = (
@@ -147,40 +146,50 @@ def method_row(method: str, name: str) -> Row:
     Raises:
         UserError: there is no such method.
     """
-    if method not in METHODS:
-        raise UserError(f"--methods {method}: choose from {', '.join(METHODS)}")
-    if method in (SERIAL, PARALLEL):
+    plain = method.removesuffix(AVERAGED)
+    zipper = plain in (SERIAL, PARALLEL)
+    if plain not in METHODS or (zipper and plain != method):
+        choices = ", ".join(METHODS)
+        raise UserError(
+            f"--methods {method}: choose from {choices}; all but Zipper also with {AVERAGED}"
+        )
+    if zipper:
         return Row(method, METHODS[method], name, devices=2 if method == PARALLEL else 1)
-    return Row(method, METHODS[method], f"{name}-{method}")
-
-
-def gamma_ending_at(schedule: Schedule, value: float) -> Schedule:
-    """``schedule`` with another last value: how far the mixture moves to the natural learner."""
-    *others, (progress, _) = schedule.points
-    return Schedule((*others, (progress, value)))
+    row = Row(method, METHODS[plain], f"{name}-{plain}")
+    if plain == method:
+        return row
+    decay = f"{recipe(name).mix.ema:g}"
+    return replace(row, label=f"{row.label} with EMA", options=(("--mix.ema", decay),))
 
 
 def trades_row(name: str, beta: float) -> Row:
     """TRADES with a weight β of its robustness term."""
+    return with_beta(Row(f"trades-beta{beta:g}", METHODS[BASELINE], f"{name}-{BASELINE}"), beta)
+
+
+def with_beta(row: Row, beta: float) -> Row:
+    """A row of TRADES with another β, in a directory of its own."""
     option = ("--learners.adversarial.beta", f"{beta:g}")
-    return Row(f"trades-beta{beta:g}", f"TRADES, β = {beta:g}", f"{name}-trades", (option,))
+    label = row.label.replace(METHODS[BASELINE], f"{METHODS[BASELINE]}, β = {beta:g}", 1)
+    folder = f"{row.key.partition('-beta')[0]}-beta{beta:g}"
+    return replace(row, label=label, options=(*row.options, option), folder=folder)
 
 
-def zipper_row(name: str, gamma: float) -> Row:
-    """Zipper, serial, with a last value of γ."""
-    schedule = gamma_ending_at(recipe(name).mix.gamma, gamma)
-    option = ("--mix.gamma", str(schedule))
-    return Row(f"zipper-gamma{gamma:g}", f"Zipper, γ → {gamma:g}", name, (option,))
+def zipper_row(name: str, own: Schedule, gamma: float) -> Row:
+    """Zipper, serial, with a last value of γ: how far the mixture moves to the natural learner.
 
-
-def last_gamma(name: str) -> float:
-    """The last value of a recipe's own γ."""
-    return recipe(name).mix.gamma.points[-1][1]
+    ``own`` is its γ by itself.
+    """
+    *others, (progress, last) = own.points
+    row = Row(f"zipper-gamma{gamma:g}", f"Zipper, γ → {gamma:g}", name)
+    if gamma == last:
+        return row
+    schedule = Schedule((*others, (progress, gamma)))
+    return replace(row, options=(("--mix.gamma", str(schedule)),))
 
 
 def timed(name: str, title: str, base: str, options: Options = ()) -> Experiment:
     """Time and accuracy of TRADES and Zipper, serial and parallel: the published comparison."""
-    gamma = last_gamma(base)
     return Experiment(
         name,
         title,
@@ -188,7 +197,7 @@ def timed(name: str, title: str, base: str, options: Options = ()) -> Experiment
         tuple(method_row(method, base) for method in TIMED),
         (Attacks(("clean", "pgd-100", "apgd-ce")),),
         options,
-        Sweep((1.0, 3.0, 9.0), (0.2, gamma, 0.8)),
+        Sweep((1.0, 3.0, 9.0), (0.2, 0.8)),
         times=True,
     )
 
@@ -230,9 +239,8 @@ def experiment(name: str) -> Experiment:
     """
     if name == "mnist-slice":
         found = timed(name, "A slice of MNIST, ε = 0.2", "mnist", MNIST_SLICE)
-        gamma = last_gamma("mnist")
         attacks = (Attacks(found.attacks[0].names, limit=1000),)
-        return replace(found, attacks=attacks, sweep=Sweep((1.0, 4.0), (gamma,), 1, limit=1000))
+        return replace(found, attacks=attacks, sweep=Sweep((1.0, 4.0), (), 1, limit=1000))
     for ending, make in (("-table", table), ("-learning-rates", learning_rates)):
         base = name.removesuffix(ending)
         if name.endswith(ending) and base in RECIPES:
@@ -250,4 +258,5 @@ def with_methods(found: Experiment, methods: Sequence[str]) -> Experiment:
     """``found`` with other rows."""
     if found.name.endswith("-learning-rates"):
         raise UserError(f"--methods: {found.name} compares learning rates, not methods")
-    return replace(found, rows=tuple(method_row(method, found.recipe) for method in methods))
+    rows = tuple(method_row(method, found.recipe) for method in dict.fromkeys(methods))
+    return replace(found, rows=rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -27,7 +28,9 @@ from comparison.devices import Command, Devices
 from zipper_dist.display import duration
 from zipper_dist.errors import CommandError, Interrupted, UserError
 
-POLL_SECONDS = 0.1
+POLL_SECONDS = 0.5
+IMPATIENCE = 2.0
+"""A second signal so much later means: now [s]. Before that, it is the first one once more."""
 LINE_LENGTH = 100
 TAIL_BYTES = 4000
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -46,7 +49,7 @@ class Job:
     """
 
     name: str
-    make: Callable[[Sequence[int]], Command]
+    make: Callable[[Sequence[str]], Command]
     devices: int
     done: Callable[[], bool]
     log: Path
@@ -60,7 +63,7 @@ class JobFailed(CommandError):
 class _Running:
     job: Job
     process: subprocess.Popen[bytes]
-    on: tuple[int, ...]
+    on: tuple[str, ...]
     began: float
 
 
@@ -80,15 +83,42 @@ class Runner:
         self._console = console
         self._running: list[_Running] = []
         self._signal: int | None = None
+        self._asked = 0.0
+        self._impatient = False
+        self._lock: int | None = None
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
             TimeElapsedColumn(), TimeRemainingColumn(),
-            console=console, transient=True, disable=not console.is_terminal,
+            # What runs is timed: the machine is its.
+            refresh_per_second=1, console=console, transient=True,
+            disable=not console.is_terminal,
         )  # fmt: skip
+
+    @contextmanager
+    def alone_in(self, directory: Path) -> Iterator[None]:
+        """Keep others out of ``directory``. What is started holds the lock, too, and keeps it
+        should this process be killed.
+
+        Raises:
+            UserError: somebody is at work there.
+        """
+        directory.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(directory / ".lock", os.O_CREAT | os.O_RDWR)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError:
+            raise UserError(
+                f"{directory} is in use: another comparison, or what one that was killed has left, "
+                "is at work there; wait for it or stop it"
+            ) from None
+        finally:
+            os.close(self._lock)
+            self._lock = None
 
     def check(self, jobs: Sequence[Job]) -> None:
         """Raise UserError if one of ``jobs`` takes more devices than there are."""
-        there = len(self.devices.numbers)
+        there = len(self.devices.names)
         for job in jobs:
             if job.devices > there:
                 raise UserError(
@@ -108,7 +138,7 @@ class Runner:
         if not waiting:
             return
         self._console.print(f"{stage}: {len(waiting)} of {len(jobs)} left to do", highlight=False)
-        free = list(self.devices.numbers)
+        free = list(self.devices.names)
         with self._signals(), self._progress:
             bar = self._progress.add_task(
                 stage, total=len(jobs), completed=len(jobs) - len(waiting)
@@ -124,7 +154,8 @@ class Runner:
                     for ended in self._ended():
                         free = sorted([*free, *ended.on])
                         self._progress.advance(bar)
-                    self._progress.update(bar, description=self._description(stage))
+                    if self._console.is_terminal:
+                        self._progress.update(bar, description=self._description(stage))
                     if self._signal is not None:
                         raise Interrupted(self._signal)
                     time.sleep(POLL_SECONDS)
@@ -132,7 +163,7 @@ class Runner:
                 self._stop()
                 self._progress.remove_task(bar)
 
-    def _start(self, job: Job, on: tuple[int, ...]) -> None:
+    def _start(self, job: Job, on: tuple[str, ...]) -> None:
         job.log.parent.mkdir(parents=True, exist_ok=True)
         command = job.make(on)
         with job.log.open("ab") as log:
@@ -142,6 +173,7 @@ class Runner:
             process = subprocess.Popen(
                 command.argv, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
                 env={**os.environ, **command.environment}, start_new_session=True,
+                pass_fds=() if self._lock is None else (self._lock,),
             )  # fmt: skip
         self._running.append(_Running(job, process, on, time.monotonic()))
 
@@ -172,27 +204,41 @@ class Runner:
         return "\n".join(map(escape, lines)) or stage
 
     def _stop(self) -> None:
-        """Have everything that runs save itself and end, and wait for it."""
+        """Have everything that runs save itself and end, and wait for it; kill it where a person
+        has lost patience."""
         for running in self._running:
             # Commands that torchrun starts hand it to their ranks.
             running.process.send_signal(self._signal or signal.SIGTERM)
-        for running in self._running:
-            running.process.wait()
+        while any(running.process.poll() is None for running in self._running):
+            if self._impatient:
+                for running in self._running:
+                    running.process.kill()
+            time.sleep(POLL_SECONDS)
         self._running = []
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
         """Take note of signals instead of ending by them."""
+        self._signal, self._impatient = None, False
 
         def note(number: int, frame: FrameType | None) -> None:
+            now = time.monotonic()
+            if self._signal is not None:
+                self._impatient = now - self._asked > IMPATIENCE
+                return
+            self._asked = now
             # Commands know the two usual signals; that of a closed terminal means the same here.
             self._signal = signal.SIGTERM if number == signal.SIGHUP else number
 
-        before = {number: signal.signal(number, note) for number in STOPPING}
+        # One that is ignored, as under nohup, stays so.
+        before = {number: signal.getsignal(number) for number in STOPPING}
+        heard = {n: handler for n, handler in before.items() if handler is not signal.SIG_IGN}
+        for number in heard:
+            signal.signal(number, note)
         try:
             yield
         finally:
-            for number, handler in before.items():
+            for number, handler in heard.items():
                 signal.signal(number, handler)
 
 

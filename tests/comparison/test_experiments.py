@@ -6,10 +6,11 @@ import pytest
 from comparison.experiments import (
     METHODS,
     Experiment,
+    Row,
     experiment,
-    gamma_ending_at,
     method_row,
     trades_row,
+    with_beta,
     with_methods,
     zipper_row,
 )
@@ -81,16 +82,28 @@ def test_curves() -> None:
     adversarial = config.learners["adversarial"]
     assert isinstance(adversarial, AdversarialLearnerConfig)
     assert (adversarial.objective, adversarial.beta) == ("trades", 2.5)
-    gamma = zipper_row("cifar10", 0.2)
-    config = parse_train_options([gamma.recipe, *(word for pair in gamma.options for word in pair)])
-    assert config.mix.gamma.points[-1] == (1.0, 0.2)
-    assert config.mix.gamma.points[:-1] == RECIPES["cifar10"]().mix.gamma.points[:-1]
+    own = Schedule.parse("0:1,0.5:0.9,1:0.4")
+    assert zipper_row("cifar10", own, 0.7).options == (("--mix.gamma", "0:1,0.5:0.9,1:0.7"),)
+    assert zipper_row("cifar10", own, 0.4).options == ()
 
 
-def test_another_last_gamma() -> None:
-    assert gamma_ending_at(Schedule.parse("0:1,0.5:0.9,1:0.4"), 0.7) == Schedule.parse(
-        "0:1,0.5:0.9,1:0.7"
-    )
+def test_a_tuned_row_has_a_directory_for_each_beta() -> None:
+    row = with_beta(method_row("trades-ema", "digits"), 2)
+    assert row == Row(
+        "trades-ema", "TRADES, β = 2 with EMA", "digits-trades",
+        (("--mix.ema", "0.99"), ("--learners.adversarial.beta", "2")), folder="trades-ema-beta2",
+    )  # fmt: skip
+    assert with_beta(row, 3).folder == "trades-ema-beta3"
+    assert trades_row("digits", 3).folder == trades_row("digits", 3).key == "trades-beta3"
+
+
+def test_methods_with_an_average_of_their_weights() -> None:
+    found = with_methods(experiment("mnist-slice"), ["at", "at-ema", "at"])
+    assert [row.key for row in found.rows] == ["at", "at-ema"]
+    assert parsed(found, "at").mix.ema == 0
+    assert parsed(found, "at-ema").mix.ema == RECIPES["mnist"]().mix.ema
+    with pytest.raises(UserError, match="all but Zipper"):
+        method_row("zipper-serial-ema", "digits")
 
 
 def test_names_that_mean_nothing() -> None:

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 from comparison.costs import Costs, bytes_of_a_sync, seconds_per_iteration
 from comparison.figures import Found, Spread, Unit, evaluated, table
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 
 @given(st.lists(st.floats(0, 100), min_size=2, max_size=6))
@@ -65,22 +67,23 @@ def test_ideal_times() -> None:
 
 
 def test_the_cost_of_an_iteration_is_a_median_without_the_first(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps({"options": {"batch_size": 60}}))
+    def record(learner: str, step: int, seconds: float) -> str:
+        return json.dumps({"learner": learner, "step": step, "train_seconds": seconds}) + "\n"
 
-    def record(learner: str, rate: float) -> str:
-        return json.dumps({"learner": learner, "images_per_second": rate}) + "\n"
-
-    rates = [("natural", 1), ("natural", 60), ("other", 7), ("natural", 30), ("natural", 20)]
-    lines = [record(*pair) for pair in rates] + ['{"learner": "global", "clean": 1}\n']
+    # Iterations of 9 s while warming up, then of 1, 3 and 2 s.
+    lines = [record("natural", *at) for at in ((10, 90), (20, 100), (25, 115), (35, 135))]
+    lines += [record("other", 10, 1), '{"learner": "global", "clean": 1}\n']
     (tmp_path / "metrics.jsonl").write_text("".join(lines))
     assert seconds_per_iteration(tmp_path, "natural") == 2
-    (tmp_path / "metrics.jsonl").write_text(record("natural", 15))
+    (tmp_path / "metrics.jsonl").write_text(record("natural", 10, 40))
     assert seconds_per_iteration(tmp_path, "natural") == 4
 
 
-def test_the_size_of_a_sync() -> None:
-    rank = {"comm_bytes": 1200, "syncs": 3, "looks": 1}
-    assert bytes_of_a_sync({"ranks": [rank]}) == 300
+def test_the_size_of_a_sync(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+    safetensors.torch.save_file(network.state_dict(), tmp_path / "weights")
+    # Kernels and biases, and four tensors of the BatchNorm; its count of minibatches is no float.
+    assert bytes_of_a_sync(tmp_path / "weights") == 4 * (18 + 2 + 4 * 2)
 
 
 def test_no_evaluation_yet(tmp_path: Path) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comparison.campaign import Match, Outcome, Run
 from comparison.costs import Costs
 from comparison.experiments import PARALLEL, SERIAL, experiment
 from comparison.figures import Found
 from comparison.matching import Accuracy
+from comparison.outcome import Match, Outcome, Run
 from comparison.page import print_summary, write_page
 from rich.console import Console
 
@@ -57,21 +57,23 @@ def test_the_published_comparison(tmp_path: Path) -> None:
     outcome = outcome_of(tmp_path, "cifar10", pgd_100=50.0, apgd=45.0)
     outcome.betas = {1.0: Accuracy(99, 40), 3.0: Accuracy(97, 45)}
     outcome.gammas = {0.4: Accuracy(99, 50)}
-    outcome.match = Match(beta=1.0, target=99.0, slack=0.25, reached=True)
+    outcome.match = Match(beta=1.0, clean=99.1, target=99.0, slack=0.25)
     outcome.costs = Costs(0.01, 0.04, 1500, sync_seconds=0.002, sync_bytes=3_000_000)
     page = page_of(outcome, tmp_path)
     assert "Made by `make it`, 2 seeds. 2 cores, a CPU; torch 2.9; training in bf16" in page
     serial = "| Zipper (serial) | 1 | 99.25 ± 0.35 | 50.00 ± 0.00 | 45.00 ± 0.00 | 90.5 ± 0.7 |"
     assert serial in page
     assert "| Zipper (parallel) | 89.09 | 50.00 | 46.53 | 342 |" in page
-    assert "of β = 1, 3, β = 1 is the most robust of those that reach it" in page
+    tuned = "of β = 1, 3, β = 1 with 99.10 %, +0.10 points, is the most robust of those that reach"
+    assert tuned in page
+    assert "is an exponential moving average" in page
+    assert "One of 360 test images is 0.28 points" in page
     assert "the same weights, bit for bit" in page
     # 1500 iterations of 50 ms and of 40 ms.
     assert "| serial | 75.0 | 90.5 ± 0.7 | 83 % |" in page
     assert "| parallel | 60.0 | 60.5 ± 0.7 | 99 % |" in page
-    assert "Natural training is 20 % of a serial iteration here" in page
-    assert "the best possible ratio is 0.80" in page
-    assert "342 : 397 = 0.86" in page
+    assert "the best possible ratio is 0.80: natural training is 20 % of a serial" in page
+    assert "342 : 397 minutes, 0.86" in page
     assert "the rank of the natural learner 5.0 s" in page
     assert "3.00 MB and takes 2.0 ms by itself; the run has 4" in page
     for plot in ("trade-off.png", "times.png"):
@@ -87,12 +89,17 @@ def test_what_does_not_hold_is_said(tmp_path: Path) -> None:
     outcome.found[-1] = replace(outcome.found[-1], weights="others")
     outcome.betas = {1.0: Accuracy(97, 40)}
     outcome.gammas = {0.5: Accuracy(99, 50)}
-    outcome.match = Match(beta=1.0, target=99.0, slack=0.25, reached=False)
+    outcome.match = Match(beta=1.0, clean=97.0, target=99.0, slack=0.25)
     page = page_of(outcome, tmp_path)
-    assert "β = 1 is the most accurate, though it does not reach it" in page
+    assert "β = 1 with 97.00 %, 2.00 points less, is the most accurate: none reaches" in page
     assert "DIFFER, and should not" in page
     assert "One seed: nothing is known of the spread" in page
-    assert "published" not in page
+    assert "| published" not in page
+    outcome.match = Match(beta=1.0, clean=99.9, target=99.0, slack=0.25)
+    assert (
+        "0.90 points more, is the most robust of those that reach Zipper's: not matched"
+        in page_of(outcome, tmp_path)
+    )
 
 
 def test_a_table_of_methods(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

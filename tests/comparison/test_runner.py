@@ -12,19 +12,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from comparison.devices import Command, Devices
+from comparison.devices import Command, Devices, apart
 from comparison.runner import Job, JobFailed, Runner
 from rich.console import Console
 
 from zipper_dist.errors import Interrupted, UserError
 
-CORES = Devices("cpu", (0, 1))
+CORES = Devices("cpu", ("0", "1"))
 
 
 def job(directory: Path, name: str, code: str, devices: int = 1) -> Job:
     """Runs ``code``, with ``out`` the file that it has to write and ``on`` its devices."""
 
-    def make(on: Sequence[int]) -> Command:
+    def make(on: Sequence[str]) -> Command:
         preface = f"import time, sys; out = open({str(file)!r} + '.part', 'w'); on = {list(on)}\n"
         ending = f"\nout.close(); import os; os.rename({str(file)!r} + '.part', {str(file)!r})"
         return Command((sys.executable, "-c", preface + code + ending))
@@ -94,7 +94,7 @@ def test_success_without_a_result_is_a_failure(tmp_path: Path) -> None:
 def test_more_devices_than_there_are(tmp_path: Path) -> None:
     wanted = "two takes 2 GPUs, and there is only 1 GPU here: leave it out with --methods"
     with pytest.raises(UserError, match=wanted):
-        runner(Devices("cuda", (0,))).run("stage", [job(tmp_path, "two", "", 2)], together=False)
+        runner(Devices("cuda", ("0",))).run("stage", [job(tmp_path, "two", "", 2)], together=False)
 
 
 @pytest.mark.parametrize(
@@ -138,18 +138,18 @@ def when_ready(file: Path, act: Callable[[], None]) -> None:
 
 
 def test_commands_as_they_are_typed() -> None:
-    serial = CORES.command("zipper_dist.train", ["digits", "--mix.gamma", "0:1,1:0.5"], on=[1])
+    serial = CORES.command("zipper_dist.train", ["digits", "--mix.gamma", "0:1,1:0.5"], on=["1"])
     assert str(serial) == (
         "taskset -c 1 python -m zipper_dist.train digits --mix.gamma 0:1,1:0.5 --device cpu "
         "--threads 1"
     )
-    parallel = Devices("cuda", (0, 1)).command("zipper_dist.train", ["cifar10"], on=[0, 1])
+    parallel = Devices("cuda", ("0", "1")).command("zipper_dist.train", ["cifar10"], on=["0", "1"])
     assert str(parallel) == (
         "CUDA_VISIBLE_DEVICES=0,1 python -m zipper_dist.launcher --standalone --nproc_per_node=2 "
         "-m zipper_dist.train cifar10 --device cuda"
     )
     assert parallel.environment == {"CUDA_VISIBLE_DEVICES": "0,1"}
-    unpinned = Devices("cpu", (0, 1), pins=False).command("module", [], on=[0])
+    unpinned = Devices("cpu", ("0", "1"), pins=False).command("module", [], on=["0"])
     assert str(unpinned) == "python -m module --device cpu --threads 1"
 
 
@@ -158,8 +158,77 @@ def test_a_missing_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="--device cuda: no GPU was found here; give cpu or auto"):
         Devices.detect("cuda")
     assert Devices.detect("auto").kind == "cpu"
-    assert Devices.detect("cpu").numbers == tuple(sorted(os.sched_getaffinity(0)))
+    found = Devices.detect("cpu").names
+    assert sorted(map(int, found)) == sorted(os.sched_getaffinity(0))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert Devices.detect("auto") == Devices("cuda", (0, 1))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert Devices.detect("auto") == Devices("cuda", ("0", "1"))
     assert Devices.detect("cpu").kind == "cpu"
+    # Of a machine's GPUs, those that were given to us.
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-8932f937")
+    assert Devices.detect("cuda").names == ("2", "GPU-8932f937")
+
+
+def test_one_logical_processor_of_each_core_comes_first(tmp_path: Path) -> None:
+    for number, siblings in ((0, "0-1"), (1, "0-1"), (2, "2,3"), (3, "2,3")):
+        topology = tmp_path / f"cpu{number}" / "topology"
+        topology.mkdir(parents=True)
+        (topology / "thread_siblings_list").write_text(f"{siblings}\n")
+    assert apart([0, 1, 2, 3], tmp_path) == [0, 2, 1, 3]
+    assert apart([1, 3], tmp_path) == [1, 3]
+    assert apart([5, 4], tmp_path / "unknown") == [4, 5]
+
+
+def test_an_ignored_signal_stays_ignored(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    hangs_up = f"import os; os.kill({os.getpid()}, 1); time.sleep(0.2)"
+    try:
+        runner().run("stage", [job(tmp_path, "a", hangs_up)], together=False)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert (tmp_path / "a").exists()
+
+
+def test_a_second_signal_kills_what_does_not_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("comparison.runner.IMPATIENCE", 0.2)
+    deaf = f"""
+import signal
+signal.signal(signal.SIGINT, lambda number, frame: open({str(tmp_path / "heard")!r}, "w").close())
+open({str(tmp_path / "ready")!r}, "w").close()
+while True:
+    time.sleep(0.1)
+"""
+
+    def again() -> None:
+        time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    when_ready(tmp_path / "ready", lambda: os.kill(os.getpid(), signal.SIGINT))
+    when_ready(tmp_path / "heard", again)
+    with pytest.raises(Interrupted):
+        runner().run("stage", [job(tmp_path, "a", deaf)], together=False)
+
+
+def test_two_at_work_in_a_directory(tmp_path: Path) -> None:
+    first, second = runner(), runner()
+    in_use = pytest.raises(UserError, match="is in use")
+    with first.alone_in(tmp_path), in_use, second.alone_in(tmp_path):
+        pass
+    with second.alone_in(tmp_path):
+        pass
+
+
+def test_what_a_killed_comparison_left_at_work_keeps_others_out(tmp_path: Path) -> None:
+    killed = runner()
+    with killed.alone_in(tmp_path):
+        killed._start(job(tmp_path, "a", "time.sleep(600)"), ("0",))
+    (left,) = killed._running
+    with pytest.raises(UserError, match="is in use"), runner().alone_in(tmp_path):
+        pass
+    left.process.kill()
+    left.process.wait()
+    with runner().alone_in(tmp_path):
+        pass

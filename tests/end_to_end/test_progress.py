@@ -66,7 +66,7 @@ def test_a_live_table_on_a_terminal(on_terminal: TerminalRun) -> None:
         assert len({found[1] for found in re.finditer(row, plain)}) > 1
     assert "━" in plain
     assert re.search(r"γ 0\.\d+", plain)
-    assert re.search(r"\d+:\d\d left", plain)
+    assert re.search(r"\d+:\d\d left[\r\n]", plain)
     assert not PLAIN_LINE.search(plain)
     assert "accuracy on 40 test images" in plain
 
@@ -106,6 +106,9 @@ def test_summary_has_the_documented_keys(run: Run) -> None:
     for rank in found["ranks"]:
         assert {"busy_seconds", "wait_seconds", "comm_bytes", "syncs"} <= rank.keys()
         assert 0 < rank["busy_seconds"] <= rank["wall_seconds"]
+    # In parallel as in one process, the last look belongs to the time with the evaluations.
+    *_, last = (r for r in records(run.path / "metrics.jsonl") if r["learner"] == "global")
+    assert found["wall_seconds"] > found["train_seconds"] + 0.9 * last["seconds"]
     assert set(found["final"]["learners"]) == {"natural", "adversarial", "global"}
     for scores in [*found["final"]["learners"].values(), found["best"]]:
         assert all(0 <= scores[kind] <= 100 for kind in ("clean", "robust"))

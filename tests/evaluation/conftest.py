@@ -49,7 +49,7 @@ def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     directory = RunDirectory(root)
     directory.prepare()
-    directory.write_config(config, "fp32", ["cpu"])
+    directory.write_config(config, "fp32", False, ["cpu"])
     save_weights(directory.weights("global"), _train().state_dict(), SPEC)
     return root
 
