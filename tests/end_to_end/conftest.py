@@ -95,7 +95,7 @@ def on_terminal(tmp_path_factory: pytest.TempPathFactory) -> TerminalRun:
             pass  # what Linux answers when the other side is closed
 
     environment = {"TERM": "xterm-256color", "COLUMNS": "140"}
-    arguments = [*SMALL, "--eval.every", "2"]
+    arguments = [*SMALL, "--eval.every", "9"]
     with started(*arguments, at=at, terminal=theirs, environment=environment) as command:
         os.close(theirs)
         watcher = threading.Thread(target=watch)
