@@ -1,6 +1,6 @@
 """How much faster an evaluation is than plain calls of pyautoattack and a plain PGD loop.
 
-    make bench-eval [DATA=../shared/data] [ARGS='--images 128']
+    make bench-eval [DATA=DIR] [ARGS='--images 128']
 
 trains a small MNIST network once, evaluates the ``standard`` attacks on test images, ours and plain
 in one run, and writes benchmarks/out/eval.json: ours_seconds, plain_seconds, their ratio, and

@@ -1,6 +1,6 @@
 """What bf16 training costs in accuracy: the same runs in fp32 and in the precision of `auto`.
 
-    make bench-precision [DATA=../shared/data] [ARGS='--seeds 3 --recipes digits mnist']
+    make bench-precision [DATA=DIR] [ARGS='--seeds 3 --recipes digits mnist']
 
 Trains every recipe in both precisions from several seeds, one thread a run and as many runs at a
 time as there are cores, and compares clean and PGD-20 accuracy of the global learner on test

@@ -240,7 +240,7 @@ def experiment(name: str) -> Experiment:
     if name == "mnist-slice":
         found = timed(name, "A slice of MNIST, ε = 0.2", "mnist", MNIST_SLICE)
         attacks = (Attacks(found.attacks[0].names, limit=1000),)
-        return replace(found, attacks=attacks, sweep=Sweep((1.0, 4.0), (), 1, limit=1000))
+        return replace(found, attacks=attacks, sweep=Sweep((1.0, 4.0), (), 2, limit=1000))
     for ending, make in (("-table", table), ("-learning-rates", learning_rates)):
         base = name.removesuffix(ending)
         if name.endswith(ending) and base in RECIPES:

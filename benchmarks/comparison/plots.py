@@ -25,11 +25,11 @@ def _curve(axes: Axes, points: Mapping[float, Accuracy], symbol: str, color: str
     robust = [points[value].robust for value in order]
     name = {"γ": "Zipper, last value of γ", "β": "TRADES, β"}[symbol]
     axes.plot(clean, robust, "o-", color=color, label=name)
-    for value in order:
+    for place, value in enumerate(order):
         at = points[value]
         axes.annotate(
             f"{symbol} = {value:g}", (at.clean, at.robust), textcoords="offset points",
-            xytext=(6, 5), color=color, fontsize=9,
+            xytext=(7, 4 - 14 * (place % 2)), color=color, fontsize=9,
         )  # fmt: skip
 
 
@@ -81,6 +81,6 @@ def draw_times(outcome: Outcome, path: Path) -> None:
     axes.invert_yaxis()
     axes.set_xlim(left=0)
     axes.set_xlabel(unit.name)
-    figure.legend(loc="outside lower center", ncols=3, fontsize=8)
+    figure.legend(loc="outside lower center", ncols=3, fontsize=8, markerscale=0.4)
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
