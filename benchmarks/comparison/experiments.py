@@ -29,6 +29,7 @@ class Row:
         options: what differs from the recipe, the experiment's own options aside.
         devices: GPUs, or cores, that a run takes; a process for each.
         folder: name of its runs' directories, where that is not ``key``.
+        averaged: whether the network of a single learner is an average, with Zipper's decay.
     """
 
     key: str
@@ -37,6 +38,7 @@ class Row:
     options: Options = ()
     devices: int = 1
     folder: str | None = None
+    averaged: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,11 @@ class Experiment:
         """The options of a row's training command: those of the experiment that its recipe has a
         use for, then its own. A single learner is not mixed, and is alone with its options."""
         learners = recipe(row.recipe).learners
-        usable = []
+        decay = ("--mix.ema", f"{recipe(self.recipe).mix.ema:g}")
+        usable = [decay] if row.averaged else []
         for option, value in self.options:
-            if option.startswith("--mix.") and len(learners) == 1:
+            averages = row.averaged and option == "--mix.ema"
+            if option.startswith("--mix.") and len(learners) == 1 and not averages:
                 continue
             if option.startswith("--learners.") and option.split(".")[1] not in learners:
                 continue
@@ -155,11 +159,9 @@ def method_row(method: str, name: str) -> Row:
         )
     if zipper:
         return Row(method, METHODS[method], name, devices=2 if method == PARALLEL else 1)
-    row = Row(method, METHODS[plain], f"{name}-{plain}")
-    if plain == method:
-        return row
-    decay = f"{recipe(name).mix.ema:g}"
-    return replace(row, label=f"{row.label} with EMA", options=(("--mix.ema", decay),))
+    averaged = plain != method
+    label = METHODS[plain] + (" with EMA" if averaged else "")
+    return Row(method, label, f"{name}-{plain}", averaged=averaged)
 
 
 def trades_row(name: str, beta: float) -> Row:

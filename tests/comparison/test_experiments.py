@@ -91,17 +91,22 @@ def test_a_tuned_row_has_a_directory_for_each_beta() -> None:
     row = with_beta(method_row("trades-ema", "digits"), 2)
     assert row == Row(
         "trades-ema", "TRADES, β = 2 with EMA", "digits-trades",
-        (("--mix.ema", "0.99"), ("--learners.adversarial.beta", "2")), folder="trades-ema-beta2",
+        (("--learners.adversarial.beta", "2"),), folder="trades-ema-beta2", averaged=True,
     )  # fmt: skip
     assert with_beta(row, 3).folder == "trades-ema-beta3"
     assert trades_row("digits", 3).folder == trades_row("digits", 3).key == "trades-beta3"
 
 
-def test_methods_with_an_average_of_their_weights() -> None:
-    found = with_methods(experiment("mnist-slice"), ["at", "at-ema", "at"])
-    assert [row.key for row in found.rows] == ["at", "at-ema"]
+@pytest.mark.parametrize("name", ["digits", "mnist-slice"])
+def test_methods_with_an_average_of_their_weights_have_zippers_decay(name: str) -> None:
+    found = with_methods(experiment(name), ["zipper-serial", "at", "at-ema", "at"])
+    assert [row.key for row in found.rows] == ["zipper-serial", "at", "at-ema"]
     assert parsed(found, "at").mix.ema == 0
-    assert parsed(found, "at-ema").mix.ema == RECIPES["mnist"]().mix.ema
+    assert parsed(found, "at-ema").mix.ema == parsed(found, "zipper-serial").mix.ema > 0
+    assert parsed(found, "at-ema").mix.every.amount == 0
+
+
+def test_zipper_is_an_average_already() -> None:
     with pytest.raises(UserError, match="all but Zipper"):
         method_row("zipper-serial-ema", "digits")
 
