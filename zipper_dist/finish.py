@@ -32,14 +32,14 @@ def finish(trainer: Trainer, test: ImageSet, display: Display) -> dict[str, Any]
     trainer.observatory.finish()
     trainer.settle()
     # The last look is done now in every placement, so that all count the same evaluations.
-    wall_seconds = trainer.ledger.wall_seconds
+    with_looks = vars(trainer.ledger).copy()
     _save_weights(trainer, theta)
     scores = _evaluate(trainer, theta, test, display)
     trainer.settle()
     report = {
         "scores": {name: vars(score) for name, score in scores.items()},
         "training": training,
-        "wall_seconds": wall_seconds,
+        "with_looks": with_looks,
         "ledger": _account(trainer),
     }
     reports = trainer.wait(trainer.world.gather("final scores", report))
@@ -114,7 +114,8 @@ def _summary(trainer: Trainer, reports: list[dict[str, Any]]) -> dict[str, Any]:
         "seed": config.seed,
         "steps": steps,
         "epochs": trainer.timetable.epoch(steps),
-        "wall_seconds": max(report["wall_seconds"] for report in reports),
+        "wall_seconds": max(report["with_looks"]["wall_seconds"] for report in reports),
+        "look_seconds": sum(report["with_looks"]["eval_seconds"] for report in reports),
         "train_seconds": train_seconds,
         "eval_seconds": sum(report["ledger"]["eval_seconds"] for report in reports),
         "images_per_second": steps * config.batch_size / train_seconds,

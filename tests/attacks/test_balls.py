@@ -1,5 +1,4 @@
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -12,14 +11,6 @@ from zipper_dist.config import Norm
 
 NORMS: tuple[Norm, ...] = ("linf", "l2")
 HALF = 0.5
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def images_with_extremes(generator: torch.Generator, *shape: int) -> Tensor:

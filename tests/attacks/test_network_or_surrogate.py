@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -93,14 +93,6 @@ ATTACKS: list[Attack] = [
     run_pgd, run_fgsm, run_mim, run_cw, run_friendly, run_divergence, run_apgd_ce, run_apgd_dlr,
     run_apgd_targeted, run_fab,
 ]  # fmt: skip
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def network() -> nn.Module:

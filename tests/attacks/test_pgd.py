@@ -24,14 +24,6 @@ NORMS: tuple[Norm, ...] = ("linf", "l2")
 CLASSES = 3
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def random_network(seed: int, activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
     """A small convolutional network with BatchNorm for (B, 2, 6, 6), in training mode."""
     with torch.random.fork_rng(devices=[]):

@@ -109,14 +109,6 @@ def train(model: nn.Module, x: Tensor, y: Tensor) -> None:
             optimizer.step()
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def target(one_thread: None) -> Iterator[Target]:
     torch.manual_seed(0)

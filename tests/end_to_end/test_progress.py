@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import platform
 import re
+from pathlib import Path
 
 import pytest
 import torch
 
-from end_to_end.commands import SMALL, STEPS
+from end_to_end.commands import SMALL, STEPS, succeeded, train, typed
 from end_to_end.conftest import Run, TerminalRun
 from end_to_end.results import WEIGHTS, evaluations, records, summary
 from zipper_dist.weights import load_model
@@ -106,9 +107,6 @@ def test_summary_has_the_documented_keys(run: Run) -> None:
     for rank in found["ranks"]:
         assert {"busy_seconds", "wait_seconds", "comm_bytes", "syncs"} <= rank.keys()
         assert 0 < rank["busy_seconds"] <= rank["wall_seconds"]
-    # In parallel as in one process, the last look belongs to the time with the evaluations.
-    *_, last = (r for r in records(run.path / "metrics.jsonl") if r["learner"] == "global")
-    assert found["wall_seconds"] > found["train_seconds"] + 0.9 * last["seconds"]
     assert set(found["final"]["learners"]) == {"natural", "adversarial", "global"}
     for scores in [*found["final"]["learners"].values(), found["best"]]:
         assert all(0 <= scores[kind] <= 100 for kind in ("clean", "robust"))
@@ -127,3 +125,15 @@ def test_nothing_but_the_documented_files(run: Run) -> None:
     expected = {"config.json", "metrics.jsonl", "summary.json", "checkpoints"}
     expected |= {f"{name}.safetensors" for name in WEIGHTS}
     assert {path.name for path in run.path.iterdir()} == expected
+
+
+def test_the_last_look_counts_in_parallel_too(tmp_path: Path) -> None:
+    """It is the only one here, and takes much longer than what else rank 0 does meanwhile."""
+    long = typed("--steps 8 --eval.every 8 --eval.attack-steps 120 --eval.batch-size 8")
+    succeeded(train(*SMALL, *long, at=tmp_path, ranks=2))
+    run = tmp_path / "run"
+    (look,) = (r for r in records(run / "metrics.jsonl") if r["learner"] == "global")
+    found = summary(run)
+    # Between two units of its work rank 0 does other things.
+    assert found["look_seconds"] > 0.5 * look["seconds"]
+    assert found["wall_seconds"] >= found["train_seconds"]
