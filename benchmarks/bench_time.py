@@ -12,7 +12,13 @@ from pathlib import Path
 import tyro
 from comparison.campaign import Campaign
 from comparison.devices import Devices
-from comparison.experiments import Experiment, Options, experiment, with_methods
+from comparison.experiments import (
+    Experiment,
+    Options,
+    experiment,
+    with_autoattack_on,
+    with_methods,
+)
 from comparison.page import print_summary, write_page
 from comparison.runner import Runner
 from rich.console import Console
@@ -45,7 +51,10 @@ class BenchOptions:
     """Runs of each row, seeds 0, 1, …"""
     methods: tuple[str, ...] = ()
     """The rows: zipper-serial, zipper-parallel, trades, fat, mart, at, natural; the last five also
-    with -ema, as averages of their weights; default: those of the experiment."""
+    with -ema, as averages of their weights; fat:1 is fat with at most one seed; default: those of
+    the experiment."""
+    autoattack_seeds: int | None = None
+    """AutoAttack attacks the networks of the first so many seeds; default: of all."""
     betas: tuple[float, ...] = ()
     """Values of TRADES' β on the curve; default: those of the experiment."""
     gammas: tuple[float, ...] = ()
@@ -109,6 +118,8 @@ def chosen(options: BenchOptions, console: Console) -> Iterator[Experiment]:
         found = experiment(name)
         if options.methods:
             found = with_methods(found, options.methods)
+        if options.autoattack_seeds is not None:
+            found = with_autoattack_on(found, options.autoattack_seeds)
         sweep = found.sweep
         if sweep is not None:
             runs = sweep.matching_runs if options.tuning_runs is None else options.tuning_runs
@@ -128,7 +139,12 @@ def check(campaign: Campaign) -> None:
 def bench(options: BenchOptions, extra: Options) -> None:
     """Carry out the experiments, one after the other; ``extra`` is for every training command."""
     console = Console()
-    for name, number in (("seeds", options.seeds), ("limit", options.limit)):
+    numbers = {
+        "seeds": options.seeds,
+        "autoattack-seeds": options.autoattack_seeds,
+        "limit": options.limit,
+    }
+    for name, number in numbers.items():
         if number is not None and number < 1:
             raise UserError(f"--{name} {number}: give 1 or more")
     runner = Runner(Devices.detect(options.device), console)
@@ -143,10 +159,14 @@ def bench(options: BenchOptions, extra: Options) -> None:
     machine = runner.devices.describe()
     for campaign in campaigns:
         console.print(f"[bold]{campaign.experiment.title}[/] on {machine}", highlight=False)
-        outcome = campaign.carry_out()
-        write_page(outcome, campaign.out, command, machine)
-        print_summary(outcome, console)
-        console.print(f"page, plots and figures are in {campaign.out}", highlight=False)
+        try:
+            campaign.carry_out()
+        finally:
+            # Of a comparison that was interrupted, what there is: it may be days' work.
+            if campaign.outcome.found:
+                write_page(campaign.outcome, campaign.out, command, machine)
+                print_summary(campaign.outcome, console)
+                console.print(f"page, plots and figures are in {campaign.out}", highlight=False)
 
 
 def main() -> None:

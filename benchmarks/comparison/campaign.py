@@ -86,7 +86,7 @@ class Campaign:
         return self._commands.config_of(row)
 
     def carry_out(self) -> Outcome:
-        """Do what is left to do.
+        """Do what is left to do. Cut short, it leaves what there is in :attr:`outcome`.
 
         Raises:
             UserError: a row takes more devices than there are, a run was made with other options,
@@ -94,30 +94,44 @@ class Campaign:
             Interrupted: the same call continues.
             JobFailed: a command failed.
         """
-        experiment, outcome = self.experiment, self.outcome
         with self._runner.alone_in(self.out):
-            runs = [self._run("runs", row, 0) for row in experiment.rows]
-            self._runner.check([self._commands.training(run) for run in runs])
-            if self._sweep is not None:
-                self._draw_curves(self._sweep)
-            outcome.runs = [
-                self._run("runs", row, seed) for seed in self._seeds for row in self._turn(seed)
-            ]
-            if experiment.times:
-                self._train_in_turn()
-            else:
-                self._train("training", outcome.runs, together=True)
-            self._evaluate(outcome.runs, experiment.attacks)
-            order = [row.key for row in experiment.rows]
-            outcome.runs.sort(key=lambda run: order.index(run.row.key))
-            outcome.found = [self._commands.found(run, experiment.attacks) for run in outcome.runs]
-            outcome.costs = self._costs() if self._has_costs else None
-        return outcome
+            try:
+                self._carry_out()
+            finally:
+                self._collect()
+        return self.outcome
+
+    def _carry_out(self) -> None:
+        experiment, outcome = self.experiment, self.outcome
+        runs = [self._run("runs", row, 0) for row in experiment.rows]
+        self._runner.check([self._commands.training(run) for run in runs])
+        if self._sweep is not None:
+            self._draw_curves(self._sweep)
+        outcome.runs = [
+            self._run("runs", row, seed) for seed in self._seeds for row in self._turn(seed)
+        ]
+        if experiment.times:
+            self._train_in_turn()
+        else:
+            self._train("training", outcome.runs, together=True)
+        self._evaluate(outcome.runs, experiment.attacks)
+        outcome.costs = self._costs() if self._has_costs else None
+
+    def _collect(self) -> None:
+        """What the runs of the table have shown, and which are missing."""
+        attacks, outcome = self.experiment.attacks, self.outcome
+        order = [row.key for row in self.experiment.rows]
+        outcome.runs.sort(key=lambda run: order.index(run.row.key))
+        trained = [run for run in outcome.runs if run.summary.exists()]
+        outcome.found = [self._commands.found(run, attacks) for run in trained]
+        outcome.missing = [run.name for run in outcome.runs if run not in trained]
+        evaluations = self._commands.evaluations(trained, attacks)
+        outcome.missing += [job.name for job in evaluations if not job.done()]
 
     def _turn(self, seed: int) -> list[Row]:
         """The rows in the order of their turns: each is the first by some seed."""
-        rows = [self._tuned(row) for row in self.experiment.rows]
-        first = seed % len(rows)
+        rows = [self._tuned(row) for row in self.experiment.rows if row.has(seed)]
+        first = seed % max(1, len(rows))
         return rows[first:] + rows[:first]
 
     def _train_in_turn(self) -> None:

@@ -94,11 +94,18 @@ class Commands:
             )
 
     def evaluations(self, runs: Sequence[Run], attacks: Sequence[Attacks]) -> list[Job]:
-        """Evaluate ``runs``; the same weights, by whatever run, are evaluated once."""
+        """Evaluate ``runs``; the same weights, by whatever run, are evaluated once.
+
+        Attacks that come later are made when all runs have had those before them.
+        """
         jobs: dict[Path, Job] = {}
-        for run in runs:
-            for limit, names in self._by_limit(attacks).items():
-                jobs.setdefault(self._evaluation(run, limit), self._evaluating(run, limit, names))
+        for group in attacks:
+            for run in runs:
+                limit = self._images(group)
+                names = self._by_limit(attacks, run.seed).get(limit)
+                if names is not None:
+                    job = self._evaluating(run, limit, names)
+                    jobs.setdefault(self._evaluation(run, limit), job)
         return list(jobs.values())
 
     def _evaluating(self, run: Run, limit: int | None, names: Sequence[str]) -> Job:
@@ -135,12 +142,17 @@ class Commands:
 
         return Job("a sync", make, 2, file.exists, self._out / "logs" / "sync.log"), file
 
-    def _by_limit(self, attacks: Sequence[Attacks]) -> dict[int | None, list[str]]:
-        """Attacks by the number of images that they are made on (None: all)."""
+    def _images(self, attacks: Attacks) -> int | None:
+        """The number of images that they are made on; None: all."""
+        limits = [limit for limit in (attacks.limit, self._limit) if limit is not None]
+        return min(limits, default=None)
+
+    def _by_limit(self, attacks: Sequence[Attacks], seed: int) -> dict[int | None, list[str]]:
+        """Attacks on the network of a seed by the number of images that they are made on."""
         names: dict[int | None, list[str]] = {}
-        for which in attacks:
-            limits = [limit for limit in (which.limit, self._limit) if limit is not None]
-            names.setdefault(min(limits, default=None), []).extend(which.names)
+        for group in attacks:
+            if group.seeds is None or seed < group.seeds:
+                names.setdefault(self._images(group), []).extend(group.names)
         return names
 
     def _evaluation(self, run: Run, limit: int | None) -> Path:
@@ -149,11 +161,11 @@ class Commands:
         return self._out / "evaluations" / run.digest / f"{images}{attack}"
 
     def found(self, run: Run, attacks: Sequence[Attacks]) -> Found:
-        """What a run has shown that is trained and evaluated."""
+        """What a run has shown that is trained, by the evaluations that were made of it."""
         accuracy, images = {}, {}
-        for limit, names in self._by_limit(attacks).items():
+        for limit, names in self._by_limit(attacks, run.seed).items():
             figures = evaluated(self._evaluation(run, limit))
-            for name in names:
+            for name in filter(figures.__contains__, names):
                 accuracy[KEYS[name]] = figures[name]["accuracy"]
                 images[KEYS[name]] = figures[name]["n"]
         return Found(run.row.key, run.seed, accuracy, images, read_json(run.summary), run.digest)

@@ -30,6 +30,7 @@ class Row:
         devices: GPUs, or cores, that a run takes; a process for each.
         folder: name of its runs' directories, where that is not ``key``.
         averaged: whether the network of a single learner is an average, with Zipper's decay.
+        seeds: at most so many runs, if not as many as the experiment has seeds.
     """
 
     key: str
@@ -39,14 +40,23 @@ class Row:
     devices: int = 1
     folder: str | None = None
     averaged: bool = False
+    seeds: int | None = None
+
+    def has(self, seed: int) -> bool:
+        """Whether there is a run of it by that seed."""
+        return self.seeds is None or seed < self.seeds
 
 
 @dataclass(frozen=True)
 class Attacks:
-    """Attacks that are made on the same images: all test images, or ``limit`` of them."""
+    """Attacks that are made on the same images: all test images, or ``limit`` of them.
+
+    With ``seeds``, only the networks of the first so many seeds are attacked.
+    """
 
     names: tuple[str, ...]
     limit: int | None = None
+    seeds: int | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +119,7 @@ METHODS: Mapping[str, str] = {
 }
 """The methods that a table may have, with the names that people know."""
 
+AUTOATTACK = "aa"
 BASELINE, SERIAL, PARALLEL = "trades", "zipper-serial", "zipper-parallel"
 TIMED = (BASELINE, SERIAL, PARALLEL)
 ZIPPER = {SERIAL, PARALLEL}
@@ -145,11 +156,18 @@ MNIST_SLICE: Options = (
 
 
 def method_row(method: str, name: str) -> Row:
-    """The row of a method on recipe ``name``.
+    """The row of a method on recipe ``name``; ``fat:1`` is that of ``fat`` with one run.
 
     Raises:
-        UserError: there is no such method.
+        UserError: there is no such method, or its number of runs is none.
     """
+    method, colon, number = method.partition(":")
+    if colon and not (number.isascii() and number.isdigit() and int(number)):
+        raise UserError(f"--methods {method}:{number}: give 1 or more runs after the colon")
+    return replace(_method_row(method, name), seeds=int(number) if colon else None)
+
+
+def _method_row(method: str, name: str) -> Row:
     plain = method.removesuffix(AVERAGED)
     zipper = plain in (SERIAL, PARALLEL)
     if plain not in METHODS or (zipper and plain != method):
@@ -212,7 +230,7 @@ def table(base: str) -> Experiment:
         f"{base}: methods side by side",
         base,
         tuple(method_row(method, base) for method in methods),
-        (Attacks(("clean", "pgd-20", "apgd-ce")), Attacks(("aa",), limit=1000)),
+        (Attacks(("clean", "pgd-20", "apgd-ce")), Attacks((AUTOATTACK,), limit=1000)),
     )
 
 
@@ -229,7 +247,7 @@ def learning_rates(base: str) -> Experiment:
     ]
     title = f"{base}: a learning rate for each learner (N natural, A adversarial)"
     return Experiment(
-        f"{base}-learning-rates", title, base, tuple(rows), (Attacks(("clean", "aa")),)
+        f"{base}-learning-rates", title, base, tuple(rows), (Attacks(("clean", AUTOATTACK)),)
     )
 
 
@@ -260,5 +278,16 @@ def with_methods(found: Experiment, methods: Sequence[str]) -> Experiment:
     """``found`` with other rows."""
     if found.name.endswith("-learning-rates"):
         raise UserError(f"--methods: {found.name} compares learning rates, not methods")
-    rows = tuple(method_row(method, found.recipe) for method in dict.fromkeys(methods))
-    return replace(found, rows=rows)
+    rows = {row.key: row for row in (method_row(method, found.recipe) for method in methods)}
+    return replace(found, rows=tuple(rows.values()))
+
+
+def with_autoattack_on(found: Experiment, seeds: int) -> Experiment:
+    """``found`` with AutoAttack, which takes longer than all else, on the first seeds alone."""
+    attacks: list[Attacks] = []
+    for group in found.attacks:
+        others = tuple(name for name in group.names if name != AUTOATTACK)
+        attacks += [replace(group, names=others)] if others else []
+        if AUTOATTACK in group.names:
+            attacks.append(Attacks((AUTOATTACK,), group.limit, seeds))
+    return replace(found, attacks=tuple(attacks))

@@ -67,3 +67,5 @@ class Outcome:
     costs: Costs | None = None
     commands: list[Command] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    """Runs and evaluations of the table that an interruption has kept from being made."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from comparison.timing import timing_section
 from zipper_dist.files import write_atomically
 from zipper_dist.run_directory import write_json
 
+NOTHING = vars(Spread.of([]))
 FEW_IMAGES = 1000
 """Test images below which it is said what one of them counts."""
 
@@ -35,6 +36,7 @@ def write_page(outcome: Outcome, out: Path, command: str, machine: str) -> None:
     parts = [
         f"# {outcome.experiment.title}",
         _introduction(outcome, command, machine),
+        _missing(outcome),
         "## Accuracy and time",
         _table(outcome),
         _published(outcome.experiment.name),
@@ -62,7 +64,7 @@ def print_summary(outcome: Outcome, console: Console) -> None:
     for line in lines:
         screen.add_row(*line)
     console.print(screen)
-    for remark in _remarks(outcome):
+    for remark in filter(None, [_missing(outcome), *_remarks(outcome)]):
         console.print(remark, highlight=False)
 
 
@@ -72,9 +74,9 @@ def _introduction(outcome: Outcome, command: str, machine: str) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     precision = about["resolved"]["precision"]
     seeds = len({f.seed for f in outcome.found})
-    images = outcome.found[0].images
+    images = {name: count for f in outcome.found for name, count in f.images.items()}
     counts = sorted(set(images.values()), reverse=True)
-    on = f"{counts[0]:,} test images"
+    on = f"{counts[0]:,} test images" if counts else "no test image yet"
     for name, count in images.items():
         if count < counts[0]:
             on += f" ({HEADINGS[name]}: {count:,})"
@@ -89,17 +91,28 @@ def _introduction(outcome: Outcome, command: str, machine: str) -> str:
     )
 
 
+def _missing(outcome: Outcome) -> str:
+    """What a comparison that was interrupted has not come to."""
+    if not outcome.missing:
+        return ""
+    what = "; ".join(outcome.missing)
+    return f"Not complete. The same command goes on; it still has to make: {what}."
+
+
 def _rows(outcome: Outcome) -> list[list[str]]:
     """The cells of the main table, its head first."""
     found = table(outcome.found)
     names = [name for name in HEADINGS if any(name in figures for figures in found.values())]
-    head = ["method", "devices", *(HEADINGS[name] for name in names)]
+    several = len({figures["seeds"] for figures in found.values()}) > 1
+    head = ["method", "devices", *(["seeds"] if several else [])]
+    head += [HEADINGS[name] for name in names]
     unit = Unit.fitting(max(f.wall_seconds for f in outcome.found))
     head += [f"training, {unit.name}", f"with evaluation, {unit.name}"]
     rows = {run.row.key: run.row for run in outcome.runs}
     lines = [head]
     for key, figures in found.items():
-        cells = [Spread(**figures[name]).words() for name in names]
+        cells = [str(figures["seeds"])] if several else []
+        cells += [Spread(**figures.get(name, NOTHING)).words() for name in names]
         times = []
         for name in ("train_seconds", "wall_seconds"):
             mine = [getattr(f, name) / unit.seconds for f in outcome.found if f.row == key]
@@ -131,11 +144,12 @@ def _remarks(outcome: Outcome) -> list[str]:
             "Zipper's global learner is an exponential moving average, by construction; other "
             'methods are as published, without one, or "with EMA", with Zipper\'s decay.'
         )
-    images = min(min(f.images.values()) for f in outcome.found)
-    if images < FEW_IMAGES:
+    images = min((count for f in outcome.found for count in f.images.values()), default=0)
+    if 0 < images < FEW_IMAGES:
         remarks.append(f"One of {images} test images is {100 / images:.2f} points.")
     if len({f.seed for f in outcome.found}) == 1:
         remarks.append("One seed: nothing is known of the spread between seeds.")
+    remarks += _unattacked(outcome)
     if not outcome.experiment.times:
         remarks.append("Several runs shared the machine: their times are not for comparing.")
     same = _same_weights(outcome)
@@ -146,6 +160,16 @@ def _remarks(outcome: Outcome) -> list[str]:
             else "Zipper's weights in serial and in parallel DIFFER, and should not."
         )
     return remarks
+
+
+def _unattacked(outcome: Outcome) -> Iterator[str]:
+    """What was measured on the networks of fewer seeds than there are."""
+    seeds = {f.seed for f in outcome.found}
+    for name, heading in HEADINGS.items():
+        attacked = {f.seed for f in outcome.found if name in f.accuracy}
+        if attacked and attacked != seeds:
+            which = ", ".join(map(str, sorted(attacked)))
+            yield f"{heading}: networks of seed {which} alone."
 
 
 def _matching(outcome: Outcome) -> str:
@@ -176,9 +200,10 @@ def _same_weights(outcome: Outcome) -> bool | None:
     """Whether serial and parallel agree for every seed; None where one of them is missing."""
     ends = {key: {f.seed: f.weights for f in outcome.found if f.row == key}
             for key in (SERIAL, PARALLEL)}  # fmt: skip
-    if not ends[SERIAL] or not ends[PARALLEL]:
+    both = ends[SERIAL].keys() & ends[PARALLEL].keys()
+    if not both:
         return None
-    return ends[SERIAL] == ends[PARALLEL]
+    return all(ends[SERIAL][seed] == ends[PARALLEL][seed] for seed in both)
 
 
 def _trade_off(outcome: Outcome) -> Iterable[str]:
@@ -222,5 +247,6 @@ def _as_json(outcome: Outcome, command: str, machine: str) -> dict[str, Any]:
         "gammas": {f"{gamma:g}": vars(a) for gamma, a in outcome.gammas.items()},
         "match": vars(outcome.match) if outcome.match else None,
         "costs": outcome.costs.as_json() if outcome.costs else None,
+        "missing": outcome.missing,
         "commands": [str(one) for one in outcome.commands],
     }

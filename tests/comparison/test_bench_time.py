@@ -138,6 +138,8 @@ def check_results(out: Path) -> None:
         (["cifar11"], "unknown experiment 'cifar11'"),
         (["digits", "--seeds", "0"], "--seeds 0: give 1 or more"),
         (["digits", "--methods", "pgd"], "--methods pgd: choose from"),
+        (["digits", "--methods", "at:0"], "--methods at:0: give 1 or more runs"),
+        (["digits-table", "--autoattack-seeds", "0"], "--autoattack-seeds 0: give 1 or more"),
         (["digits", "--", "--epochs", "0"], "--epochs 0: give 1 or more"),
         (["digits", "--", "--seed", "3"], "--seed is set by the comparison"),
         (["digits", "--", "--learners.adversarial.objective", "at"], "see --betas"),
@@ -167,8 +169,10 @@ def test_options_for_training() -> None:
             pairs(words)
 
 
-def campaign(directory: Path, *methods: str, extra: Options = ()) -> Campaign:
-    found = with_methods(experiment("mnist-slice"), methods)
+def campaign(
+    directory: Path, *methods: str, extra: Options = (), name: str = "mnist-slice"
+) -> Campaign:
+    found = with_methods(experiment(name), methods)
     runner = Runner(Devices("cpu", ("0", "1")), Console(quiet=True))
     return Campaign(found, 2, directory, runner, extra)
 
@@ -185,6 +189,55 @@ def test_all_networks_are_attacked_alike_whatever_they_were_trained_for(tmp_path
         argv = job.make(("0",)).argv
         commands.add(argv[argv.index("--norm") : argv.index("--out")])
     assert commands == {("--norm", "linf", "--eps", "0.2")}
+
+
+def test_methods_take_turns_by_the_seeds_they_have(tmp_path: Path) -> None:
+    made = campaign(tmp_path, "zipper-serial", "trades", "at:1")
+    turns = [[row.key for row in made._turn(seed)] for seed in range(3)]
+    assert turns == [
+        ["zipper-serial", "trades", "at"], ["trades", "zipper-serial"], ["zipper-serial", "trades"]
+    ]  # fmt: skip
+    assert campaign(tmp_path, "at:1")._turn(1) == []
+
+
+def test_attacks_of_some_seeds_come_after_those_of_all(tmp_path: Path) -> None:
+    made = campaign(tmp_path, "trades", name="digits-table")
+    runs = [Run(made.experiment.rows[0], seed, tmp_path / str(seed)) for seed in range(2)]
+    for run in runs:
+        run.directory.mkdir()
+        run.weights.write_bytes(bytes([run.seed]))
+    attacks = [Attacks(("clean", "pgd-20")), Attacks(("aa",), 10, seeds=1)]
+    jobs = made._commands.evaluations(runs, attacks)
+    assert [job.name for job in jobs] == [
+        "clean+pgd-20 on TRADES, seed 0", "clean+pgd-20 on TRADES, seed 1", "aa on TRADES, seed 0"
+    ]  # fmt: skip
+    assert jobs[2].make(("0",)).argv[-6:-4] == ("--limit", "10")
+
+
+def test_of_a_comparison_cut_short_there_is_what_was_made(tmp_path: Path) -> None:
+    made = campaign(tmp_path, "natural", "trades:1", name="digits-table")
+    natural, trades = made.experiment.rows
+    runs = [made._run("runs", natural, 0), made._run("runs", natural, 1)]
+    made.outcome.runs = [made._run("runs", trades, 0), *runs]
+    for run in runs:
+        run.directory.mkdir(parents=True)
+        run.weights.write_bytes(bytes([run.seed]))
+        run.summary.write_text("{}")
+    evaluation = made._commands._evaluation(runs[1], None)
+    evaluation.mkdir(parents=True)
+    attacks = {"clean": {"accuracy": 90.0, "n": 360}, "pgd-20": {"accuracy": 9.0, "n": 360}}
+    (evaluation / "evaluation.json").write_text(json.dumps({"attacks": attacks}))
+    made._collect()
+    assert [(found.row, found.seed, found.accuracy) for found in made.outcome.found] == [
+        ("natural", 0, {}), ("natural", 1, {"nat": 90.0, "pgd_20": 9.0})
+    ]  # fmt: skip
+    assert made.outcome.missing == [
+        "TRADES, seed 0",
+        "clean+pgd-20+apgd-ce on NT, seed 0",
+        "clean+pgd-20+apgd-ce on NT, seed 1",
+        "aa on NT, seed 0",
+        "aa on NT, seed 1",
+    ]
 
 
 def test_without_zipper_or_trades_nothing_is_tuned(tmp_path: Path) -> None:

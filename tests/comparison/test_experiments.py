@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 from comparison.experiments import (
     METHODS,
+    Attacks,
     Experiment,
     Row,
     experiment,
     method_row,
     trades_row,
+    with_autoattack_on,
     with_beta,
     with_methods,
     zipper_row,
@@ -104,6 +106,26 @@ def test_methods_with_an_average_of_their_weights_have_zippers_decay(name: str) 
     assert parsed(found, "at").mix.ema == 0
     assert parsed(found, "at-ema").mix.ema == parsed(found, "zipper-serial").mix.ema > 0
     assert parsed(found, "at-ema").mix.every.amount == 0
+
+
+def test_a_method_may_have_fewer_runs() -> None:
+    found = with_methods(experiment("digits-table"), ["zipper-serial", "fat:2", "at-ema:1"])
+    assert [row.key for row in found.rows] == ["zipper-serial", "fat", "at-ema"]
+    runs = [[row.has(seed) for row in found.rows] for seed in range(3)]
+    assert runs == [[True, True, True], [True, True, False], [True, False, False]]
+    for number in ("", "0", "-1", "two", "1:1", "²"):
+        with pytest.raises(UserError, match="give 1 or more runs after the colon"):
+            method_row(f"fat:{number}", "digits")
+
+
+def test_autoattack_on_some_seeds_alone() -> None:
+    together = with_autoattack_on(experiment("digits-learning-rates"), 2)
+    assert together.attacks == (Attacks(("clean",)), Attacks(("aa",), None, 2))
+    apart = with_autoattack_on(experiment("digits-table"), 1)
+    assert apart.attacks[0] == experiment("digits-table").attacks[0]
+    assert apart.attacks[1:] == (Attacks(("aa",), 1000, 1),)
+    without = experiment("digits")
+    assert with_autoattack_on(without, 1) == without
 
 
 def test_zipper_is_an_average_already() -> None:

@@ -102,6 +102,46 @@ def test_what_does_not_hold_is_said(tmp_path: Path) -> None:
     )
 
 
+def test_methods_of_fewer_runs_and_attacks_on_fewer_networks(tmp_path: Path) -> None:
+    outcome = outcome_of(tmp_path, "digits-table", pgd_20=95.0, apgd=93.0)
+    outcome.found = [
+        replace(found, accuracy=found.accuracy | ({"aa": 91.0} if found.seed == 0 else {}))
+        for found in outcome.found
+        if found.row == SERIAL or found.seed == 0
+    ]
+    outcome.found.reverse()
+    page = page_of(outcome, tmp_path)
+    assert "| method | devices | seeds | NAT | PGD-20 | APGD | AA |" in page
+    serial = "| Zipper (serial) | 1 | 2 | 99.25 ± 0.35 | 95.00 ± 0.00 | 93.00 ± 0.00 | 91.00 |"
+    assert serial in page
+    assert "| FAT | 1 | 1 | 99.00 | 95.00 | 93.00 | 91.00 |" in page
+    assert "AA: networks of seed 0 alone." in page
+
+
+def test_what_an_interruption_left(tmp_path: Path) -> None:
+    outcome = outcome_of(tmp_path, "digits-table", seeds=1, pgd_20=95.0, apgd=93.0)
+    assert "Not complete" not in page_of(outcome, tmp_path)
+    *others, natural = outcome.found
+    outcome.found = [*others, replace(natural, accuracy={}, images={})]
+    outcome.missing = ["FAT, seed 1", "aa on AT, seed 0"]
+    page = page_of(outcome, tmp_path)
+    missing = "it still has to make: FAT, seed 1; aa on AT, seed 0."
+    assert missing in page
+    assert "| NT | 1 | – | – | – | 80.0 | 90.0 |" in page
+    printed = Console(width=200, record=True, quiet=False)
+    print_summary(outcome, printed)
+    assert missing in printed.export_text()
+    assert json.loads((tmp_path / "outcome.json").read_text())["missing"] == outcome.missing
+    outcome.found = [replace(found, accuracy={}, images={}) for found in outcome.found]
+    assert "on no test image yet" in page_of(outcome, tmp_path)
+
+
+def test_serial_and_parallel_are_compared_by_the_seeds_that_both_have(tmp_path: Path) -> None:
+    outcome = outcome_of(tmp_path, "digits", seeds=2, pgd_100=50.0, apgd=45.0)
+    outcome.found = [f for f in outcome.found if f.row != PARALLEL or f.seed == 0]
+    assert "the same weights, bit for bit" in page_of(outcome, tmp_path)
+
+
 def test_a_table_of_methods(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     outcome = outcome_of(tmp_path, "mnist-table", pgd_20=95.0, apgd=93.0, aa=91.0)
     outcome.found = [
