@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from rich.console import Console
 from zipper_dist.cli import parse_options, run_command
 from zipper_dist.config import Device
 from zipper_dist.data import fetch
-from zipper_dist.errors import UserError
+from zipper_dist.errors import CommandError, UserError
 from zipper_dist.validation import validate
 
 # Relative, so that the printed commands can be typed on another machine.
@@ -136,6 +137,13 @@ def check(campaign: Campaign) -> None:
         fetch(config.data)
 
 
+def report(campaign: Campaign, command: str, machine: str, console: Console) -> None:
+    """Write the page of a comparison, and show its table."""
+    write_page(campaign.outcome, campaign.out, command, machine)
+    print_summary(campaign.outcome, console)
+    console.print(f"page, plots and figures are in {campaign.out}", highlight=False)
+
+
 def bench(options: BenchOptions, extra: Options) -> None:
     """Carry out the experiments, one after the other; ``extra`` is for every training command."""
     console = Console()
@@ -161,12 +169,13 @@ def bench(options: BenchOptions, extra: Options) -> None:
         console.print(f"[bold]{campaign.experiment.title}[/] on {machine}", highlight=False)
         try:
             campaign.carry_out()
-        finally:
-            # Of a comparison that was interrupted, what there is: it may be days' work.
-            if campaign.outcome.found:
-                write_page(campaign.outcome, campaign.out, command, machine)
-                print_summary(campaign.outcome, console)
-                console.print(f"page, plots and figures are in {campaign.out}", highlight=False)
+        except CommandError:
+            # What there is may be days' work. Nothing about it is to hide why there is no more.
+            with suppress(Exception):
+                if campaign.collect().found:
+                    report(campaign, command, machine, console)
+            raise
+        report(campaign, command, machine, console)
 
 
 def main() -> None:

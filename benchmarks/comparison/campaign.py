@@ -86,7 +86,7 @@ class Campaign:
         return self._commands.config_of(row)
 
     def carry_out(self) -> Outcome:
-        """Do what is left to do. Cut short, it leaves what there is in :attr:`outcome`.
+        """Do what is left to do. After an interruption, :meth:`collect` has what there is.
 
         Raises:
             UserError: a row takes more devices than there are, a run was made with other options,
@@ -95,21 +95,18 @@ class Campaign:
             JobFailed: a command failed.
         """
         with self._runner.alone_in(self.out):
-            try:
-                self._carry_out()
-            finally:
-                self._collect()
-        return self.outcome
+            self._carry_out()
+        return self.collect()
 
     def _carry_out(self) -> None:
         experiment, outcome = self.experiment, self.outcome
-        runs = [self._run("runs", row, 0) for row in experiment.rows]
-        self._runner.check([self._commands.training(run) for run in runs])
+        self._runner.check([self._commands.training(run) for run in self._runs_in_turn()])
         if self._sweep is not None:
             self._draw_curves(self._sweep)
-        outcome.runs = [
-            self._run("runs", row, seed) for seed in self._seeds for row in self._turn(seed)
-        ]
+        runs = self._runs_in_turn()
+        for run in runs:  # another β has other directories
+            self._commands.training(run)
+        outcome.runs = runs
         if experiment.times:
             self._train_in_turn()
         else:
@@ -117,8 +114,8 @@ class Campaign:
         self._evaluate(outcome.runs, experiment.attacks)
         outcome.costs = self._costs() if self._has_costs else None
 
-    def _collect(self) -> None:
-        """What the runs of the table have shown, and which are missing."""
+    def collect(self) -> Outcome:
+        """What the runs of the table have shown, and what is missing."""
         attacks, outcome = self.experiment.attacks, self.outcome
         order = [row.key for row in self.experiment.rows]
         outcome.runs.sort(key=lambda run: order.index(run.row.key))
@@ -127,6 +124,13 @@ class Campaign:
         outcome.missing = [run.name for run in outcome.runs if run not in trained]
         evaluations = self._commands.evaluations(trained, attacks)
         outcome.missing += [job.name for job in evaluations if not job.done()]
+        if self._has_costs and outcome.costs is None:
+            outcome.missing.append("what an iteration and a sync cost")
+        return outcome
+
+    def _runs_in_turn(self) -> list[Run]:
+        """The runs of the table, in the order in which they are made."""
+        return [self._run("runs", row, seed) for seed in self._seeds for row in self._turn(seed)]
 
     def _turn(self, seed: int) -> list[Row]:
         """The rows in the order of their turns: each is the first by some seed."""
@@ -139,7 +143,7 @@ class Campaign:
         for seed in self._seeds:
             runs = [run for run in self.outcome.runs if run.seed == seed]
             self._train(f"training, seed {seed}", runs, together=False)
-            if self._has_costs:
+            if seed in self._cost_seeds():
                 self._train(f"costs, seed {seed}", self._cost_runs(seed).values(), together=False)
 
     def _gammas(self, sweep: Sweep) -> dict[float, Row]:
@@ -184,6 +188,11 @@ class Campaign:
             return row
         return with_beta(row, match.beta)
 
+    def _cost_seeds(self) -> list[int]:
+        """The seeds that Zipper is timed by."""
+        zippers = [row for row in self.experiment.rows if row.key in ZIPPER]
+        return [s for s in self._seeds if self._has_costs and any(z.has(s) for z in zippers)]
+
     def _cost_runs(self, seed: int) -> dict[str, Run]:
         """A short run of each learner alone, compiled if the whole run is."""
         about = read_json(self._a_zipper().directory / "config.json")["resolved"]
@@ -210,7 +219,7 @@ class Campaign:
         """What an iteration of each learner and a sync cost."""
         each = {}
         for learner in ("natural", "adversarial"):
-            runs = [self._cost_runs(seed)[learner].directory for seed in self._seeds]
+            runs = [self._cost_runs(seed)[learner].directory for seed in self._cost_seeds()]
             each[learner] = fmean(seconds_per_iteration(run, learner) for run in runs)
         zipper = self._a_zipper()
         costs = Costs(each["natural"], each["adversarial"], read_json(zipper.summary)["steps"])
@@ -228,12 +237,14 @@ class Campaign:
         self._go(stage, [self._commands.training(run) for run in runs], together)
 
     def _go(self, stage: str, jobs: Sequence[Job], together: bool) -> None:
-        """Run jobs, and note their commands."""
-        self._runner.run(stage, jobs, together)
-        for job in jobs:
-            command = job.make(self._runner.devices.names[: job.devices])
-            if command not in self.outcome.commands:
-                self.outcome.commands.append(command)
+        """Run jobs, and note the commands of those that are done."""
+        try:
+            self._runner.run(stage, jobs, together)
+        finally:
+            for job in filter(lambda job: job.done(), jobs):
+                command = job.make(self._runner.devices.names[: job.devices])
+                if command not in self.outcome.commands:
+                    self.outcome.commands.append(command)
 
     def _evaluate(self, runs: Sequence[Run], attacks: Sequence[Attacks]) -> None:
         self._go("evaluating", self._commands.evaluations(runs, attacks), together=True)

@@ -278,12 +278,22 @@ def with_methods(found: Experiment, methods: Sequence[str]) -> Experiment:
     """``found`` with other rows."""
     if found.name.endswith("-learning-rates"):
         raise UserError(f"--methods: {found.name} compares learning rates, not methods")
-    rows = {row.key: row for row in (method_row(method, found.recipe) for method in methods)}
+    rows: dict[str, Row] = {}
+    for method in methods:
+        row = method_row(method, found.recipe)
+        if rows.setdefault(row.key, row) != row:
+            raise UserError(f"--methods {method}: {row.key} is there with another number of runs")
     return replace(found, rows=tuple(rows.values()))
 
 
 def with_autoattack_on(found: Experiment, seeds: int) -> Experiment:
-    """``found`` with AutoAttack, which takes longer than all else, on the first seeds alone."""
+    """``found`` with AutoAttack, which takes longer than all else, on the first seeds alone.
+
+    Raises:
+        UserError: it has no AutoAttack.
+    """
+    if not any(AUTOATTACK in group.names for group in found.attacks):
+        raise UserError(f"--autoattack-seeds: {found.name} has no AutoAttack; leave it out")
     attacks: list[Attacks] = []
     for group in found.attacks:
         others = tuple(name for name in group.names if name != AUTOATTACK)

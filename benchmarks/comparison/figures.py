@@ -30,10 +30,12 @@ HEADINGS = {
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and sample standard deviation; one value has no deviation (None), none no mean."""
+    """Mean and sample standard deviation of ``n`` values; one has no deviation (None), none no
+    mean."""
 
     mean: float | None
     std: float | None
+    n: int
 
     @staticmethod
     def of(values: Iterable[float]) -> Spread:
@@ -42,6 +44,7 @@ class Spread:
         return Spread(
             statistics.fmean(found) if found else None,
             statistics.stdev(found) if len(found) > 1 else None,
+            len(found),
         )
 
     def words(self, digits: int = 2) -> str:

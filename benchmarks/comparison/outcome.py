@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from comparison.costs import Costs
@@ -36,7 +37,7 @@ class Run:
         """The network that is evaluated: the global learner at the end of training."""
         return self.directory / "global.safetensors"
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """What tells weights apart: the start of the file's SHA-256."""
         return hashlib.sha256(self.weights.read_bytes()).hexdigest()[:16]
@@ -68,4 +69,9 @@ class Outcome:
     commands: list[Command] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
-    """Runs and evaluations of the table that an interruption has kept from being made."""
+    """What an interruption has kept from being made, in words."""
+
+    def run_of(self, found: Found) -> Run:
+        """The run that has shown it."""
+        (run,) = (r for r in self.runs if (r.row.key, r.seed) == (found.row, found.seed))
+        return run

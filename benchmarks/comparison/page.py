@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from zipper_dist.run_directory import write_json
 
 NOTHING = vars(Spread.of([]))
 FEW_IMAGES = 1000
-"""Test images below which it is said what one of them counts."""
+"""Test images up to which it is said what one of them counts."""
 
 
 def write_page(outcome: Outcome, out: Path, command: str, machine: str) -> None:
@@ -69,7 +70,7 @@ def print_summary(outcome: Outcome, console: Console) -> None:
 
 
 def _introduction(outcome: Outcome, command: str, machine: str) -> str:
-    run = outcome.runs[0]
+    run = outcome.run_of(outcome.found[0])
     about = read_json(run.directory / "config.json")
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     precision = about["resolved"]["precision"]
@@ -87,7 +88,8 @@ def _introduction(outcome: Outcome, command: str, machine: str) -> str:
     return (
         f"Made by `{command}`, {seeds} {'seed' if seeds == 1 else 'seeds'}. {machine}; {versions}; "
         f"training in {precision}, attacks of the evaluation in fp32. Accuracy in per cent on "
-        f"{on}, of the network at the end of training.{changed}"
+        f"{on}, of the network at the end of training: mean ± sample standard deviation over the "
+        f"networks of several seeds, or of one network without the ±.{changed}"
     )
 
 
@@ -112,13 +114,19 @@ def _rows(outcome: Outcome) -> list[list[str]]:
     lines = [head]
     for key, figures in found.items():
         cells = [str(figures["seeds"])] if several else []
-        cells += [Spread(**figures.get(name, NOTHING)).words() for name in names]
+        cells += [_cell(Spread(**figures.get(name, NOTHING)), figures["seeds"]) for name in names]
         times = []
         for name in ("train_seconds", "wall_seconds"):
             mine = [getattr(f, name) / unit.seconds for f in outcome.found if f.row == key]
             times.append(Spread.of(mine).words(1))
         lines.append([rows[key].label, str(rows[key].devices), *cells, *times])
     return lines
+
+
+def _cell(spread: Spread, runs: int) -> str:
+    """A figure, with how many networks it is of, where that is not all of a row's ``runs``."""
+    some = 0 < spread.n < runs
+    return spread.words() + (f" (of {spread.n})" if some else "")
 
 
 def _table(outcome: Outcome) -> str:
@@ -144,32 +152,32 @@ def _remarks(outcome: Outcome) -> list[str]:
             "Zipper's global learner is an exponential moving average, by construction; other "
             'methods are as published, without one, or "with EMA", with Zipper\'s decay.'
         )
-    images = min((count for f in outcome.found for count in f.images.values()), default=0)
-    if 0 < images < FEW_IMAGES:
-        remarks.append(f"One of {images} test images is {100 / images:.2f} points.")
+    remarks += _few_images(outcome)
     if len({f.seed for f in outcome.found}) == 1:
         remarks.append("One seed: nothing is known of the spread between seeds.")
-    remarks += _unattacked(outcome)
     if not outcome.experiment.times:
         remarks.append("Several runs shared the machine: their times are not for comparing.")
     same = _same_weights(outcome)
     if same is not None:
-        remarks.append(
-            "Zipper ends with the same weights, bit for bit, in serial and in parallel."
-            if same
-            else "Zipper's weights in serial and in parallel DIFFER, and should not."
-        )
+        remarks.append(same)
     return remarks
 
 
-def _unattacked(outcome: Outcome) -> Iterator[str]:
-    """What was measured on the networks of fewer seeds than there are."""
-    seeds = {f.seed for f in outcome.found}
-    for name, heading in HEADINGS.items():
-        attacked = {f.seed for f in outcome.found if name in f.accuracy}
-        if attacked and attacked != seeds:
-            which = ", ".join(map(str, sorted(attacked)))
-            yield f"{heading}: networks of seed {which} alone."
+def _few_images(outcome: Outcome) -> Iterator[str]:
+    """What chance can do to figures of few images, and to those of fewer than the others."""
+    images = {name: count for f in outcome.found for name, count in f.images.items()}
+    most, fewest = max(images.values(), default=0), min(images.values(), default=0)
+    if 0 < fewest <= FEW_IMAGES:
+        yield f"One of {fewest:,} test images is {100 / fewest:.2f} points."
+    for name, count in images.items():
+        if count < most:
+            shares = [f.accuracy[name] / 100 for f in outcome.found if name in f.accuracy]
+            error = max(196 * math.sqrt(share * (1 - share) / count) for share in shares)
+            yield (
+                f"{HEADINGS[name]} is of the first {count:,} images alone: which images these are "
+                f"may account for up to {error:.1f} points (95 %) between it and the columns of "
+                f"{most:,} images."
+            )
 
 
 def _matching(outcome: Outcome) -> str:
@@ -196,14 +204,18 @@ def _matching(outcome: Outcome) -> str:
     )
 
 
-def _same_weights(outcome: Outcome) -> bool | None:
-    """Whether serial and parallel agree for every seed; None where one of them is missing."""
+def _same_weights(outcome: Outcome) -> str | None:
+    """Whether serial and parallel agree, by the seeds that both have; None where there is none."""
     ends = {key: {f.seed: f.weights for f in outcome.found if f.row == key}
             for key in (SERIAL, PARALLEL)}  # fmt: skip
-    both = ends[SERIAL].keys() & ends[PARALLEL].keys()
+    both = sorted(ends[SERIAL].keys() & ends[PARALLEL].keys())
     if not both:
         return None
-    return all(ends[SERIAL][seed] == ends[PARALLEL][seed] for seed in both)
+    some = both != sorted({f.seed for f in outcome.found})
+    by = f" (seed {', '.join(map(str, both))})" if some else ""
+    if all(ends[SERIAL][seed] == ends[PARALLEL][seed] for seed in both):
+        return f"Zipper ends with the same weights, bit for bit, in serial and in parallel{by}."
+    return f"Zipper's weights in serial and in parallel DIFFER, and should not{by}."
 
 
 def _trade_off(outcome: Outcome) -> Iterable[str]:

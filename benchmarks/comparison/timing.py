@@ -34,8 +34,8 @@ def timing_section(outcome: Outcome) -> Iterable[str]:
     yield markdown_table(lines)
     if runs[PARALLEL]:
         yield _waiting(runs[PARALLEL], costs)
-    if runs[PARALLEL] and runs[SERIAL]:
-        (zipper, *_) = (run for run in outcome.runs if run.row.key == SERIAL)
+    if {f.seed for f in runs[PARALLEL]} & {f.seed for f in runs[SERIAL]}:
+        zipper = outcome.run_of(runs[SERIAL][0])
         options = read_json(zipper.directory / "config.json")["options"]
         steps = options["learners"]["adversarial"]["attack"]["steps"]
         yield _ratio(runs[SERIAL], runs[PARALLEL], costs, steps)
@@ -86,7 +86,11 @@ def _ratio(serial: list[Found], parallel: list[Found], costs: Costs, attack_step
 
 
 def _mean_ratio(above: list[Found], below: list[Found], name: str) -> float:
-    upper, lower = (sum(getattr(f, name) for f in runs) / len(runs) for runs in (above, below))
+    """By the seeds that both have, so that a slow spell of the machine is in both."""
+    both = {f.seed for f in above} & {f.seed for f in below}
+    upper, lower = (
+        sum(getattr(f, name) for f in runs if f.seed in both) for runs in (above, below)
+    )
     return float(upper / lower)
 
 

@@ -8,20 +8,30 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import bench_time
 import pytest
-from bench_time import pairs
+from bench_time import BenchOptions, bench, pairs
 from comparison.campaign import Campaign
 from comparison.devices import Devices
-from comparison.experiments import METHODS, Attacks, Options, experiment, with_methods
+from comparison.experiments import (
+    METHODS,
+    Attacks,
+    Options,
+    experiment,
+    with_autoattack_on,
+    with_methods,
+)
 from comparison.outcome import Run
-from comparison.runner import Runner
+from comparison.runner import Job, Runner
 from end_to_end.commands import typed
 from rich.console import Console
 
-from zipper_dist.errors import UserError
+from zipper_dist.errors import Interrupted, UserError
+from zipper_dist.run_directory import as_json
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "bench_time.py"
 OURS = typed("digits --device cpu --betas 1 --gammas 0.5 --tuning-runs 0 --limit 40 --out out")
@@ -140,6 +150,7 @@ def check_results(out: Path) -> None:
         (["digits", "--methods", "pgd"], "--methods pgd: choose from"),
         (["digits", "--methods", "at:0"], "--methods at:0: give 1 or more runs"),
         (["digits-table", "--autoattack-seeds", "0"], "--autoattack-seeds 0: give 1 or more"),
+        (["digits", "--autoattack-seeds", "1"], "digits has no AutoAttack"),
         (["digits", "--", "--epochs", "0"], "--epochs 0: give 1 or more"),
         (["digits", "--", "--seed", "3"], "--seed is set by the comparison"),
         (["digits", "--", "--learners.adversarial.objective", "at"], "see --betas"),
@@ -170,9 +181,15 @@ def test_options_for_training() -> None:
 
 
 def campaign(
-    directory: Path, *methods: str, extra: Options = (), name: str = "mnist-slice"
+    directory: Path,
+    *methods: str,
+    extra: Options = (),
+    name: str = "mnist-slice",
+    autoattack_seeds: int | None = None,
 ) -> Campaign:
     found = with_methods(experiment(name), methods)
+    if autoattack_seeds is not None:
+        found = with_autoattack_on(found, autoattack_seeds)
     runner = Runner(Devices("cpu", ("0", "1")), Console(quiet=True))
     return Campaign(found, 2, directory, runner, extra)
 
@@ -214,8 +231,66 @@ def test_attacks_of_some_seeds_come_after_those_of_all(tmp_path: Path) -> None:
     assert jobs[2].make(("0",)).argv[-6:-4] == ("--limit", "10")
 
 
-def test_of_a_comparison_cut_short_there_is_what_was_made(tmp_path: Path) -> None:
-    made = campaign(tmp_path, "natural", "trades:1", name="digits-table")
+class Stopped(Runner):
+    """A runner that is interrupted when it comes to a stage."""
+
+    at = "evaluating"
+
+    def run(self, stage: str, jobs: Sequence[Job], together: bool) -> None:
+        if stage == self.at and not all(job.done() for job in jobs):
+            raise Interrupted(signal.SIGTERM)
+        super().run(stage, jobs, together)
+
+
+def test_what_was_made_of_a_comparison_that_is_cut_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench_time, "Runner", Stopped)
+    monkeypatch.chdir(tmp_path)
+
+    def attempt(*methods: str, steps: str = "2") -> None:
+        options = BenchOptions(
+            ("digits-table",), methods=methods, autoattack_seeds=1, out=Path("out"), device="cpu"
+        )
+        bench(options, pairs([*TRAINING, "--steps", steps]))
+
+    page = tmp_path / "out" / "digits-table" / "page.md"
+    with pytest.raises(Interrupted):
+        attempt("natural")
+    text = page.read_text()
+    assert "it still has to make: clean+pgd-20+apgd-ce on NT, seed 0; aa on NT, seed 0." in text
+    assert text.count("zipper_dist.train digits-natural") == 1
+    assert "zipper_dist.evaluate" not in text
+
+    # A row that has not begun, before one that is trained.
+    monkeypatch.setattr(Stopped, "at", "training")
+    with pytest.raises(Interrupted):
+        attempt("fat", "natural")
+    text = page.read_text()
+    assert "it still has to make: FAT, seed 0; clean+" in text
+    assert text.count("zipper_dist.train digits-natural") == 1
+    assert "| NT | 1 |" in text
+
+    # Runs that were made otherwise come to no page.
+    with pytest.raises(UserError, match="holds a run with other options"):
+        attempt("fat", "natural", steps="3")
+    assert page.read_text() == text
+
+
+def test_the_runs_of_all_seeds_are_checked_before_anything_runs(tmp_path: Path) -> None:
+    made = campaign(tmp_path, "natural", "at", name="digits-table")
+    last = made._run("runs", made.experiment.rows[1], 1)
+    last.directory.mkdir(parents=True)
+    other = as_json(made.config_of(made.experiment.rows[0]))
+    (last.directory / "config.json").write_text(json.dumps({"options": other}))
+    with pytest.raises(UserError, match="at-seed1 holds a run with other options"):
+        made.carry_out()
+    assert made.collect().found == []
+    assert not list(tmp_path.rglob("*.log"))
+
+
+def test_what_there_is_and_what_is_missing(tmp_path: Path) -> None:
+    made = campaign(tmp_path, "natural", "trades:1", name="digits-table", autoattack_seeds=1)
     natural, trades = made.experiment.rows
     runs = [made._run("runs", natural, 0), made._run("runs", natural, 1)]
     made.outcome.runs = [made._run("runs", trades, 0), *runs]
@@ -227,7 +302,7 @@ def test_of_a_comparison_cut_short_there_is_what_was_made(tmp_path: Path) -> Non
     evaluation.mkdir(parents=True)
     attacks = {"clean": {"accuracy": 90.0, "n": 360}, "pgd-20": {"accuracy": 9.0, "n": 360}}
     (evaluation / "evaluation.json").write_text(json.dumps({"attacks": attacks}))
-    made._collect()
+    made.collect()
     assert [(found.row, found.seed, found.accuracy) for found in made.outcome.found] == [
         ("natural", 0, {}), ("natural", 1, {"nat": 90.0, "pgd_20": 9.0})
     ]  # fmt: skip
@@ -236,8 +311,13 @@ def test_of_a_comparison_cut_short_there_is_what_was_made(tmp_path: Path) -> Non
         "clean+pgd-20+apgd-ce on NT, seed 0",
         "clean+pgd-20+apgd-ce on NT, seed 1",
         "aa on NT, seed 0",
-        "aa on NT, seed 1",
     ]
+
+
+def test_costs_are_measured_by_the_seeds_of_zipper(tmp_path: Path) -> None:
+    assert campaign(tmp_path, "zipper-serial:1", "trades")._cost_seeds() == [0]
+    assert campaign(tmp_path, "zipper-serial:1", "zipper-parallel")._cost_seeds() == [0, 1]
+    assert campaign(tmp_path, "trades")._cost_seeds() == []
 
 
 def test_without_zipper_or_trades_nothing_is_tuned(tmp_path: Path) -> None:

@@ -116,6 +116,9 @@ def test_a_method_may_have_fewer_runs() -> None:
     for number in ("", "0", "-1", "two", "1:1", "²"):
         with pytest.raises(UserError, match="give 1 or more runs after the colon"):
             method_row(f"fat:{number}", "digits")
+    with pytest.raises(UserError, match="at is there with another number of runs"):
+        with_methods(experiment("digits"), ["at", "fat", "at:1"])
+    assert with_beta(method_row("trades-ema:2", "digits"), 3).seeds == 2
 
 
 def test_autoattack_on_some_seeds_alone() -> None:
@@ -124,8 +127,8 @@ def test_autoattack_on_some_seeds_alone() -> None:
     apart = with_autoattack_on(experiment("digits-table"), 1)
     assert apart.attacks[0] == experiment("digits-table").attacks[0]
     assert apart.attacks[1:] == (Attacks(("aa",), 1000, 1),)
-    without = experiment("digits")
-    assert with_autoattack_on(without, 1) == without
+    with pytest.raises(UserError, match="--autoattack-seeds: digits has no AutoAttack"):
+        with_autoattack_on(experiment("digits"), 1)
 
 
 def test_zipper_is_an_average_already() -> None:

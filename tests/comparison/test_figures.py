@@ -23,11 +23,11 @@ def test_mean_and_sample_deviation(values: list[float]) -> None:
 
 
 def test_one_value_has_no_deviation() -> None:
-    assert Spread.of([3.0]) == Spread(3.0, None)
-    assert Spread.of([]) == Spread(None, None)
+    assert Spread.of([3.0]) == Spread(3.0, None, 1)
+    assert Spread.of([]) == Spread(None, None, 0)
     assert Spread.of([1, 2]).words() == "1.50 ± 0.71"
-    assert Spread(99.0, None).words(1) == "99.0"
-    assert Spread(None, None).words() == "–"
+    assert Spread(99.0, None, 1).words(1) == "99.0"
+    assert Spread(None, None, 0).words() == "–"
 
 
 def found(row: str, seed: int, nat: float, seconds: float, **more: float) -> Found:
@@ -43,12 +43,12 @@ def test_the_table_by_row() -> None:
     ]
     result = table(runs)
     assert list(result) == ["trades", "zipper-serial"]
-    assert result["trades"]["nat"] == {"mean": 97, "std": pytest.approx(2**0.5)}
-    assert result["trades"]["pgd_100"] == {"mean": 35, "std": pytest.approx(50**0.5)}
-    assert result["trades"]["train_seconds"] == {"mean": 12, "std": pytest.approx(8**0.5)}
+    assert result["trades"]["nat"] == {"mean": 97, "std": pytest.approx(2**0.5), "n": 2}
+    assert result["trades"]["pgd_100"] == {"mean": 35, "std": pytest.approx(50**0.5), "n": 2}
+    assert result["trades"]["train_seconds"] == {"mean": 12, "std": pytest.approx(8**0.5), "n": 2}
     assert result["trades"]["wall_seconds"]["mean"] == 13
     assert result["trades"]["seeds"] == 2
-    assert result["zipper-serial"]["nat"] == {"mean": 99, "std": None}
+    assert result["zipper-serial"]["nat"] == {"mean": 99, "std": None, "n": 1}
     assert "pgd_100" not in result["zipper-serial"]
     assert json.loads(json.dumps(result)) == result
 

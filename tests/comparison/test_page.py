@@ -112,10 +112,11 @@ def test_methods_of_fewer_runs_and_attacks_on_fewer_networks(tmp_path: Path) -> 
     outcome.found.reverse()
     page = page_of(outcome, tmp_path)
     assert "| method | devices | seeds | NAT | PGD-20 | APGD | AA |" in page
-    serial = "| Zipper (serial) | 1 | 2 | 99.25 ± 0.35 | 95.00 ± 0.00 | 93.00 ± 0.00 | 91.00 |"
+    serial = "| Zipper (serial) | 1 | 2 | 99.25 ± 0.35 | 95.00 ± 0.00 | 93.00 ± 0.00 | "
+    serial += "91.00 (of 1) |"
     assert serial in page
     assert "| FAT | 1 | 1 | 99.00 | 95.00 | 93.00 | 91.00 |" in page
-    assert "AA: networks of seed 0 alone." in page
+    assert json.loads((tmp_path / "table.json").read_text())[SERIAL]["aa"]["n"] == 1
 
 
 def test_what_an_interruption_left(tmp_path: Path) -> None:
@@ -134,12 +135,22 @@ def test_what_an_interruption_left(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "outcome.json").read_text())["missing"] == outcome.missing
     outcome.found = [replace(found, accuracy={}, images={}) for found in outcome.found]
     assert "on no test image yet" in page_of(outcome, tmp_path)
+    # The first run of the table has not begun.
+    outcome.found = outcome.found[1:]
+    (outcome.runs[0].directory / "config.json").unlink()
+    assert "| NT | 1 |" in page_of(outcome, tmp_path)
 
 
 def test_serial_and_parallel_are_compared_by_the_seeds_that_both_have(tmp_path: Path) -> None:
     outcome = outcome_of(tmp_path, "digits", seeds=2, pgd_100=50.0, apgd=45.0)
     outcome.found = [f for f in outcome.found if f.row != PARALLEL or f.seed == 0]
-    assert "the same weights, bit for bit" in page_of(outcome, tmp_path)
+    page = page_of(outcome, tmp_path)
+    assert "the same weights, bit for bit, in serial and in parallel (seed 0)." in page
+    outcome.costs = Costs(0.01, 0.04, 1500)
+    # 60 s to 90 s by the seed that both have, and not to 90.5 s.
+    assert "Parallel over serial: 0.67 of the training time" in page_of(outcome, tmp_path)
+    outcome.found = [f for f in outcome.found if f.row != SERIAL or f.seed == 1]
+    assert "Parallel over serial" not in page_of(outcome, tmp_path)
 
 
 def test_a_table_of_methods(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,6 +161,9 @@ def test_a_table_of_methods(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     ]
     page = page_of(outcome, tmp_path)
     assert "on 10,000 test images (AA: 360)" in page
+    # 1.96 √(0.91 · 0.09 / 360)
+    assert "AA is of the first 360 images alone" in page
+    assert "up to 3.0 points (95 %) between it and the columns of 10,000 images" in page
     assert "| method | devices | NAT | PGD-20 | APGD | AA |" in page
     assert "| FAT | 99.18 ± 0.03 | 93.54 ± 0.1 | 90.04 ± 0.68 |" in page
     assert "their times are not for comparing" in page
