@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from zipper_dist.attacks import Network
 from zipper_dist.chains import chain_of
+from zipper_dist.stems import Stem, reaches, split
 from zipper_dist.surrogate import make_surrogate
 
 LEAST_ROWS = 8
@@ -77,11 +79,38 @@ def attacked_view(model: nn.Module, dtype: torch.dtype = torch.float32) -> Netwo
         if chain is not None:
             return chain
         _align(surrogate.network)
-        return _filled(surrogate, torch.channels_last)
+        whole = _filled(surrogate, torch.channels_last)
+        return WithStem.of(whole, surrogate.network) if dtype == torch.float32 else whole
     _align(frozen)
     frozen.to(memory_format=torch.channels_last)
     network = frozen if dtype == torch.float32 else _autocast(frozen, dtype)
     return _filled(network, torch.channels_last)
+
+
+@dataclass(frozen=True)
+class WithStem:
+    """A network, images → logits, and the same in two parts, where that helps."""
+
+    whole: Network
+    stem: Stem
+
+    @staticmethod
+    def of(whole: Network, traced: fx.GraphModule) -> Network:
+        """``whole`` with the parts of its traced form; without, where it has none, or no use for
+        them: on a GPU small kernels take as long as large ones."""
+        parts = split(traced) if all(p.device.type == "cpu" for p in traced.parameters()) else None
+        if parts is None:
+            return whole
+        first, rest, layers = parts
+        stem = Stem(
+            _filled(first, torch.channels_last), _filled(rest, torch.channels_last),
+            reaches(layers, 0), reaches(layers, 1),
+        )  # fmt: skip
+        return WithStem(whole, stem)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Logits of ``images``."""
+        return self.whole(images)
 
 
 def _frozen(model: nn.Module) -> nn.Module:
@@ -132,9 +161,22 @@ class Meter:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Logits of ``images``."""
+        self._count(images)
+        return self._network(images)
+
+    @property
+    def stem(self) -> Stem | None:
+        """The network's stem, if it has one; the rest of the network counts as the whole."""
+        stem: Stem | None = getattr(self._network, "stem", None)
+        return None if stem is None else replace(stem, rest=Meter(stem.rest, self._count_rows))
+
+    def _count(self, images: Tensor) -> None:
         rows = len(images)
         wants_gradient = images.requires_grad and torch.is_grad_enabled()
         self.gradients += rows if wants_gradient else 0
         self.forwards += 0 if wants_gradient else rows
         self._tick(2 * rows if wants_gradient else rows)
-        return self._network(images)
+
+    def _count_rows(self, rows: int) -> None:
+        self.forwards += rows
+        self._tick(rows)
