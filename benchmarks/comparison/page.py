@@ -173,6 +173,8 @@ def _few_images(outcome: Outcome) -> Iterator[str]:
         if count < most:
             shares = [f.accuracy[name] / 100 for f in outcome.found if name in f.accuracy]
             error = max(196 * math.sqrt(share * (1 - share) / count) for share in shares)
+            if error < 0.05:
+                continue
             yield (
                 f"{HEADINGS[name]} is of the first {count:,} images alone: which images these are "
                 f"may account for up to {error:.1f} points (95 %) between it and the columns of "
