@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, fx, nn
+from torch.nn.modules.utils import _pair
 
-from zipper_dist.rewriting import CONVOLUTIONS, ReLU, calls
+from zipper_dist.rewriting import CONVOLUTIONS, ReLU, calls, has_hooks
 
 Span = tuple[int, int]
 """Rows or columns of images or maps, from the first to behind the last."""
@@ -69,11 +70,11 @@ class Stem:
             maps[:, :, top:bottom, left:right] = self.first(part)
 
 
-def split(network: fx.GraphModule) -> tuple[nn.Module, nn.Module, tuple[nn.Module, ...]] | None:
+def split(network: fx.GraphModule) -> tuple[nn.Sequential, nn.Module] | None:
     """A traced network as its first layers, up to the first pooling, and the rest.
 
-    The first layers are unpadded convolutions, max-pooling and ReLU in a chain, and are returned on
-    their own, too. None where a network does not begin like that.
+    The first layers are unpadded convolutions, max-pooling and ReLU in a chain. None where a
+    network does not begin like that.
     """
     modules = dict(network.named_modules())
     before, *nodes = network.graph.nodes
@@ -91,12 +92,14 @@ def split(network: fx.GraphModule) -> tuple[nn.Module, nn.Module, tuple[nn.Modul
         before = node
     if not any(isinstance(layer, nn.Conv2d) for layer in layers):
         return None
-    return nn.Sequential(*layers), _rest(network, before), tuple(layers)
+    return nn.Sequential(*layers), _rest(network, before)
 
 
 def _reaches_a_little(layer: nn.Module) -> bool:
     """Whether it is a convolution or a max-pooling whose every output has its whole kernel inside
     the image."""
+    if has_hooks(layer):
+        return False
     if type(layer) is nn.MaxPool2d:
         plain = not layer.ceil_mode and not layer.return_indices
         return plain and (_pair(layer.padding), _pair(layer.dilation)) == ((0, 0), (1, 1))
@@ -105,17 +108,13 @@ def _reaches_a_little(layer: nn.Module) -> bool:
     return layer.padding in (0, (0, 0), "valid") and layer.dilation == (1, 1)
 
 
-def reaches(layers: Sequence[nn.Module], direction: int) -> tuple[Reach, ...]:
-    """The reach of each layer that has one along the rows (0) or columns (1) of an image."""
+def reaches(layers: nn.Sequential, direction: int) -> tuple[Reach, ...]:
+    """The reach of each of the first layers that has one, along rows (0) or columns (1)."""
     return tuple(
         Reach(_pair(layer.kernel_size)[direction], _pair(layer.stride)[direction])
         for layer in layers
         if isinstance(layer, nn.Conv2d | nn.MaxPool2d)
     )
-
-
-def _pair(size: int | tuple[int, ...]) -> tuple[int, ...]:
-    return (size, size) if isinstance(size, int) else tuple(size)
 
 
 def _rest(network: fx.GraphModule, last: fx.Node) -> fx.GraphModule:

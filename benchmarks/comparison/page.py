@@ -176,9 +176,9 @@ def _few_images(outcome: Outcome) -> Iterator[str]:
             if error < 0.05:
                 continue
             yield (
-                f"{HEADINGS[name]} is of the first {count:,} images alone: which images these are "
-                f"may account for up to {error:.1f} points (95 %) between it and the columns of "
-                f"{most:,} images."
+                f"{HEADINGS[name]} is of {count:,} of the images, chosen at random and the same "
+                f"for every network: which ones these are may account for up to {error:.1f} points "
+                f"(95 %) between it and the columns of {most:,} images."
             )
 
 

@@ -15,23 +15,10 @@ from typing import Any
 import bench_time
 import pytest
 from bench_time import BenchOptions, bench, pairs
-from comparison.campaign import Campaign
-from comparison.devices import Devices
-from comparison.experiments import (
-    METHODS,
-    Attacks,
-    Options,
-    experiment,
-    with_autoattack_on,
-    with_methods,
-)
-from comparison.outcome import Run
 from comparison.runner import Job, Runner
 from end_to_end.commands import typed
-from rich.console import Console
 
 from zipper_dist.errors import Interrupted, UserError
-from zipper_dist.run_directory import as_json
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "bench_time.py"
 OURS = typed("digits --device cpu --betas 1 --gammas 0.5 --tuning-runs 0 --limit 40 --out out")
@@ -180,57 +167,6 @@ def test_options_for_training() -> None:
             pairs(words)
 
 
-def campaign(
-    directory: Path,
-    *methods: str,
-    extra: Options = (),
-    name: str = "mnist-slice",
-    autoattack_seeds: int | None = None,
-) -> Campaign:
-    found = with_methods(experiment(name), methods)
-    if autoattack_seeds is not None:
-        found = with_autoattack_on(found, autoattack_seeds)
-    runner = Runner(Devices("cpu", ("0", "1")), Console(quiet=True))
-    return Campaign(found, 2, directory, runner, extra)
-
-
-def test_all_networks_are_attacked_alike_whatever_they_were_trained_for(tmp_path: Path) -> None:
-    methods = [method for method in METHODS if method != "zipper-parallel"]
-    made = campaign(tmp_path, *methods)
-    commands = set()
-    for row in made.experiment.rows:
-        run = Run(row, 0, tmp_path / row.key)
-        run.directory.mkdir()
-        run.weights.write_bytes(row.key.encode())
-        (job,) = made._commands.evaluations([run], [Attacks(("clean", "pgd-20"))])
-        argv = job.make(("0",)).argv
-        commands.add(argv[argv.index("--norm") : argv.index("--out")])
-    assert commands == {("--norm", "linf", "--eps", "0.2")}
-
-
-def test_methods_take_turns_by_the_seeds_they_have(tmp_path: Path) -> None:
-    made = campaign(tmp_path, "zipper-serial", "trades", "at:1")
-    turns = [[row.key for row in made._turn(seed)] for seed in range(3)]
-    assert turns == [
-        ["zipper-serial", "trades", "at"], ["trades", "zipper-serial"], ["zipper-serial", "trades"]
-    ]  # fmt: skip
-    assert campaign(tmp_path, "at:1")._turn(1) == []
-
-
-def test_attacks_of_some_seeds_come_after_those_of_all(tmp_path: Path) -> None:
-    made = campaign(tmp_path, "trades", name="digits-table")
-    runs = [Run(made.experiment.rows[0], seed, tmp_path / str(seed)) for seed in range(2)]
-    for run in runs:
-        run.directory.mkdir()
-        run.weights.write_bytes(bytes([run.seed]))
-    attacks = [Attacks(("clean", "pgd-20")), Attacks(("aa",), 10, seeds=1)]
-    jobs = made._commands.evaluations(runs, attacks)
-    assert [job.name for job in jobs] == [
-        "clean+pgd-20 on TRADES, seed 0", "clean+pgd-20 on TRADES, seed 1", "aa on TRADES, seed 0"
-    ]  # fmt: skip
-    assert jobs[2].make(("0",)).argv[-6:-4] == ("--limit", "10")
-
-
 class Stopped(Runner):
     """A runner that is interrupted when it comes to a stage."""
 
@@ -275,66 +211,3 @@ def test_what_was_made_of_a_comparison_that_is_cut_short(
     with pytest.raises(UserError, match="holds a run with other options"):
         attempt("fat", "natural", steps="3")
     assert page.read_text() == text
-
-
-def test_the_runs_of_all_seeds_are_checked_before_anything_runs(tmp_path: Path) -> None:
-    made = campaign(tmp_path, "natural", "at", name="digits-table")
-    last = made._run("runs", made.experiment.rows[1], 1)
-    last.directory.mkdir(parents=True)
-    other = as_json(made.config_of(made.experiment.rows[0]))
-    (last.directory / "config.json").write_text(json.dumps({"options": other}))
-    with pytest.raises(UserError, match="at-seed1 holds a run with other options"):
-        made.carry_out()
-    assert made.collect().found == []
-    assert not list(tmp_path.rglob("*.log"))
-
-
-def test_what_there_is_and_what_is_missing(tmp_path: Path) -> None:
-    made = campaign(tmp_path, "natural", "trades:1", name="digits-table", autoattack_seeds=1)
-    natural, trades = made.experiment.rows
-    runs = [made._run("runs", natural, 0), made._run("runs", natural, 1)]
-    made.outcome.runs = [made._run("runs", trades, 0), *runs]
-    for run in runs:
-        run.directory.mkdir(parents=True)
-        run.weights.write_bytes(bytes([run.seed]))
-        run.summary.write_text("{}")
-    evaluation = made._commands._evaluation(runs[1], None)
-    evaluation.mkdir(parents=True)
-    attacks = {"clean": {"accuracy": 90.0, "n": 360}, "pgd-20": {"accuracy": 9.0, "n": 360}}
-    (evaluation / "evaluation.json").write_text(json.dumps({"attacks": attacks}))
-    made.collect()
-    assert [(found.row, found.seed, found.accuracy) for found in made.outcome.found] == [
-        ("natural", 0, {}), ("natural", 1, {"nat": 90.0, "pgd_20": 9.0})
-    ]  # fmt: skip
-    assert made.outcome.missing == [
-        "TRADES, seed 0",
-        "clean+pgd-20+apgd-ce on NT, seed 0",
-        "clean+pgd-20+apgd-ce on NT, seed 1",
-        "aa on NT, seed 0",
-    ]
-
-
-def test_costs_are_measured_by_the_seeds_of_zipper(tmp_path: Path) -> None:
-    assert campaign(tmp_path, "zipper-serial:1", "trades")._cost_seeds() == [0]
-    assert campaign(tmp_path, "zipper-serial:1", "zipper-parallel")._cost_seeds() == [0, 1]
-    assert campaign(tmp_path, "trades")._cost_seeds() == []
-
-
-def test_without_zipper_or_trades_nothing_is_tuned(tmp_path: Path) -> None:
-    assert len(campaign(tmp_path, "natural", "at").rows()) == 2
-    assert len(campaign(tmp_path, "zipper-serial", "at").rows()) == 2
-    assert len(campaign(tmp_path, "zipper-serial", "trades").rows()) == 2 + 1 + 2
-
-
-def test_the_zipper_of_the_curve_is_that_of_the_table(tmp_path: Path) -> None:
-    made = campaign(tmp_path, "zipper-serial", "trades", extra=(("--mix.gamma", "0:1,1:0.3"),))
-    serial, _, own, *_ = made.rows()
-    assert own.key == "zipper-gamma0.3"
-    assert made.config_of(own) == made.config_of(serial)
-
-
-def test_every_row_has_its_turn_as_the_first(tmp_path: Path) -> None:
-    made = campaign(tmp_path, "zipper-serial", "at", "natural")
-    turns = [[row.key for row in made._turn(seed)] for seed in range(4)]
-    assert [turn[0] for turn in turns] == ["zipper-serial", "at", "natural", "zipper-serial"]
-    assert all(sorted(turn) == sorted(turns[0]) for turn in turns)

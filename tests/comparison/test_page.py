@@ -162,7 +162,7 @@ def test_a_table_of_methods(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     page = page_of(outcome, tmp_path)
     assert "on 10,000 test images (AA: 360)" in page
     # 1.96 √(0.91 · 0.09 / 360)
-    assert "AA is of the first 360 images alone" in page
+    assert "AA is of 360 of the images, chosen at random and the same for every" in page
     assert "up to 3.0 points (95 %) between it and the columns of 10,000 images" in page
     assert "| method | devices | NAT | PGD-20 | APGD | AA |" in page
     assert "| FAT | 99.18 ± 0.03 | 93.54 ± 0.1 | 90.04 ± 0.68 |" in page

@@ -22,13 +22,11 @@ from zipper_dist.attacks.autoattack import (
     ENSEMBLE,
     PARTS,
     BlockRows,
-    BlockSquare,
-    FrugalSquare,
     apgd,
     apgd_targeted,
     fab_targeted,
-    square,
 )
+from zipper_dist.attacks.square import BlockSquare, FrugalSquare, square
 from zipper_dist.config import Norm
 from zipper_dist.evaluation.catalogue import Threat
 from zipper_dist.evaluation.places import Layout, Places

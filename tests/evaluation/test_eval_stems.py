@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from evaluation.conftest import EPS
 from evaluation.helpers import small_network
-from zipper_dist.attacks.autoattack import BlockRows, square
+from zipper_dist.attacks.autoattack import BlockRows
+from zipper_dist.attacks.square import square
 from zipper_dist.evaluation import views
 from zipper_dist.evaluation.views import Meter, WithStem, attacked_view
 from zipper_dist.models import ModelSpec, build
@@ -147,6 +148,14 @@ def test_which_layers_are_a_stem(layers: list[nn.Module], length: int) -> None:
     has_reach = [not isinstance(layer, nn.ReLU) for layer in layers[:length]]
     assert len(view.stem.rows) == len(view.stem.columns) == sum(has_reach)
     torch.testing.assert_close(view.stem.rest(view.stem.first(images)), wanted)
+
+
+def test_a_layer_with_hooks_is_no_stem() -> None:
+    """They may look at all of a map."""
+    convolution = nn.Conv2d(1, 4, 3)
+    convolution.register_forward_hook(lambda module, given, maps: maps - maps.mean((2, 3), True))
+    model = nn.Sequential(convolution, nn.MaxPool2d(2), nn.Flatten(), nn.Linear(100, 3))
+    assert not isinstance(attacked_view(model), WithStem)
 
 
 def test_networks_without_a_stem() -> None:

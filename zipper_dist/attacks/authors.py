@@ -16,15 +16,14 @@ from torch import Tensor
 
 from zipper_dist.attacks.autoattack import (
     ITERATIONS,
+    NAMES,
     QUERIES,
     BlockRows,
-    BlockSquare,
     Draws,
 )
 from zipper_dist.attacks.loop import Network
+from zipper_dist.attacks.square import BlockSquare
 from zipper_dist.config import Norm
-
-_NAMES = {"linf": "Linf", "l2": "L2"}
 
 
 class _Rows:
@@ -61,7 +60,7 @@ def authors_verdicts(
     """
     options: dict[str, Any] = {"version": "standard"} if attacks is None else {"version": "custom"}
     authors = AutoAttack(
-        network, norm=_NAMES[norm], eps=eps, seed=seed, attacks=attacks, device=x.device, **options
+        network, norm=NAMES[norm], eps=eps, seed=seed, attacks=attacks, device=x.device, **options
     )
     if attacks is not None:  # as in the standard version, which sets these itself
         authors.apgd.n_restarts = authors.fab.n_restarts = 1
@@ -87,7 +86,7 @@ def _share_draws(authors: AutoAttack, block: Tensor, seed: int, norm: Norm) -> N
         ours = BlockSquare(
             authors.model,
             BlockRows(seed, len(block), rows(x)),
-            norm=_NAMES[norm],
+            norm=NAMES[norm],
             eps=authors.epsilon,
             n_queries=authors.square.n_queries,
             resc_schedule=False,

@@ -22,11 +22,11 @@ from zipper_dist.attacks.autoattack import (
     apgd,
     apgd_targeted,
     fab_targeted,
-    square,
 )
 from zipper_dist.attacks.cw import cw
 from zipper_dist.attacks.fgsm import fgsm
 from zipper_dist.attacks.mim import mim
+from zipper_dist.attacks.square import square
 from zipper_dist.config import Norm
 from zipper_dist.errors import UserError
 from zipper_dist.evaluation.places import Places

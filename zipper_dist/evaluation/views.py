@@ -101,12 +101,8 @@ class WithStem:
         parts = split(traced) if all(p.device.type == "cpu" for p in traced.parameters()) else None
         if parts is None:
             return whole
-        first, rest, layers = parts
-        stem = Stem(
-            _filled(first, torch.channels_last), _filled(rest, torch.channels_last),
-            reaches(layers, 0), reaches(layers, 1),
-        )  # fmt: skip
-        return WithStem(whole, stem)
+        first, rest = (_filled(part, torch.channels_last) for part in parts)
+        return WithStem(whole, Stem(first, rest, reaches(parts[0], 0), reaches(parts[0], 1)))
 
     def __call__(self, images: Tensor) -> Tensor:
         """Logits of ``images``."""
@@ -168,7 +164,15 @@ class Meter:
     def stem(self) -> Stem | None:
         """The network's stem, if it has one; the rest of the network counts as the whole."""
         stem: Stem | None = getattr(self._network, "stem", None)
-        return None if stem is None else replace(stem, rest=Meter(stem.rest, self._count_rows))
+        if stem is None:
+            return None
+        rest = stem.rest
+
+        def counted(maps: Tensor) -> Tensor:
+            self._count(maps)
+            return rest(maps)
+
+        return replace(stem, rest=counted)
 
     def _count(self, images: Tensor) -> None:
         rows = len(images)
@@ -176,7 +180,3 @@ class Meter:
         self.gradients += rows if wants_gradient else 0
         self.forwards += 0 if wants_gradient else rows
         self._tick(2 * rows if wants_gradient else rows)
-
-    def _count_rows(self, rows: int) -> None:
-        self.forwards += rows
-        self._tick(rows)

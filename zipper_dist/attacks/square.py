@@ -1,0 +1,163 @@
+"""Square, the black-box attack, through the adapter of :mod:`zipper_dist.attacks.autoattack`.
+
+Source: Andriushchenko, Croce, Flammarion and Hein, "Square Attack", ECCV 2020.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from pyautoattack.square import SquareAttack
+from torch import Tensor
+
+from zipper_dist.attacks.autoattack import NAMES, QUERIES, BlockRows, plain
+from zipper_dist.attacks.loop import Network
+from zipper_dist.config import Norm
+from zipper_dist.stems import Stem
+
+
+class BlockSquare(SquareAttack):  # type: ignore[misc]
+    """Square, with the draws that have a row for each example made for the whole block."""
+
+    def __init__(self, network: Network, block: BlockRows, **options: Any) -> None:
+        super().__init__(plain(network), **options)
+        self.predict: Network
+        self._block = block
+        self._standing = block.rows
+
+    def margin_and_loss(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """As the package has it; it goes on with the examples of a positive margin."""
+        margin, loss = self.ask(x, y)
+        self._standing = self._standing[(margin > 0).cpu()]
+        return margin, loss
+
+    def ask(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Margin and loss (n,) of each image (n, C, H, W), from the network."""
+        found: tuple[Tensor, Tensor] = super().margin_and_loss(x, y)
+        return found
+
+    def random_choice(self, shape: Sequence[int]) -> Tensor:
+        """Random signs; where there is a row for each example, its row of the block's."""
+        if len(shape) < 4:
+            choice: Tensor = super().random_choice(shape)
+            return choice
+        choice = super().random_choice([self._block.size, *shape[1:]])
+        return choice[self._standing.to(choice.device)]
+
+
+class FrugalSquare(BlockSquare):
+    """The same, but for queries whose answer is known.
+
+    Often a square changes nothing of an image, because all its pixels are at that end of their
+    range already. Then margin and loss are those of the example's best image so far. So this keeps
+    that image by the rule of the package; whether an answer is known, the pixels decide.
+
+    Where the network has a stem, so do the maps that it makes of that image: they are renewed where
+    pixels have changed.
+    """
+
+    def __init__(
+        self, network: Network, block: BlockRows, stem: Stem | None = None, **options: Any
+    ) -> None:
+        super().__init__(network, block, **options)
+        self._stem = stem
+        self._best: list[Tensor] = []
+        """Images, margin, loss, and where there is a stem maps, of the examples that still
+        stand."""
+
+    def ask(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """See :meth:`BlockSquare.ask`."""
+        if not self._best:
+            margin, loss = super().ask(x, y)
+            maps = [] if self._stem is None else [self._stem.first(x)]
+            self._best = [x.clone(), margin.clone(), loss.clone(), *maps]
+        else:
+            margin, loss = (known.clone() for known in self._best[1:3])
+            changed = x != self._best[0]
+            new = changed.flatten(1).any(1).nonzero().flatten()
+            if len(new) > 0:
+                margin[new], loss[new], maps = self._ask_about(x[new], y[new], new, changed)
+                better = loss[new] < self._best[2][new]
+                found = [x[new], margin[new], loss[new], *maps]
+                for mine, theirs in zip(self._best, found, strict=True):
+                    mine[new[better]] = theirs[better]
+        standing = margin > 0
+        if not bool(standing.all()):
+            self._best = [known[standing] for known in self._best]
+        return margin, loss
+
+    def _ask_about(
+        self, x: Tensor, y: Tensor, rows: Tensor, changed: Tensor
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Margin and loss of images, and their maps; ``rows``: which examples, ``changed``: in
+        which pixels of all examples there is something new."""
+        if self._stem is None:
+            return *super().ask(x, y), []
+        maps = self._best[3][rows]
+        pixels = changed.flatten(0, 1).any(0)
+        self._stem.renew(maps, x, _span(pixels.any(1)), _span(pixels.any(0)))
+        whole: Network = self.predict
+        self.predict = plain(self._stem.rest)
+        try:
+            return *super().ask(maps, y), [maps]
+        finally:
+            self.predict = whole
+
+
+def _span(mask: Tensor) -> tuple[int, int]:
+    """From the first to behind the last that is true; one is."""
+    places = mask.nonzero()
+    return int(places[0]), int(places[-1]) + 1
+
+
+def square(
+    network: Network,
+    x: Tensor,
+    y: Tensor,
+    block: BlockRows,
+    *,
+    norm: Norm,
+    eps: float,
+    queries: int = QUERIES,
+) -> Tensor:
+    """Square, the black-box attack, on examples of one block, which share its squares.
+
+    Arguments and result: as :func:`zipper_dist.attacks.autoattack.apgd`.
+    """
+    high, wide = x.shape[2:]
+    if norm == "l2":
+        to_high, to_wide = _l2_size(high, wide)
+        x = F.pad(x, (0, to_wide - wide, 0, to_high - high))
+    # In L2 squares come in twos, anywhere.
+    stem = getattr(network, "stem", None) if norm == "linf" else None
+    attack = FrugalSquare(
+        lambda images: network(images[:, :, :high, :wide]), block, stem, norm=NAMES[norm],
+        eps=eps, n_queries=queries, resc_schedule=False, device=x.device,
+    )  # fmt: skip
+    attack.init_hyperparam(x)
+    torch.manual_seed(block.seed)
+    _, adversarial = attack.attack_single_run(x, y)
+    clean, adversarial = (images[:, :, :high, :wide] for images in (x, adversarial))
+    with torch.no_grad():
+        broken = network(adversarial).argmax(1) != y
+    return torch.where(broken[:, None, None, None], adversarial, clean)
+
+
+def _l2_size(high: int, wide: int) -> tuple[int, int]:
+    """The least size from ``high`` × ``wide`` up [pixels] that Square in L2 can tile.
+
+    The package lays tiles of a fifth of the height from a margin on, and fails where the last tile
+    does not fit. Black pixels are added on the far sides then; what is changed in them is cut away,
+    so that the attack stays in the ball and only wastes a part of it.
+    """
+
+    def fits(height: int, width: int) -> bool:
+        tile = height // 5
+        margin = (height - 5 * tile) // 2
+        return tile == 1 or (tile > 1 and margin <= height % tile and margin <= width % tile)
+
+    sizes = [(h, w) for h in range(high, high + 8) for w in range(wide, wide + h)]
+    return min((size for size in sizes if fits(*size)), key=lambda size: size[0] * size[1])
