@@ -75,13 +75,15 @@ def test_attacks_of_some_seeds_come_after_those_of_all(tmp_path: Path) -> None:
     assert jobs[2].make(("0",)).argv[-6:-4] == ("--limit", "10")
 
 
-def test_the_runs_of_all_seeds_are_checked_before_anything_runs(tmp_path: Path) -> None:
-    made = campaign(tmp_path, "natural", "at", name="digits-table")
+@pytest.mark.parametrize("name", ["digits-table", "mnist-slice"])
+def test_the_runs_of_all_seeds_are_checked_before_anything_runs(tmp_path: Path, name: str) -> None:
+    """Before the curves, too, that the second of these begins with."""
+    made = campaign(tmp_path, "trades", "zipper-serial", name=name)
     last = made._run("runs", made.experiment.rows[1], 1)
     last.directory.mkdir(parents=True)
     other = as_json(made.config_of(made.experiment.rows[0]))
     (last.directory / "config.json").write_text(json.dumps({"options": other}))
-    with pytest.raises(UserError, match="at-seed1 holds a run with other options"):
+    with pytest.raises(UserError, match="zipper-serial-seed1 holds a run with other options"):
         made.carry_out()
     assert made.collect().found == []
     assert not list(tmp_path.rglob("*.log"))
