@@ -55,7 +55,7 @@ class BenchOptions:
     with -ema, as averages of their weights; fat:1 is fat with at most one seed; default: those of
     the experiment."""
     autoattack_seeds: int | None = None
-    """AutoAttack attacks the networks of the first so many seeds; default: of all."""
+    """AutoAttack attacks the networks of the first so many seeds; 0: none; default: of all."""
     betas: tuple[float, ...] = ()
     """Values of TRADES' β on the curve; default: those of the experiment."""
     gammas: tuple[float, ...] = ()
@@ -147,14 +147,14 @@ def report(campaign: Campaign, command: str, machine: str, console: Console) -> 
 def bench(options: BenchOptions, extra: Options) -> None:
     """Carry out the experiments, one after the other; ``extra`` is for every training command."""
     console = Console()
-    numbers = {
-        "seeds": options.seeds,
-        "autoattack-seeds": options.autoattack_seeds,
-        "limit": options.limit,
-    }
-    for name, number in numbers.items():
-        if number is not None and number < 1:
-            raise UserError(f"--{name} {number}: give 1 or more")
+    numbers = (
+        ("seeds", options.seeds, 1),
+        ("autoattack-seeds", options.autoattack_seeds, 0),
+        ("limit", options.limit, 1),
+    )
+    for name, number, fewest in numbers:
+        if number is not None and number < fewest:
+            raise UserError(f"--{name} {number}: give {fewest} or more")
     runner = Runner(Devices.detect(options.device), console)
     campaigns = [
         Campaign(found, options.seeds, options.out / found.name, runner, extra, options.data_root,

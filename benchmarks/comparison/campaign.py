@@ -159,7 +159,7 @@ class Campaign:
     def _draw_curves(self, sweep: Sweep) -> None:
         """The curves, and the β at which TRADES has Zipper's clean accuracy."""
         outcome = self.outcome
-        attacks = [Attacks(CURVE, sweep.limit)]
+        attacks = [Attacks(CURVE, sweep.images)]
         gammas = {value: self._run("curves", row, 0) for value, row in self._gammas(sweep).items()}
         betas = {value: self._run("curves", row, 0) for value, row in self._betas(sweep).items()}
         both = [*gammas.values(), *betas.values()]

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from comparison.devices import Command, Devices
-from comparison.experiments import SERIAL, Attacks, Experiment, Row, method_row
+from comparison.experiments import SERIAL, Attacks, Experiment, Images, Row, method_row
 from comparison.figures import KEYS, Found, evaluated, read_json
 from comparison.outcome import Run
 from comparison.runner import Job
@@ -101,18 +101,19 @@ class Commands:
         jobs: dict[Path, Job] = {}
         for group in attacks:
             for run in runs:
-                limit = self._images(group)
-                names = self._by_limit(attacks, run.seed).get(limit)
+                images = group.images.at_most(self._limit)
+                names = self._by_images(attacks, run.seed).get(images)
                 if names is not None:
-                    job = self._evaluating(run, limit, names)
-                    jobs.setdefault(self._evaluation(run, limit), job)
+                    job = self._evaluating(run, images, names)
+                    jobs.setdefault(self._evaluation(run, images), job)
         return list(jobs.values())
 
-    def _evaluating(self, run: Run, limit: int | None, names: Sequence[str]) -> Job:
-        directory = self._evaluation(run, limit)
+    def _evaluating(self, run: Run, images: Images, names: Sequence[str]) -> Job:
+        directory = self._evaluation(run, images)
         arguments = [str(run.directory), "--attacks", *names, *self._threat()]
         arguments += ["--out", str(directory), "--no-picture"]
-        arguments += ["--limit", str(limit)] if limit else []
+        if images.limit is not None:
+            arguments += ["--first" if images.first else "--limit", str(images.limit)]
         return Job(
             f"{'+'.join(names)} on {run.name}",
             self._maker("zipper_dist.evaluate", arguments),
@@ -142,30 +143,26 @@ class Commands:
 
         return Job("a sync", make, 2, file.exists, self._out / "logs" / "sync.log"), file
 
-    def _images(self, attacks: Attacks) -> int | None:
-        """The number of images that they are made on; None: all."""
-        limits = [limit for limit in (attacks.limit, self._limit) if limit is not None]
-        return min(limits, default=None)
-
-    def _by_limit(self, attacks: Sequence[Attacks], seed: int) -> dict[int | None, list[str]]:
-        """Attacks on the network of a seed by the number of images that they are made on."""
-        names: dict[int | None, list[str]] = {}
+    def _by_images(self, attacks: Sequence[Attacks], seed: int) -> dict[Images, list[str]]:
+        """Attacks on the network of a seed by the images that they are made on."""
+        names: dict[Images, list[str]] = {}
         for group in attacks:
             if group.seeds is None or seed < group.seeds:
-                names.setdefault(self._images(group), []).extend(group.names)
+                names.setdefault(group.images.at_most(self._limit), []).extend(group.names)
         return names
 
-    def _evaluation(self, run: Run, limit: int | None) -> Path:
+    def _evaluation(self, run: Run, images: Images) -> Path:
         attack = "".join(word.replace("--", "-") for word in self._threat())
-        images = f"{limit}-images" if limit else "all-images"
-        return self._out / "evaluations" / run.digest / f"{images}{attack}"
+        which = f"{images.limit}-images" if images.limit else "all-images"
+        which = f"first-{which}" if images.first else which
+        return self._out / "evaluations" / run.digest / f"{which}{attack}"
 
     def found(self, run: Run, attacks: Sequence[Attacks]) -> Found:
         """What a run has shown that is trained, by the evaluations that were made of it."""
-        accuracy, images = {}, {}
-        for limit, names in self._by_limit(attacks, run.seed).items():
-            figures = evaluated(self._evaluation(run, limit))
+        accuracy, counts = {}, {}
+        for images, names in self._by_images(attacks, run.seed).items():
+            figures = evaluated(self._evaluation(run, images))
             for name in filter(figures.__contains__, names):
                 accuracy[KEYS[name]] = figures[name]["accuracy"]
-                images[KEYS[name]] = figures[name]["n"]
-        return Found(run.row.key, run.seed, accuracy, images, read_json(run.summary), run.digest)
+                counts[KEYS[name]] = figures[name]["n"]
+        return Found(run.row.key, run.seed, accuracy, counts, read_json(run.summary), run.digest)

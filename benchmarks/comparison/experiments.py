@@ -48,14 +48,27 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Images:
+    """Test images: all, or at most ``limit``, which are the first or a fixed random choice."""
+
+    limit: int | None = None
+    first: bool = False
+
+    def at_most(self, limit: int | None) -> Images:
+        """These, or where that is fewer, a random choice of ``limit``."""
+        more = limit is not None and (self.limit is None or self.limit > limit)
+        return Images(limit) if more else self
+
+
+@dataclass(frozen=True)
 class Attacks:
-    """Attacks that are made on the same images: all test images, or ``limit`` of them.
+    """Attacks that are made on the same images.
 
     With ``seeds``, only the networks of the first so many seeds are attacked.
     """
 
     names: tuple[str, ...]
-    limit: int | None = None
+    images: Images = Images()
     seeds: int | None = None
 
 
@@ -65,13 +78,13 @@ class Sweep:
     its own is added.
 
     With it, TRADES is tuned: ``matching_runs`` more values of β are tried to bring its clean
-    accuracy to Zipper's. ``limit``: test images, if not all.
+    accuracy to Zipper's.
     """
 
     betas: tuple[float, ...]
     gammas: tuple[float, ...]
     matching_runs: int = 2
-    limit: int | None = None
+    images: Images = Images()
 
 
 @dataclass(frozen=True)
@@ -223,14 +236,16 @@ def timed(name: str, title: str, base: str, options: Options = ()) -> Experiment
 
 
 def table(base: str) -> Experiment:
-    """Many methods side by side, under AutoAttack too."""
+    """Many methods side by side, under AutoAttack too: on the first 1,000 test images, as usual,
+    where they are not sorted by class."""
     methods = (SERIAL, BASELINE, "fat", "at", "natural")
+    few = Images(1000, first=recipe(base).data.source != "folder")
     return Experiment(
         f"{base}-table",
         f"{base}: methods side by side",
         base,
         tuple(method_row(method, base) for method in methods),
-        (Attacks(("clean", "pgd-20", "apgd-ce")), Attacks((AUTOATTACK,), limit=1000)),
+        (Attacks(("clean", "pgd-20", "apgd-ce")), Attacks((AUTOATTACK,), few)),
     )
 
 
@@ -259,8 +274,9 @@ def experiment(name: str) -> Experiment:
     """
     if name == "mnist-slice":
         found = timed(name, "A slice of MNIST, ε = 0.2", "mnist", MNIST_SLICE)
-        attacks = (Attacks(found.attacks[0].names, limit=1000),)
-        return replace(found, attacks=attacks, sweep=Sweep((1.0, 4.0), (), 2, limit=1000))
+        few = Images(1000)
+        attacks = (Attacks(found.attacks[0].names, few),)
+        return replace(found, attacks=attacks, sweep=Sweep((1.0, 4.0), (), 2, few))
     for ending, make in (("-table", table), ("-learning-rates", learning_rates)):
         base = name.removesuffix(ending)
         if name.endswith(ending) and base in RECIPES:
@@ -287,7 +303,8 @@ def with_methods(found: Experiment, methods: Sequence[str]) -> Experiment:
 
 
 def with_autoattack_on(found: Experiment, seeds: int) -> Experiment:
-    """``found`` with AutoAttack, which takes longer than all else, on the first seeds alone.
+    """``found`` with AutoAttack, which takes longer than all else, on the first ``seeds`` alone, or
+    without it for 0.
 
     Raises:
         UserError: it has no AutoAttack.
@@ -298,6 +315,6 @@ def with_autoattack_on(found: Experiment, seeds: int) -> Experiment:
     for group in found.attacks:
         others = tuple(name for name in group.names if name != AUTOATTACK)
         attacks += [replace(group, names=others)] if others else []
-        if AUTOATTACK in group.names:
-            attacks.append(Attacks((AUTOATTACK,), group.limit, seeds))
+        if AUTOATTACK in group.names and seeds:
+            attacks.append(Attacks((AUTOATTACK,), group.images, seeds))
     return replace(found, attacks=tuple(attacks))

@@ -10,8 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from comparison.experiments import PARALLEL, SERIAL, ZIPPER
-from comparison.figures import HEADINGS, Spread, Unit, read_json, table
+from comparison.experiments import PARALLEL, SERIAL, ZIPPER, Images
+from comparison.figures import HEADINGS, KEYS, Spread, Unit, read_json, table
 from comparison.markdown import markdown_table
 from comparison.outcome import Outcome
 from comparison.plots import draw_times, draw_trade_off
@@ -80,7 +80,8 @@ def _introduction(outcome: Outcome, command: str, machine: str) -> str:
     on = f"{counts[0]:,} test images" if counts else "no test image yet"
     for name, count in images.items():
         if count < counts[0]:
-            on += f" ({HEADINGS[name]}: {count:,})"
+            which = "the first " if _are_first(outcome, name, count) else ""
+            on += f" ({HEADINGS[name]}: {which}{count:,})"
     options = [" ".join(pair) for pair in outcome.experiment.options]
     changed = (
         f" Recipe `{outcome.experiment.recipe}` with `{' '.join(options)}`." if options else ""
@@ -175,11 +176,23 @@ def _few_images(outcome: Outcome) -> Iterator[str]:
             error = max(196 * math.sqrt(share * (1 - share) / count) for share in shares)
             if error < 0.05:
                 continue
+            first = _are_first(outcome, name, count)
+            which = (
+                f"the first {count:,} of the images" if first
+                else f"{count:,} of the images, chosen at random and the same for every network"
+            )  # fmt: skip
             yield (
-                f"{HEADINGS[name]} is of {count:,} of the images, chosen at random and the same "
-                f"for every network: which ones these are may account for up to {error:.1f} points "
-                f"(95 %) between it and the columns of {most:,} images."
+                f"{HEADINGS[name]} is of {which}: which ones these are may account for up to "
+                f"{error:.1f} points (95 %{', as if at random' if first else ''}) between it and "
+                f"the columns of {most:,} images."
             )
+
+
+def _are_first(outcome: Outcome, name: str, count: int) -> bool:
+    """Whether a figure is of the first images of the test set, not of a random choice."""
+    ours = next(group for group in outcome.experiment.attacks
+                if name in (KEYS[attack] for attack in group.names))  # fmt: skip
+    return ours.images == Images(count, first=True)
 
 
 def _matching(outcome: Outcome) -> str:

@@ -136,7 +136,7 @@ def check_results(out: Path) -> None:
         (["digits", "--seeds", "0"], "--seeds 0: give 1 or more"),
         (["digits", "--methods", "pgd"], "--methods pgd: choose from"),
         (["digits", "--methods", "at:0"], "--methods at:0: give 1 or more runs"),
-        (["digits-table", "--autoattack-seeds", "0"], "--autoattack-seeds 0: give 1 or more"),
+        (["digits-table", "--autoattack-seeds", "-1"], "--autoattack-seeds -1: give 0 or more"),
         (["digits", "--autoattack-seeds", "1"], "digits has no AutoAttack"),
         (["digits", "--", "--epochs", "0"], "--epochs 0: give 1 or more"),
         (["digits", "--", "--seed", "3"], "--seed is set by the comparison"),

@@ -11,6 +11,7 @@ from comparison.devices import Devices
 from comparison.experiments import (
     METHODS,
     Attacks,
+    Images,
     Options,
     experiment,
     with_autoattack_on,
@@ -67,12 +68,30 @@ def test_attacks_of_some_seeds_come_after_those_of_all(tmp_path: Path) -> None:
     for run in runs:
         run.directory.mkdir()
         run.weights.write_bytes(bytes([run.seed]))
-    attacks = [Attacks(("clean", "pgd-20")), Attacks(("aa",), 10, seeds=1)]
+    attacks = [Attacks(("clean", "pgd-20")), Attacks(("aa",), Images(10), seeds=1)]
     jobs = made._commands.evaluations(runs, attacks)
     assert [job.name for job in jobs] == [
         "clean+pgd-20 on TRADES, seed 0", "clean+pgd-20 on TRADES, seed 1", "aa on TRADES, seed 0"
     ]  # fmt: skip
     assert jobs[2].make(("0",)).argv[-6:-4] == ("--limit", "10")
+
+
+def test_the_first_images_are_another_evaluation_than_as_many_others(tmp_path: Path) -> None:
+    made = campaign(tmp_path, "trades", name="digits-table")
+    run = Run(made.experiment.rows[0], 0, tmp_path)
+    run.weights.write_bytes(b"")
+    attacks = [Attacks((name,), Images(10, name == "aa")) for name in ("clean", "aa")]
+    random, first = made._commands.evaluations([run], attacks)
+    assert random.make(("0",)).argv[-6:-4] == ("--limit", "10")
+    argv = first.make(("0",)).argv
+    assert argv[-6:-4] == ("--first", "10")
+    directory = Path(argv[argv.index("--out") + 1])
+    assert directory.name == "first-10-images-normlinf-eps0.17"
+    directory.mkdir(parents=True)
+    attacked = {name: {"accuracy": 90.0, "n": 10} for name in ("clean", "aa")}
+    (directory / "evaluation.json").write_text(json.dumps({"attacks": attacked}))
+    run.summary.write_text("{}")
+    assert made._commands.found(run, attacks).accuracy == {"aa": 90.0}
 
 
 @pytest.mark.parametrize("name", ["digits-table", "mnist-slice"])
@@ -98,7 +117,7 @@ def test_what_there_is_and_what_is_missing(tmp_path: Path) -> None:
         run.directory.mkdir(parents=True)
         run.weights.write_bytes(bytes([run.seed]))
         run.summary.write_text("{}")
-    evaluation = made._commands._evaluation(runs[1], None)
+    evaluation = made._commands._evaluation(runs[1], Images())
     evaluation.mkdir(parents=True)
     attacks = {"clean": {"accuracy": 90.0, "n": 360}, "pgd-20": {"accuracy": 9.0, "n": 360}}
     (evaluation / "evaluation.json").write_text(json.dumps({"attacks": attacks}))

@@ -7,6 +7,7 @@ from comparison.experiments import (
     METHODS,
     Attacks,
     Experiment,
+    Images,
     Row,
     experiment,
     method_row,
@@ -123,12 +124,25 @@ def test_a_method_may_have_fewer_runs() -> None:
 
 def test_autoattack_on_some_seeds_alone() -> None:
     together = with_autoattack_on(experiment("digits-learning-rates"), 2)
-    assert together.attacks == (Attacks(("clean",)), Attacks(("aa",), None, 2))
+    assert together.attacks == (Attacks(("clean",)), Attacks(("aa",), seeds=2))
     apart = with_autoattack_on(experiment("digits-table"), 1)
     assert apart.attacks[0] == experiment("digits-table").attacks[0]
-    assert apart.attacks[1:] == (Attacks(("aa",), 1000, 1),)
+    assert apart.attacks[1:] == (Attacks(("aa",), Images(1000, first=True), 1),)
+    assert with_autoattack_on(experiment("digits-table"), 0).attacks == apart.attacks[:1]
     with pytest.raises(UserError, match="--autoattack-seeds: digits has no AutoAttack"):
         with_autoattack_on(experiment("digits"), 1)
+
+
+def test_autoattack_is_on_the_first_images_unless_these_are_sorted_by_class() -> None:
+    assert experiment("mnist-table").attacks[1].images == Images(1000, first=True)
+    assert experiment("folder-table").attacks[1].images == Images(1000)
+
+
+def test_a_limit_holds_for_all_images() -> None:
+    first = Images(1000, first=True)
+    assert first.at_most(None) == first.at_most(2000) == first.at_most(1000) == first
+    assert first.at_most(999) == Images().at_most(999) == Images(999)
+    assert Images().at_most(None) == Images()
 
 
 def test_zipper_is_an_average_already() -> None:

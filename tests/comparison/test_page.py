@@ -155,10 +155,16 @@ def test_serial_and_parallel_are_compared_by_the_seeds_that_both_have(tmp_path: 
 
 def test_a_table_of_methods(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     outcome = outcome_of(tmp_path, "mnist-table", pgd_20=95.0, apgd=93.0, aa=91.0)
-    outcome.found = [
-        replace(found, images=found.images | {"nat": 10_000, "pgd_20": 10_000, "apgd": 10_000})
-        for found in outcome.found
-    ]
+    images = {"nat": 10_000, "pgd_20": 10_000, "apgd": 10_000, "aa": 1000}
+    outcome.found = [replace(found, images=images) for found in outcome.found]
+    page = page_of(outcome, tmp_path)
+    assert "on 10,000 test images (AA: the first 1,000)" in page
+    # 1.96 √(0.91 · 0.09 / 1000)
+    assert (
+        "AA is of the first 1,000 of the images: which ones these are may account for up to 1.8 "
+        "points (95 %, as if at random) between it and the columns of 10,000 images."
+    ) in page
+    outcome.found = [replace(found, images=images | {"aa": 360}) for found in outcome.found]
     page = page_of(outcome, tmp_path)
     assert "on 10,000 test images (AA: 360)" in page
     # 1.96 √(0.91 · 0.09 / 360)

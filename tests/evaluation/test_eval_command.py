@@ -111,7 +111,7 @@ def test_interrupted_and_continued_is_uninterrupted(
 def test_what_the_files_hold(run_directory: Path, whole: Path, network: nn.Module) -> None:
     found, lines = figures(whole), flags(whole)
     assert found["threat"] == {"norm": "linf", "eps": EPS}
-    assert found["data"] == {"name": "digits", "images": 120, "of": 360}
+    assert found["data"] == {"name": "digits", "images": 120, "of": 360, "chosen": "at random"}
     assert list(found["attacks"]) == ["clean", "pgd-20", "apgd-ce", "cw-5"]
     for name, figure in found["attacks"].items():
         correct = sum(line[name] == "1" for line in lines)
@@ -141,6 +141,22 @@ def test_a_limit_takes_the_same_examples_every_time(run_directory: Path, tmp_pat
     assert first == second
     assert len(first) == 30
     assert [int(line["example"]) for line in first] != list(range(30))
+
+
+def test_the_first_images(
+    run_directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, count in (("few", 5), ("more", 60), ("all", 1000)):
+        run(EvaluateOptions(
+            run_directory, ("clean",), first=count, out=tmp_path / name, picture=False, threads=1,
+        ))  # fmt: skip
+        shown = capsys.readouterr().out
+        numbers = [int(line["example"]) for line in flags(tmp_path / name)]
+        assert numbers == list(range(min(count, 360)))
+        about = json.loads((tmp_path / name / "evaluation.json").read_text())["data"]
+        assert about["chosen"] == ("all" if name == "all" else "the first")
+        lacking = f"--first {count}: these images show "
+        assert (lacking in shown) == (name == "few")
 
 
 def test_a_network_of_other_origin(
@@ -208,6 +224,8 @@ def damaged(run_directory: Path, tmp_path: Path) -> Path:
         ({"step_size": -1.0}, "--step-size -1.0"),
         ({"norm": "l2"}, "give --eps too"),
         ({"limit": 0}, "--limit 0: give 1 or more"),
+        ({"first": 0}, "--first 0: give 1 or more"),
+        ({"first": 5, "limit": 5}, "--limit and --first: give one of them"),
         ({"dataset": "imagenet"}, "--data imagenet: choose one of"),
         ({"learner": "best"}, "no best.safetensors here; --learner can be global"),
         ({"mean": (0.5,)}, "--mean and --std"),

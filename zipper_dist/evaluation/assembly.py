@@ -59,10 +59,12 @@ def assemble(
     classes = check_fit(subject, data)
     names, notes = _suitable(names, classes)
     device = world.plan.device
-    numbers = limited_indices(len(data.test), options.limit, "test")
+    numbers = _chosen(len(data.test), options)
     chosen = data.test.subset(numbers).to(device)
     images = (chosen.images.float() / 255).contiguous()
     examples = Examples(images, chosen.labels)
+    if options.first is not None:
+        notes += _missing_classes(chosen.labels, data.test.labels)
     subject.model.to(device)
     screening = attacked_view(subject.model, torch.bfloat16) if options.screen == "bf16" else None
     networks = Networks(exact_view(subject.model), attacked_view(subject.model), screening)
@@ -89,6 +91,28 @@ def assemble(
         Worker(setting, store, blocks), Worker(setting, store, sample), outputs, notes,
         _about(options, subject, data, threat, setting, world),
     )  # fmt: skip
+
+
+def _chosen(count: int, options: EvaluateOptions) -> Tensor:
+    """Numbers of the images, out of ``count``, that are evaluated: int64 (N,)."""
+    if options.first is not None:
+        return torch.arange(min(options.first, count))
+    return limited_indices(count, options.limit, "test")
+
+
+def _how_chosen(images: int, of: int, options: EvaluateOptions) -> str:
+    if images == of:
+        return "all"
+    return "at random" if options.first is None else "the first"
+
+
+def _missing_classes(chosen: Tensor, labels: Tensor) -> list[str]:
+    """A note if the first images lack some of the classes, as those of sorted ones do."""
+    shown, classes = len(set(chosen.tolist())), len(set(labels.tolist()))
+    if shown == classes:
+        return []
+    return [f"--first {len(chosen)}: these images show {shown} of the {classes} classes; --limit "
+            "chooses at random"]  # fmt: skip
 
 
 def _suitable(names: list[str], classes: int) -> tuple[list[str], list[str]]:
@@ -123,7 +147,12 @@ def _about(
     """What evaluation.json says of the evaluation as a whole."""
     return {
         "network": {"file": str(subject.file), "sha256": subject.sha256},
-        "data": {"name": data.name, "images": len(setting.examples), "of": len(data.test)},
+        "data": {
+            "name": data.name,
+            "images": len(setting.examples),
+            "of": len(data.test),
+            "chosen": _how_chosen(len(setting.examples), len(data.test), options),
+        },
         "threat": {"norm": threat.norm, "eps": threat.eps},
         "seed": options.seed,
         "block_size": options.block_size,

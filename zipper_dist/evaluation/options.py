@@ -50,7 +50,10 @@ class EvaluateOptions:
     restarts: int = 1
     """Starts of pgd, each for the examples that the ones before did not break."""
     limit: int | None = None
-    """Use only so many test images, always the same ones [images]."""
+    """Use only so many test images, chosen at random but always the same ones [images]."""
+    first: int | None = None
+    """Use only the first so many test images, as published figures of AutoAttack often do
+    [images]."""
     seed: int = 0
     """Seed of every random draw."""
     dataset: Annotated[str | None, tyro.conf.arg(name="data")] = None
@@ -88,10 +91,12 @@ class EvaluateOptions:
 def validate(options: EvaluateOptions) -> None:
     """Raise UserError with everything that is out of range in ``options``, in one line."""
     found = []
-    for name in ("restarts", "limit", "threads", "batch_size", "block_size"):
+    for name in ("restarts", "limit", "first", "threads", "batch_size", "block_size"):
         value = getattr(options, name)
         if value is not None and value < 1:
             found.append(f"--{name.replace('_', '-')} {value}: give 1 or more")
+    if options.limit is not None and options.first is not None:
+        found.append("--limit and --first: give one of them")
     if options.dataset is not None and options.dataset not in SOURCES:
         found.append(f"--data {options.dataset}: choose one of {', '.join(SOURCES)}")
     if (options.mean is None) != (options.std is None):
