@@ -41,7 +41,7 @@ class BenchOptions:
     Without an experiment: digits, and a slice of MNIST where MNIST is found. The same command
     continues what was interrupted and repeats nothing that is done.
 
-    What stands after -- goes to every training command: bench_time.py mnist-table -- --epochs 5
+    What stands after -- goes to every training command: bench_time.py mnist-table -- --epochs 30
     """
 
     experiments: tyro.conf.Positional[tuple[str, ...]] = ()
@@ -67,7 +67,7 @@ class BenchOptions:
     data_root: Path = Path("data")
     """Directory that holds the data sets, or is to hold them after their download."""
     limit: int | None = None
-    """Evaluate on at most so many test images [images]."""
+    """Evaluate on at most so many test images, a fixed random choice for all attacks [images]."""
     device: Device = "auto"
     """What a device is: a GPU (cuda) or a core (cpu); auto: a GPU where there is one."""
     out: Path = OUT

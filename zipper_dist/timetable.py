@@ -40,6 +40,14 @@ class Timetable:
         """Whether every learner continues from θ_g after iteration ``t``."""
         return t > 0 and self.mix_every > 0 and t >= self.mix_start and t % self.mix_every == 0
 
+    @property
+    def redistributes(self) -> bool:
+        """Whether there is a redistribution within the run; at its very end it changes nothing."""
+        if self.mix_every == 0:
+            return False
+        first = self.mix_every * -(-max(self.mix_start, 1) // self.mix_every)
+        return first < self.total_steps
+
     def looks_at(self, t: int) -> bool:
         """Whether θ_g is evaluated as it is after iteration ``t``, and a checkpoint made."""
         return t > 0 and (t % self.look_every == 0 or t == self.total_steps)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from comparison.devices import Command, Devices
 from comparison.experiments import SERIAL, Attacks, Experiment, Images, Row, method_row
-from comparison.figures import KEYS, Found, evaluated, read_json
+from comparison.figures import KEYS, Found, Shared, evaluated, read_json, verdicts
 from comparison.outcome import Run
 from comparison.runner import Job
 from zipper_dist.cli import parse_train_options
@@ -159,10 +159,21 @@ class Commands:
 
     def found(self, run: Run, attacks: Sequence[Attacks]) -> Found:
         """What a run has shown that is trained, by the evaluations that were made of it."""
-        accuracy, counts = {}, {}
+        accuracy: dict[str, float] = {}
+        counts: dict[str, int] = {}
+        first: set[str] = set()
+        right: dict[str, dict[int, bool]] = {}
         for images, names in self._by_images(attacks, run.seed).items():
-            figures = evaluated(self._evaluation(run, images))
-            for name in filter(figures.__contains__, names):
-                accuracy[KEYS[name]] = figures[name]["accuracy"]
-                counts[KEYS[name]] = figures[name]["n"]
-        return Found(run.row.key, run.seed, accuracy, counts, read_json(run.summary), run.digest)
+            directory = self._evaluation(run, images)
+            figures = evaluated(directory)
+            keys = {name: KEYS[name] for name in names if name in figures}
+            accuracy |= {key: figures[name]["accuracy"] for name, key in keys.items()}
+            counts |= {key: figures[name]["n"] for name, key in keys.items()}
+            first |= set(keys.values()) if images.first else set()
+            if keys:
+                each = verdicts(directory)
+                right |= {key: each[name] for name, key in keys.items()}
+        return Found(
+            run.row.key, run.seed, accuracy, counts, read_json(run.summary), run.digest,
+            frozenset(first), Shared.by(right),
+        )  # fmt: skip

@@ -55,9 +55,10 @@ class Images:
     first: bool = False
 
     def at_most(self, limit: int | None) -> Images:
-        """These, or where that is fewer, a random choice of ``limit``."""
-        more = limit is not None and (self.limit is None or self.limit > limit)
-        return Images(limit) if more else self
+        """These, or where that is not more, the random choice of ``limit``: all attacks that it
+        holds for then are on the same images."""
+        holds = limit is not None and (self.limit is None or self.limit >= limit)
+        return Images(limit) if holds else self
 
 
 @dataclass(frozen=True)
@@ -276,7 +277,7 @@ def experiment(name: str) -> Experiment:
         found = timed(name, "A slice of MNIST, ε = 0.2", "mnist", MNIST_SLICE)
         few = Images(1000)
         attacks = (Attacks(found.attacks[0].names, few),)
-        return replace(found, attacks=attacks, sweep=Sweep((1.0, 4.0), (), 2, few))
+        return replace(found, attacks=attacks, sweep=Sweep((1.0, 4.0), (0.2,), 2, few))
     for ending, make in (("-table", table), ("-learning-rates", learning_rates)):
         base = name.removesuffix(ending)
         if name.endswith(ending) and base in RECIPES:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,12 +70,42 @@ class Unit:
 
 
 @dataclass(frozen=True)
+class Shared:
+    """Figures of one network on the images that all of them were made on.
+
+    Attributes:
+        images: how many these are.
+        accuracy: per cent, by the names of :data:`KEYS`.
+    """
+
+    images: int
+    accuracy: dict[str, float]
+
+    @staticmethod
+    def by(verdicts: Mapping[str, Mapping[int, bool]]) -> Shared | None:
+        """Those of ``verdicts``: by figure, whether each image, by its number, was classified
+        right. None where all are of the same images anyway, or have none in common."""
+        if not verdicts:
+            return None
+        shared = set.intersection(*(set(right) for right in verdicts.values()))
+        if not shared or all(len(right) == len(shared) for right in verdicts.values()):
+            return None
+        accuracy = {
+            name: 100 * statistics.fmean(right[number] for number in shared)
+            for name, right in verdicts.items()
+        }
+        return Shared(len(shared), accuracy)
+
+
+@dataclass(frozen=True)
 class Found:
     """What a run of a row, by one seed, has shown.
 
     Attributes:
         accuracy: per cent, by the names of :data:`KEYS`.
         images: test images behind each of them.
+        first: those of them that are on the first images of the test set, not on all or a choice.
+        shared: all of them on the images that they have in common, where some are on more.
         summary: the run's summary.json.
         weights: digest of the weights that were evaluated.
     """
@@ -85,6 +116,8 @@ class Found:
     images: dict[str, int]
     summary: dict[str, Any]
     weights: str
+    first: frozenset[str] = frozenset()
+    shared: Shared | None = None
 
     @property
     def train_seconds(self) -> float:
@@ -107,6 +140,14 @@ def evaluated(directory: Path) -> dict[str, dict[str, Any]]:
     file = directory / "evaluation.json"
     attacks: dict[str, dict[str, Any]] = read_json(file)["attacks"] if file.exists() else {}
     return attacks
+
+
+def verdicts(directory: Path) -> dict[str, dict[int, bool]]:
+    """Whether each image, by its number, was classified right in an evaluation, by attack."""
+    with (directory / "evaluation.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    names = [name for name in lines[0] if name in KEYS] if lines else []
+    return {name: {int(line["example"]): line[name] == "1" for line in lines} for name in names}
 
 
 def table(found: Sequence[Found]) -> dict[str, dict[str, Any]]:

@@ -71,6 +71,11 @@ class Outcome:
     missing: list[str] = field(default_factory=list)
     """What an interruption has kept from being made, in words."""
 
+    @property
+    def on_first(self) -> set[str]:
+        """The figures that are of the first images of the test set."""
+        return {name for found in self.found for name in found.first}
+
     def run_of(self, found: Found) -> Run:
         """The run that has shown it."""
         (run,) = (r for r in self.runs if (r.row.key, r.seed) == (found.row, found.seed))

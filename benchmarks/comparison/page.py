@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from comparison.experiments import PARALLEL, SERIAL, ZIPPER, Images
-from comparison.figures import HEADINGS, KEYS, Spread, Unit, read_json, table
+from comparison.figures import HEADINGS, Spread, Unit, read_json, table
 from comparison.markdown import markdown_table
 from comparison.outcome import Outcome
 from comparison.plots import draw_times, draw_trade_off
 from comparison.published import PUBLISHED
+from comparison.remarks import remarks
 from comparison.timing import timing_section
 from zipper_dist.files import write_atomically
 from zipper_dist.run_directory import write_json
 
 NOTHING = vars(Spread.of([]))
-FEW_IMAGES = 1000
-"""Test images up to which it is said what one of them counts."""
 
 
 def write_page(outcome: Outcome, out: Path, command: str, machine: str) -> None:
@@ -41,7 +38,8 @@ def write_page(outcome: Outcome, out: Path, command: str, machine: str) -> None:
         "## Accuracy and time",
         _table(outcome),
         _published(outcome.experiment.name),
-        *_remarks(outcome),
+        *remarks(outcome),
+        *_shared(outcome),
     ]
     if outcome.match is not None:
         draw_trade_off(outcome, out / "trade-off.png")
@@ -65,7 +63,7 @@ def print_summary(outcome: Outcome, console: Console) -> None:
     for line in lines:
         screen.add_row(*line)
     console.print(screen)
-    for remark in filter(None, [_missing(outcome), *_remarks(outcome)]):
+    for remark in filter(None, [_missing(outcome), *remarks(outcome)]):
         console.print(remark, highlight=False)
 
 
@@ -80,7 +78,7 @@ def _introduction(outcome: Outcome, command: str, machine: str) -> str:
     on = f"{counts[0]:,} test images" if counts else "no test image yet"
     for name, count in images.items():
         if count < counts[0]:
-            which = "the first " if _are_first(outcome, name, count) else ""
+            which = "the first " if name in outcome.on_first else ""
             on += f" ({HEADINGS[name]}: {which}{count:,})"
     options = [" ".join(pair) for pair in outcome.experiment.options]
     changed = (
@@ -144,99 +142,33 @@ def _published(name: str) -> str:
     return markdown_table([head, *cells])
 
 
-def _remarks(outcome: Outcome) -> list[str]:
-    """What a reader of the table has to know."""
-    remarks = [_matching(outcome)] if outcome.match is not None else []
-    rows = {run.row.key: run.row for run in outcome.runs}
-    if ZIPPER & rows.keys() and any("-ema" not in key for key in rows.keys() - ZIPPER):
-        remarks.append(
-            "Zipper's global learner is an exponential moving average, by construction; other "
-            'methods are as published, without one, or "with EMA", with Zipper\'s decay.'
-        )
-    remarks += _few_images(outcome)
-    if len({f.seed for f in outcome.found}) == 1:
-        remarks.append("One seed: nothing is known of the spread between seeds.")
-    if not outcome.experiment.times:
-        remarks.append("Several runs shared the machine: their times are not for comparing.")
-    same = _same_weights(outcome)
-    if same is not None:
-        remarks.append(same)
-    return remarks
-
-
-def _few_images(outcome: Outcome) -> Iterator[str]:
-    """What chance can do to figures of few images, and to those of fewer than the others."""
-    images = {name: count for f in outcome.found for name, count in f.images.items()}
-    most, fewest = max(images.values(), default=0), min(images.values(), default=0)
-    if 0 < fewest <= FEW_IMAGES:
-        yield f"One of {fewest:,} test images is {100 / fewest:.2f} points."
-    for name, count in images.items():
-        if count < most:
-            shares = [f.accuracy[name] / 100 for f in outcome.found if name in f.accuracy]
-            error = max(196 * math.sqrt(share * (1 - share) / count) for share in shares)
-            if error < 0.05:
-                continue
-            first = _are_first(outcome, name, count)
-            which = (
-                f"the first {count:,} of the images" if first
-                else f"{count:,} of the images, chosen at random and the same for every network"
-            )  # fmt: skip
-            yield (
-                f"{HEADINGS[name]} is of {which}: which ones these are may account for up to "
-                f"{error:.1f} points (95 %{', as if at random' if first else ''}) between it and "
-                f"the columns of {most:,} images."
-            )
-
-
-def _are_first(outcome: Outcome, name: str, count: int) -> bool:
-    """Whether a figure is of the first images of the test set, not of a random choice."""
-    ours = next(group for group in outcome.experiment.attacks
-                if name in (KEYS[attack] for attack in group.names))  # fmt: skip
-    return ours.images == Images(count, first=True)
-
-
-def _matching(outcome: Outcome) -> str:
-    """How TRADES was tuned, and how well that went."""
-    match = outcome.match
-    assert match is not None
-    tried = ", ".join(f"{beta:g}" for beta in sorted(outcome.betas))
-    above = match.clean - match.target
-    if above < -match.slack:
-        how = f"{-above:.2f} points less, is the most accurate: none reaches Zipper's"
-    elif above > match.slack:
-        how = (
-            f"{above:.2f} points more, is the most robust of those that reach Zipper's: not "
-            "matched, so that some robustness may be left to gain"
-        )
-    else:
-        how = (
-            f"{above:+.2f} points, is the most robust of those that reach Zipper's within "
-            f"{match.slack:.2f}"
-        )
-    return (
-        f"TRADES was tuned to the clean accuracy of Zipper, {match.target:.2f} % by seed 0: of β = "
-        f"{tried}, β = {match.beta:g} with {match.clean:.2f} %, {how}."
+def _shared(outcome: Outcome) -> Iterable[str]:
+    """All figures on the same images, where some are on fewer than others."""
+    runs = [f for f in outcome.found if f.shared is not None]
+    if not runs:
+        return
+    yield "## The same images for all figures"
+    yield (
+        "Figures above that are of more images, here on those alone that all figures of a network "
+        "were made on."
     )
-
-
-def _same_weights(outcome: Outcome) -> str | None:
-    """Whether serial and parallel agree, by the seeds that both have; None where there is none."""
-    ends = {key: {f.seed: f.weights for f in outcome.found if f.row == key}
-            for key in (SERIAL, PARALLEL)}  # fmt: skip
-    both = sorted(ends[SERIAL].keys() & ends[PARALLEL].keys())
-    if not both:
-        return None
-    some = both != sorted({f.seed for f in outcome.found})
-    by = f" (seed {', '.join(map(str, both))})" if some else ""
-    if all(ends[SERIAL][seed] == ends[PARALLEL][seed] for seed in both):
-        return f"Zipper ends with the same weights, bit for bit, in serial and in parallel{by}."
-    return f"Zipper's weights in serial and in parallel DIFFER, and should not{by}."
+    labels = {run.row.key: run.row.label for run in outcome.runs}
+    names = [name for name in HEADINGS if any(name in f.accuracy for f in runs)]
+    lines = [["method", "networks", "images", *(HEADINGS[name] for name in names)]]
+    for key in dict.fromkeys(f.row for f in runs):
+        mine = [f.shared for f in runs if f.row == key and f.shared is not None]
+        images = ", ".join(f"{count:,}" for count in sorted({one.images for one in mine}))
+        spreads = [Spread.of(one.accuracy[name] for one in mine if name in one.accuracy)
+                   for name in names]  # fmt: skip
+        lines.append([labels[key], str(len(mine)), images, *(one.words() for one in spreads)])
+    yield markdown_table(lines)
 
 
 def _trade_off(outcome: Outcome) -> Iterable[str]:
+    several = "several last values" if len(outcome.gammas) > 1 else "the last value"
     yield (
         "Nobody has to trust one point: robust over clean accuracy for several β of TRADES and "
-        "several last values of Zipper's γ, seed 0."
+        f"{several} of Zipper's γ, seed 0."
     )
     yield "![Robust accuracy over clean accuracy](trade-off.png)"
     lines = [["method", "NAT", "PGD-100"]]
@@ -264,6 +196,8 @@ def _as_json(outcome: Outcome, command: str, machine: str) -> dict[str, Any]:
                 "seed": f.seed,
                 **f.accuracy,
                 "images": f.images,
+                "on_first_images": sorted(f.first),
+                "on_shared_images": vars(f.shared) if f.shared else None,
                 "train_seconds": f.train_seconds,
                 "wall_seconds": f.wall_seconds,
                 "weights": f.weights,

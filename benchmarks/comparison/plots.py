@@ -27,9 +27,11 @@ def _curve(axes: Axes, points: Mapping[float, Accuracy], symbol: str, color: str
     axes.plot(clean, robust, "o-", color=color, label=name)
     for place, value in enumerate(order):
         at = points[value]
+        # Neighbours' labels lie on opposite sides, since the points may nearly coincide.
+        offset, side = (((7, 4), "left"), ((-7, -10), "right"))[place % 2]
         axes.annotate(
             f"{symbol} = {value:g}", (at.clean, at.robust), textcoords="offset points",
-            xytext=(7, 4 - 14 * (place % 2)), color=color, fontsize=9,
+            xytext=offset, ha=side, color=color, fontsize=9,
         )  # fmt: skip
 
 
@@ -41,7 +43,7 @@ def draw_trade_off(outcome: Outcome, path: Path) -> None:
     axes.set_xlabel("clean accuracy [%]")
     axes.set_ylabel("robust accuracy, PGD-100 [%]")
     axes.set_title(f"{outcome.experiment.title}, seed 0", fontsize=11)
-    axes.margins(0.15)
+    axes.margins(0.18)
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=120)

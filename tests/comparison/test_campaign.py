@@ -17,6 +17,7 @@ from comparison.experiments import (
     with_autoattack_on,
     with_methods,
 )
+from comparison.figures import Shared
 from comparison.outcome import Run
 from comparison.runner import Runner
 from rich.console import Console
@@ -53,6 +54,19 @@ def test_all_networks_are_attacked_alike_whatever_they_were_trained_for(tmp_path
     assert commands == {("--norm", "linf", "--eps", "0.2")}
 
 
+def left(directory: Path, attacks: list[str], right: dict[int, str]) -> None:
+    """What an evaluation leaves: ``right`` has a 1 for each attack, by the image's number."""
+    directory.mkdir(parents=True)
+    columns = [[flags[i] == "1" for flags in right.values()] for i in range(len(attacks))]
+    figures = {
+        name: {"accuracy": 100 * sum(column) / len(column), "n": len(column)}
+        for name, column in zip(attacks, columns, strict=True)
+    }
+    (directory / "evaluation.json").write_text(json.dumps({"attacks": figures}))
+    lines = [["example", "label", *attacks], *([str(n), "7", *ones] for n, ones in right.items())]
+    (directory / "evaluation.csv").write_text("\n".join(map(",".join, lines)) + "\n")
+
+
 def test_methods_take_turns_by_the_seeds_they_have(tmp_path: Path) -> None:
     made = campaign(tmp_path, "zipper-serial", "trades", "at:1")
     turns = [[row.key for row in made._turn(seed)] for seed in range(3)]
@@ -87,11 +101,16 @@ def test_the_first_images_are_another_evaluation_than_as_many_others(tmp_path: P
     assert argv[-6:-4] == ("--first", "10")
     directory = Path(argv[argv.index("--out") + 1])
     assert directory.name == "first-10-images-normlinf-eps0.17"
-    directory.mkdir(parents=True)
-    attacked = {name: {"accuracy": 90.0, "n": 10} for name in ("clean", "aa")}
-    (directory / "evaluation.json").write_text(json.dumps({"attacks": attacked}))
+    left(directory, ["aa", "clean"], {0: "11", 1: "01"})
     run.summary.write_text("{}")
-    assert made._commands.found(run, attacks).accuracy == {"aa": 90.0}
+    found = made._commands.found(run, attacks)
+    assert (found.accuracy, found.images) == ({"aa": 50.0}, {"aa": 2})
+    assert (found.first, found.shared) == (frozenset({"aa"}), None)
+    other = directory.with_name("10-images-normlinf-eps0.17")
+    left(other, ["clean"], {1: "1", 2: "0", 3: "0"})
+    found = made._commands.found(run, attacks)
+    assert (found.images, found.first) == ({"nat": 3, "aa": 2}, frozenset({"aa"}))
+    assert found.shared == Shared(1, {"nat": 100.0, "aa": 0.0})
 
 
 @pytest.mark.parametrize("name", ["digits-table", "mnist-slice"])
@@ -118,12 +137,10 @@ def test_what_there_is_and_what_is_missing(tmp_path: Path) -> None:
         run.weights.write_bytes(bytes([run.seed]))
         run.summary.write_text("{}")
     evaluation = made._commands._evaluation(runs[1], Images())
-    evaluation.mkdir(parents=True)
-    attacks = {"clean": {"accuracy": 90.0, "n": 360}, "pgd-20": {"accuracy": 9.0, "n": 360}}
-    (evaluation / "evaluation.json").write_text(json.dumps({"attacks": attacks}))
+    left(evaluation, ["clean", "pgd-20"], {0: "11", 1: "10"})
     made.collect()
     assert [(found.row, found.seed, found.accuracy) for found in made.outcome.found] == [
-        ("natural", 0, {}), ("natural", 1, {"nat": 90.0, "pgd_20": 9.0})
+        ("natural", 0, {}), ("natural", 1, {"nat": 100.0, "pgd_20": 50.0})
     ]  # fmt: skip
     assert made.outcome.missing == [
         "TRADES, seed 0",
@@ -142,7 +159,7 @@ def test_costs_are_measured_by_the_seeds_of_zipper(tmp_path: Path) -> None:
 def test_without_zipper_or_trades_nothing_is_tuned(tmp_path: Path) -> None:
     assert len(campaign(tmp_path, "natural", "at").rows()) == 2
     assert len(campaign(tmp_path, "zipper-serial", "at").rows()) == 2
-    assert len(campaign(tmp_path, "zipper-serial", "trades").rows()) == 2 + 1 + 2
+    assert len(campaign(tmp_path, "zipper-serial", "trades").rows()) == 2 + 2 + 2
 
 
 def test_the_zipper_of_the_curve_is_that_of_the_table(tmp_path: Path) -> None:

@@ -140,8 +140,9 @@ def test_autoattack_is_on_the_first_images_unless_these_are_sorted_by_class() ->
 
 def test_a_limit_holds_for_all_images() -> None:
     first = Images(1000, first=True)
-    assert first.at_most(None) == first.at_most(2000) == first.at_most(1000) == first
-    assert first.at_most(999) == Images().at_most(999) == Images(999)
+    assert first.at_most(None) == first.at_most(1001) == first
+    for limit in (999, 1000):
+        assert first.at_most(limit) == Images().at_most(limit) == Images(limit)
     assert Images().at_most(None) == Images()
 
 

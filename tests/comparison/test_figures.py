@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 from comparison.costs import Costs, bytes_of_a_sync, seconds_per_iteration
-from comparison.figures import Found, Spread, Unit, evaluated, table
+from comparison.figures import Found, Shared, Spread, Unit, evaluated, table, verdicts
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -51,6 +51,24 @@ def test_the_table_by_row() -> None:
     assert result["zipper-serial"]["nat"] == {"mean": 99, "std": None, "n": 1}
     assert "pgd_100" not in result["zipper-serial"]
     assert json.loads(json.dumps(result)) == result
+
+
+def test_figures_on_the_images_that_all_have() -> None:
+    many = {1: True, 2: False, 3: True, 4: True}
+    assert Shared.by({"nat": many, "aa": {2: False, 4: True, 9: False}}) == Shared(
+        2, {"nat": 50.0, "aa": 50.0}
+    )
+    assert Shared.by({"nat": many, "apgd": many}) is None
+    assert Shared.by({"nat": many, "aa": {5: True}}) is None
+    assert Shared.by({}) is None
+
+
+def test_verdicts_by_example(tmp_path: Path) -> None:
+    (tmp_path / "evaluation.csv").write_text("example,label,clean,aa\n4,7,1,0\n9,1,1,1\n")
+    found = verdicts(tmp_path)
+    assert found == {"clean": {4: True, 9: True}, "aa": {4: False, 9: True}}
+    (tmp_path / "evaluation.csv").write_text("example,label,clean\n")
+    assert verdicts(tmp_path) == {}
 
 
 def test_times_in_a_fitting_unit() -> None:

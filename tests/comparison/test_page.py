@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from comparison.costs import Costs
 from comparison.experiments import PARALLEL, SERIAL, experiment
-from comparison.figures import Found
+from comparison.figures import Found, Shared
 from comparison.matching import Accuracy
 from comparison.outcome import Match, Outcome, Run
 from comparison.page import print_summary, write_page
@@ -72,7 +72,7 @@ def test_the_published_comparison(tmp_path: Path) -> None:
     # 1500 iterations of 50 ms and of 40 ms.
     assert "| serial | 75.0 | 90.5 ± 0.7 | 83 % |" in page
     assert "| parallel | 60.0 | 60.5 ± 0.7 | 99 % |" in page
-    assert "the best possible ratio is 0.80: natural training is 20 % of a serial" in page
+    assert "imply a ratio of 0.80: natural training is 20 % of a serial" in page
     assert "342 : 397 minutes, 0.86" in page
     assert "the rank of the natural learner 5.0 s" in page
     assert "3.00 MB and takes 2.0 ms by itself; the run has 4" in page
@@ -153,23 +153,44 @@ def test_serial_and_parallel_are_compared_by_the_seeds_that_both_have(tmp_path: 
     assert "Parallel over serial" not in page_of(outcome, tmp_path)
 
 
-def test_a_table_of_methods(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_figures_of_fewer_images_stand_beside_the_others_on_the_same(tmp_path: Path) -> None:
     outcome = outcome_of(tmp_path, "mnist-table", pgd_20=95.0, apgd=93.0, aa=91.0)
     images = {"nat": 10_000, "pgd_20": 10_000, "apgd": 10_000, "aa": 1000}
-    outcome.found = [replace(found, images=images) for found in outcome.found]
+    shared = {"nat": 98.0, "pgd_20": 94.0, "apgd": 92.0, "aa": 91.0}
+    outcome.found = [
+        replace(f, images=images, first=frozenset({"aa"}), shared=Shared(1000, shared))
+        for f in outcome.found
+    ]
+    outcome.found[0] = replace(outcome.found[0], shared=None)
     page = page_of(outcome, tmp_path)
     assert "on 10,000 test images (AA: the first 1,000)" in page
-    # 1.96 √(0.91 · 0.09 / 1000)
-    assert (
-        "AA is of the first 1,000 of the images: which ones these are may account for up to 1.8 "
-        "points (95 %, as if at random) between it and the columns of 10,000 images."
-    ) in page
-    outcome.found = [replace(found, images=images | {"aa": 360}) for found in outcome.found]
+    assert "AA is of the first 1,000 of the images; the page has the other figures" in page
+    assert "| method | networks | images | NAT | PGD-20 | APGD | AA |" in page
+    assert "| Zipper (serial) | 1 | 1,000 | 98.00 | 94.00 | 92.00 | 91.00 |" in page
+    assert "| FAT | 2 | 1,000 | 98.00 ± 0.00 |" in page
+    runs = json.loads((tmp_path / "outcome.json").read_text())["runs"]
+    assert runs[0]["on_first_images"] == ["aa"]
+    assert runs[0]["on_shared_images"] is None
+    assert runs[1]["on_shared_images"] == {"images": 1000, "accuracy": shared}
+    outcome.found = [replace(f, first=frozenset()) for f in outcome.found]
     page = page_of(outcome, tmp_path)
-    assert "on 10,000 test images (AA: 360)" in page
-    # 1.96 √(0.91 · 0.09 / 360)
-    assert "AA is of 360 of the images, chosen at random and the same for every" in page
-    assert "up to 3.0 points (95 %) between it and the columns of 10,000 images" in page
+    assert "(AA: 1,000)" in page
+    assert "AA is of 1,000 of the images, chosen at random and the same for every" in page
+
+
+def test_a_zipper_that_redistributed_nothing_is_named(tmp_path: Path) -> None:
+    outcome = outcome_of(tmp_path, "mnist-table")
+    remark = "Zipper (serial) has not redistributed anything: --mix.start"
+    assert remark not in page_of(outcome, tmp_path)
+    ranks = [{**RANKS[0], "syncs": 1}]
+    outcome.found = [replace(f, summary=f.summary | {"ranks": ranks}) for f in outcome.found]
+    assert page_of(outcome, tmp_path).count("has not redistributed anything") == 1
+    assert remark in page_of(outcome, tmp_path)
+
+
+def test_a_table_of_methods(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    outcome = outcome_of(tmp_path, "mnist-table", pgd_20=95.0, apgd=93.0, aa=91.0)
+    page = page_of(outcome, tmp_path)
     assert "| method | devices | NAT | PGD-20 | APGD | AA |" in page
     assert "| FAT | 99.18 ± 0.03 | 93.54 ± 0.1 | 90.04 ± 0.68 |" in page
     assert "their times are not for comparing" in page

@@ -50,6 +50,23 @@ def test_every_method_trains(tmp_path: Path, here: Here, method: str) -> None:
     assert (threat.norm, threat.eps) == ("linf", 0.17)
 
 
+@pytest.mark.parametrize(
+    ("recipe", "mix", "warned"),
+    [
+        ("digits", "--mix.start 20 --mix.every 15", True),  # the 30th is the last
+        ("digits", "--mix.start 15 --mix.every 15", False),
+        ("digits", "--mix.start 20 --mix.every 0", False),
+        ("digits-at", "", False),
+    ],
+)
+def test_a_run_too_short_to_redistribute_says_so(
+    here: Here, capsys: pytest.CaptureFixture[str], recipe: str, mix: str, warned: bool
+) -> None:
+    assert here(recipe, *FEW, *mix.split()) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert ("--mix.every 15 leave no redistribution within the 30 iterations" in shown) == warned
+
+
 def test_two_ranks_end_with_the_bits_of_one_process_after_an_interruption(tmp_path: Path) -> None:
     serial, parallel, torn = (tmp_path / name for name in ("serial", "parallel", "torn"))
     for directory in (serial, parallel, torn):

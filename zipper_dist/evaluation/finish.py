@@ -42,7 +42,9 @@ def conclude(evaluation: Evaluation, reports: Sequence[Report], console: Console
     if e.options.save_adversarial is not None:
         save_adversarial(e.options.save_adversarial, worker, results, e.names, e.numbers)
     threat = e.threat
-    title = f"{e.subject.file}: {results.n} test images, {threat.norm} ε {threat.eps:.4g}"
+    which = "the first " if e.about["data"]["chosen"] == "the first" else ""
+    images = f"{which}{results.n} test images"
+    title = f"{e.subject.file}: {images}, {threat.norm} ε {threat.eps:.4g}"
     print_table(console, title, figures, checks)
     written = [e.outputs.figures, e.outputs.flags]
     if e.options.picture and _draw(e, results):

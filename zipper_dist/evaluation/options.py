@@ -52,8 +52,7 @@ class EvaluateOptions:
     limit: int | None = None
     """Use only so many test images, chosen at random but always the same ones [images]."""
     first: int | None = None
-    """Use only the first so many test images, as published figures of AutoAttack often do
-    [images]."""
+    """Use only the first so many test images, as is usual for AutoAttack [images]."""
     seed: int = 0
     """Seed of every random draw."""
     dataset: Annotated[str | None, tyro.conf.arg(name="data")] = None
