@@ -3,9 +3,10 @@
     python benchmarks/bench_step.py [--networks resnet18 small_cnn wrn32_10] [--rounds 3] [--quick]
 
 Every variant lives in a process of its own, and the variants take turns, an iteration each, so that
-a slow spell of the machine hits all alike. Medians are reported. Results: a table on screen,
-``benchmarks/out/step.json``: ``{network: {variant: {"seconds", "parts": {…}, …}}}``, and beside it
-``step-machine.json``: what was measured on.
+a slow spell of the machine hits all alike. Medians are reported, of the clock and of the processor
+time of all threads ("CPU s"), which other programs on the same cores disturb least. Results: a
+table on screen, ``benchmarks/out/step.json``: ``{network: {variant: {"seconds", "parts": {…},
+…}}}``, and beside it ``step-machine.json``: what was measured on.
 """
 
 from __future__ import annotations
@@ -110,6 +111,9 @@ def figures(
         seconds = statistics.median(each["seconds"] for each in iterations)
         results[name] = {
             "seconds": seconds,
+            "processor_seconds": statistics.median(
+                each["processor_seconds"] for each in iterations
+            ),
             "parts": {part: statistics.median(each[part] for each in iterations) for part in PARTS},
             "flop_per_second": flop / seconds,
             "share_of_matmul_rate": flop / seconds / rates[name],
@@ -141,6 +145,7 @@ def show(setting: Setting, results: dict[str, Any], console: Console) -> None:
         "GFLOP/s",
         "% of matmul",
         "peak GB",
+        "CPU s",
     ):
         table.add_column(heading, justify="left" if heading == "variant" else "right")
     for name, r in results.items():
@@ -153,6 +158,7 @@ def show(setting: Setting, results: dict[str, Any], console: Console) -> None:
             f"{r['flop_per_second'] / 1e9:.0f}",
             f"{100 * r['share_of_matmul_rate']:.0f}",
             f"{r['peak_memory_bytes'] / 1e9:.2f}",
+            f"{r['processor_seconds']:.3f}",
         )
     console.print(table)
     paid = results.get("auto-compiled", {}).get("break_even_iterations")

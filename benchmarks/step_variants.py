@@ -248,5 +248,7 @@ def serve(
         elif request == "memory":
             answer = {"bytes": peak_memory(device)}
         else:
+            used = time.process_time()
             answer = iteration()
+            answer["processor_seconds"] = time.process_time() - used
         pipe.send(answer)

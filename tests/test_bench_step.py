@@ -43,10 +43,11 @@ def test_the_command_writes_figures_by_network_and_variant(tmp_path: Path) -> No
     assert set(report["small_cnn"]) == {"reference", "fp32", "auto", "auto-default"}
     for found in report["small_cnn"].values():
         assert found["seconds"] > 0
+        assert found["processor_seconds"] > 0
         assert set(found["parts"]) == set(PARTS)
         assert found["peak_memory_bytes"] > 10**7
         assert found["share_of_matmul_rate"] > 0
-    for what in (*PARTS, "× reference", "GFLOP/s", "% of matmul", "peak GB"):
+    for what in (*PARTS, "× reference", "GFLOP/s", "% of matmul", "peak GB", "CPU s"):
         assert what in " ".join(done.stdout.split())
 
 
@@ -77,11 +78,15 @@ def test_the_parts_are_the_whole_iteration(engine: bool) -> None:
 
 def test_figures_are_medians_and_ratios_of_one_run() -> None:
     def iterations(*seconds: float) -> list[dict[str, float]]:
-        return [{"seconds": s} | dict.fromkeys(PARTS, s / 6) for s in seconds]
+        return [
+            {"seconds": s, "processor_seconds": 2 * s} | dict.fromkeys(PARTS, s / 6)
+            for s in seconds
+        ]
 
     times = {"reference": iterations(8, 9, 40), "auto": iterations(1, 3, 3)}
     found = figures(times, {"reference": 10.0, "auto": 40.0}, flop=60)
     assert found["reference"]["seconds"] == 9
+    assert found["reference"]["processor_seconds"] == 18
     assert found["auto"]["ratio_to_reference"] == 3
     assert found["auto"]["parts"] == dict.fromkeys(PARTS, 0.5)
     assert found["auto"]["flop_per_second"] == 20
