@@ -66,7 +66,7 @@ def plain_pgd(model: nn.Module, x: Tensor, y: Tensor, steps: int, loss: Loss) ->
     images = x if steps == 1 else (x + torch.empty_like(x).uniform_(-EPS, EPS)).clamp(0, 1)
     for _ in range(steps):
         images = images.detach().requires_grad_()
-        loss(model(images), y).backward()
+        loss(model(images), y).backward()  # type: ignore[no-untyped-call]
         assert images.grad is not None
         images = images + step * images.grad.sign()
         images = torch.min(torch.max(images, x - EPS), x + EPS).clamp(0, 1)
@@ -125,7 +125,7 @@ def ours(file: Path, root: str, images: int, cores: int) -> tuple[dict[str, Tens
 
 def main() -> None:
     """Entry point of the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=512, help="test images")
     cores = len(os.sched_getaffinity(0))
     parser.add_argument("--cores", type=int, default=cores, help="CPU cores of each side")

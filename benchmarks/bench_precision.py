@@ -99,7 +99,7 @@ def markdown(results: dict[str, Any]) -> str:
 
 def main() -> None:
     """Entry point of the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3, help="runs of each precision")
     parser.add_argument("--recipes", nargs="+", choices=list(RECIPES), default=list(RECIPES))
     parser.add_argument("--data-root", default="data", help="directory with MNIST")
