@@ -3,8 +3,8 @@
     python benchmarks/bench_step.py [--networks resnet18 small_cnn wrn32_10] [--rounds 3] [--quick]
 
 Every variant lives in a process of its own, and the variants take turns, an iteration each, so that
-a slow spell of the machine hits all alike. Medians are reported, of the clock and of the processor
-time of all threads ("CPU s"), which other programs on the same cores disturb least. Results: a
+a slow spell of the machine hits all alike. Medians are reported, by the clock, and of the processor
+time of all threads ("CPU s"), in which other programs' turns on the cores do not count. Results: a
 table on screen, ``benchmarks/out/step.json``: ``{network: {variant: {"seconds", "parts": {…},
 …}}}``, and beside it ``step-machine.json``: what was measured on.
 """

@@ -114,6 +114,7 @@ def _summary(trainer: Trainer, reports: list[dict[str, Any]]) -> dict[str, Any]:
         "seed": config.seed,
         "steps": steps,
         "epochs": trainer.timetable.epoch(steps),
+        "redistributions": trainer.timetable.redistributions,
         "wall_seconds": max(report["with_looks"]["wall_seconds"] for report in reports),
         "look_seconds": sum(report["with_looks"]["eval_seconds"] for report in reports),
         "train_seconds": train_seconds,

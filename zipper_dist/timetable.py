@@ -41,12 +41,13 @@ class Timetable:
         return t > 0 and self.mix_every > 0 and t >= self.mix_start and t % self.mix_every == 0
 
     @property
-    def redistributes(self) -> bool:
-        """Whether there is a redistribution within the run; at its very end it changes nothing."""
+    def redistributions(self) -> int | None:
+        """How many there are within the run, at whose very end one would change nothing; None where
+        none are wanted."""
         if self.mix_every == 0:
-            return False
-        first = self.mix_every * -(-max(self.mix_start, 1) // self.mix_every)
-        return first < self.total_steps
+            return None
+        before_start = (max(self.mix_start, 1) - 1) // self.mix_every
+        return max(0, (self.total_steps - 1) // self.mix_every - before_start)
 
     def looks_at(self, t: int) -> bool:
         """Whether θ_g is evaluated as it is after iteration ``t``, and a checkpoint made."""

@@ -104,7 +104,12 @@ def _train(
     devices = wait(world.gather("device", describe_device(world.plan.device)))
     if world.rank == 0 and not directory.config.exists():
         directory.write_config(config, precision, trainer.compiled, devices)
-    messages = [*world.plan.notes, trainer.engine_note, *_apart(trainer), *resume(trainer, journal)]
+    messages = [
+        *world.plan.notes,
+        trainer.engine_note,
+        *_too_short(trainer),
+        *resume(trainer, journal),
+    ]
     with _display(trainer, console) as display:
         telemetry.display = display
         for message in messages:
@@ -122,10 +127,10 @@ def _train(
             raise
 
 
-def _apart(trainer: Trainer) -> list[str]:
+def _too_short(trainer: Trainer) -> list[str]:
     """A warning where redistribution is wanted and the run is too short for any."""
     timetable, mix = trainer.timetable, trainer.config.mix
-    if timetable.mix_every == 0 or timetable.redistributes:
+    if timetable.redistributions != 0:
         return []
     return [
         f"warning: --mix.start {mix.start} and --mix.every {mix.every} leave no redistribution "

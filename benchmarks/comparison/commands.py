@@ -9,7 +9,7 @@ from pathlib import Path
 
 from comparison.devices import Command, Devices
 from comparison.experiments import SERIAL, Attacks, Experiment, Images, Row, method_row
-from comparison.figures import KEYS, Found, Shared, evaluated, read_json, verdicts
+from comparison.figures import KEYS, Found, Shared, are_first, evaluated, read_json, verdicts
 from comparison.outcome import Run
 from comparison.runner import Job
 from zipper_dist.cli import parse_train_options
@@ -169,8 +169,8 @@ class Commands:
             keys = {name: KEYS[name] for name in names if name in figures}
             accuracy |= {key: figures[name]["accuracy"] for name, key in keys.items()}
             counts |= {key: figures[name]["n"] for name, key in keys.items()}
-            first |= set(keys.values()) if images.first else set()
             if keys:
+                first |= set(keys.values()) if are_first(directory) else set()
                 each = verdicts(directory)
                 right |= {key: each[name] for name, key in keys.items()}
         return Found(

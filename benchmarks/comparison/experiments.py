@@ -55,10 +55,10 @@ class Images:
     first: bool = False
 
     def at_most(self, limit: int | None) -> Images:
-        """These, or where that is not more, the random choice of ``limit``: all attacks that it
-        holds for then are on the same images."""
-        holds = limit is not None and (self.limit is None or self.limit >= limit)
-        return Images(limit) if holds else self
+        """These, or with a limit a random choice, which is part of that for any larger limit."""
+        if limit is None:
+            return self
+        return Images(limit if self.limit is None else min(limit, self.limit))
 
 
 @dataclass(frozen=True)

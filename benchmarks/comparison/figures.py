@@ -142,6 +142,12 @@ def evaluated(directory: Path) -> dict[str, dict[str, Any]]:
     return attacks
 
 
+def are_first(directory: Path) -> bool:
+    """Whether an evaluation is of the first images of the test set, and not of all."""
+    about: dict[str, Any] = read_json(directory / "evaluation.json")["data"]
+    return about.get("chosen") == "the first"
+
+
 def verdicts(directory: Path) -> dict[str, dict[int, bool]]:
     """Whether each image, by its number, was classified right in an evaluation, by attack."""
     with (directory / "evaluation.csv").open(newline="") as file:

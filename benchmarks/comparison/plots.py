@@ -27,11 +27,14 @@ def _curve(axes: Axes, points: Mapping[float, Accuracy], symbol: str, color: str
     axes.plot(clean, robust, "o-", color=color, label=name)
     for place, value in enumerate(order):
         at = points[value]
-        # Neighbours' labels lie on opposite sides, since the points may nearly coincide.
-        offset, side = (((7, 4), "left"), ((-7, -10), "right"))[place % 2]
+        # Neighbours may nearly coincide: labels on opposite sides, and that of the higher above.
+        near = [robust[i] for i in (place - 1, place + 1) if 0 <= i < len(order)]
+        above = not near or at.robust >= sum(near) / len(near)
+        right = place % 2 == 0
         axes.annotate(
             f"{symbol} = {value:g}", (at.clean, at.robust), textcoords="offset points",
-            xytext=offset, ha=side, color=color, fontsize=9,
+            xytext=(7 if right else -7, 5 if above else -5), ha="left" if right else "right",
+            va="bottom" if above else "top", color=color, fontsize=9,
         )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from comparison.experiments import PARALLEL, SERIAL, ZIPPER
@@ -44,27 +45,25 @@ def _few_images(outcome: Outcome) -> Iterator[str]:
                 f"the first {count:,} of the images" if name in outcome.on_first
                 else f"{count:,} of the images, chosen at random and the same for every network"
             )  # fmt: skip
+            shares = [f.accuracy[name] / 100 for f in outcome.found if name in f.accuracy]
+            error = max(196 * math.sqrt(share * (1 - share) / count) for share in shares)
             yield (
-                f"{HEADINGS[name]} is of {which}; the page has the other figures on these alone, "
-                "too: images differ in how hard they are."
+                f"{HEADINGS[name]} is of {which}. A random choice of so many is off by up to "
+                f"{error:.1f} points (95 %) from all of them; the page also has the other figures "
+                "on the same images."
             )
 
 
 def _unmixed(outcome: Outcome) -> Iterator[str]:
-    """Whether a run was too short for its options to redistribute anything."""
-    for key in (SERIAL, PARALLEL):
-        runs = [f for f in outcome.found if f.row == key]
-        # The last sync makes the result, and is not a redistribution.
-        if runs and all(f.summary["ranks"][0]["syncs"] <= 1 for f in runs):
-            yield (
-                f"{_label(outcome, key)} has not redistributed anything: --mix.start and "
-                "--mix.every leave nothing within runs so short, and its figures are those of an "
-                "average of two networks that have grown apart."
-            )
-
-
-def _label(outcome: Outcome, key: str) -> str:
-    return next(run.row.label for run in outcome.runs if run.row.key == key)
+    """Which rows have runs too short for a redistribution that their options want."""
+    short = {f.row for f in outcome.found if f.summary.get("redistributions") == 0}
+    labels = {run.row.key: run.row.label for run in outcome.runs}
+    for key in filter(short.__contains__, labels):
+        yield (
+            f"{labels[key]} has not redistributed anything: --mix.start and --mix.every leave "
+            "nothing within runs so short, and its figures are those of an average of two "
+            "networks that have grown apart."
+        )
 
 
 def _matching(outcome: Outcome) -> str:

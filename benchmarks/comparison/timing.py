@@ -33,9 +33,9 @@ def timing_section(outcome: Outcome) -> Iterable[str]:
             label = key.removeprefix("zipper-")
             lines.append([label, f"{ideal:.1f}", measured.words(1), f"{shares[-1]:.0f} %"])
     yield markdown_table(lines)
-    if max(shares, default=0) > 100:
+    if round(max(shares, default=0)) > 100:
         yield (
-            "An efficiency above 100 % says how well the costs are known: they come from short "
+            "An efficiency above 100 % shows the error of the ideal: the costs come from short "
             "runs, made at another moment than the long ones."
         )
     if runs[PARALLEL]:

@@ -62,7 +62,9 @@ def left(directory: Path, attacks: list[str], right: dict[int, str]) -> None:
         name: {"accuracy": 100 * sum(column) / len(column), "n": len(column)}
         for name, column in zip(attacks, columns, strict=True)
     }
-    (directory / "evaluation.json").write_text(json.dumps({"attacks": figures}))
+    chosen = "the first" if directory.name.startswith("first") else "at random"
+    about = {"data": {"chosen": chosen}, "attacks": figures}
+    (directory / "evaluation.json").write_text(json.dumps(about))
     lines = [["example", "label", *attacks], *([str(n), "7", *ones] for n, ones in right.items())]
     (directory / "evaluation.csv").write_text("\n".join(map(",".join, lines)) + "\n")
 
@@ -106,6 +108,11 @@ def test_the_first_images_are_another_evaluation_than_as_many_others(tmp_path: P
     found = made._commands.found(run, attacks)
     assert (found.accuracy, found.images) == ({"aa": 50.0}, {"aa": 2})
     assert (found.first, found.shared) == (frozenset({"aa"}), None)
+    file = directory / "evaluation.json"
+    the_first = file.read_text()
+    file.write_text(the_first.replace("the first", "all"))
+    assert made._commands.found(run, attacks).first == frozenset()
+    file.write_text(the_first)
     other = directory.with_name("10-images-normlinf-eps0.17")
     left(other, ["clean"], {1: "1", 2: "0", 3: "0"})
     found = made._commands.found(run, attacks)

@@ -20,6 +20,7 @@ from comparison.experiments import (
 
 from zipper_dist.cli import parse_train_options
 from zipper_dist.config import AdversarialLearnerConfig, TrainConfig
+from zipper_dist.data.splits import limited_indices
 from zipper_dist.errors import UserError
 from zipper_dist.recipes import RECIPES
 from zipper_dist.schedules import Schedule
@@ -140,10 +141,13 @@ def test_autoattack_is_on_the_first_images_unless_these_are_sorted_by_class() ->
 
 def test_a_limit_holds_for_all_images() -> None:
     first = Images(1000, first=True)
-    assert first.at_most(None) == first.at_most(1001) == first
-    for limit in (999, 1000):
-        assert first.at_most(limit) == Images().at_most(limit) == Images(limit)
+    assert first.at_most(None) == first
     assert Images().at_most(None) == Images()
+    assert first.at_most(999) == Images().at_most(999) == Images(999)
+    # Of the same choice as the others' 1,001, so that all 1,000 are shared.
+    assert first.at_most(1001) == Images(1000)
+    few, more = (limited_indices(10_000, limit, "test").tolist() for limit in (1000, 1001))
+    assert set(few) < set(more)
 
 
 def test_zipper_is_an_average_already() -> None:

@@ -51,20 +51,27 @@ def test_every_method_trains(tmp_path: Path, here: Here, method: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "mix", "warned"),
+    ("recipe", "mix", "redistributions"),
     [
-        ("digits", "--mix.start 20 --mix.every 15", True),  # the 30th is the last
-        ("digits", "--mix.start 15 --mix.every 15", False),
-        ("digits", "--mix.start 20 --mix.every 0", False),
-        ("digits-at", "", False),
+        ("digits", "--mix.start 20 --mix.every 15", 0),  # the 30th is the last
+        ("digits", "--mix.start 15 --mix.every 15", 1),
+        ("digits", "--mix.start 20 --mix.every 0", None),
+        ("digits-at", "", None),
     ],
 )
 def test_a_run_too_short_to_redistribute_says_so(
-    here: Here, capsys: pytest.CaptureFixture[str], recipe: str, mix: str, warned: bool
+    tmp_path: Path,
+    here: Here,
+    capsys: pytest.CaptureFixture[str],
+    recipe: str,
+    mix: str,
+    redistributions: int | None,
 ) -> None:
     assert here(recipe, *FEW, *mix.split()) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert ("--mix.every 15 leave no redistribution within the 30 iterations" in shown) == warned
+    warning = "--mix.every 15 leave no redistribution within the 30 iterations"
+    assert (warning in shown) == ("leave no redistribution" in shown) == (redistributions == 0)
+    assert summary(tmp_path / "run")["redistributions"] == redistributions
 
 
 def test_two_ranks_end_with_the_bits_of_one_process_after_an_interruption(tmp_path: Path) -> None:

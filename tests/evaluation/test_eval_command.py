@@ -155,6 +155,9 @@ def test_the_first_images(
         assert numbers == list(range(min(count, 360)))
         about = json.loads((tmp_path / name / "evaluation.json").read_text())["data"]
         assert about["chosen"] == ("all" if name == "all" else "the first")
+        which = f"the first {count} test images" if name != "all" else "360 test images"
+        assert which in " ".join(shown.split())
+        assert ("the first" in shown) == (name != "all")
         lacking = f"--first {count}: these images show "
         assert (lacking in shown) == (name == "few")
 
