@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zipper_dist.attacks.authors import authors_verdicts
+from autoattack_reference import authors_verdicts
 from zipper_dist.attacks.autoattack import PARTS
 from zipper_dist.config import DataConfig
 from zipper_dist.data import load

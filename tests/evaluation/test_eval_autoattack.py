@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from evaluation.conftest import EPS
 from evaluation.helpers import attack_all, small_network
 from zipper_dist.attacks import Network
-from zipper_dist.attacks.authors import authors_verdicts
+from autoattack_reference import authors_verdicts
 from zipper_dist.attacks.autoattack import (
     ENSEMBLE,
     PARTS,

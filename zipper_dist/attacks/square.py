@@ -16,7 +16,6 @@ from torch import Tensor
 from zipper_dist.attacks.autoattack import NAMES, QUERIES, BlockRows, plain
 from zipper_dist.attacks.loop import Network
 from zipper_dist.config import Norm
-from zipper_dist.stems import Stem
 
 
 class BlockSquare(SquareAttack):  # type: ignore[misc]
@@ -54,63 +53,30 @@ class FrugalSquare(BlockSquare):
     Often a square changes nothing of an image, because all its pixels are at that end of their
     range already. Then margin and loss are those of the example's best image so far. So this keeps
     that image by the rule of the package; whether an answer is known, the pixels decide.
-
-    Where the network has a stem, so do the maps that it makes of that image: they are renewed where
-    pixels have changed.
     """
 
-    def __init__(
-        self, network: Network, block: BlockRows, stem: Stem | None = None, **options: Any
-    ) -> None:
+    def __init__(self, network: Network, block: BlockRows, **options: Any) -> None:
         super().__init__(network, block, **options)
-        self._stem = stem
         self._best: list[Tensor] = []
-        """Images, margin, loss, and where there is a stem maps, of the examples that still
-        stand."""
+        """Images, margin and loss of the examples that still stand."""
 
     def ask(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """See :meth:`BlockSquare.ask`."""
         if not self._best:
             margin, loss = super().ask(x, y)
-            maps = [] if self._stem is None else [self._stem.first(x)]
-            self._best = [x.clone(), margin.clone(), loss.clone(), *maps]
+            self._best = [x.clone(), margin.clone(), loss.clone()]
         else:
-            margin, loss = (known.clone() for known in self._best[1:3])
-            changed = x != self._best[0]
-            new = changed.flatten(1).any(1).nonzero().flatten()
+            margin, loss = (known.clone() for known in self._best[1:])
+            new = (x != self._best[0]).flatten(1).any(1).nonzero().flatten()
             if len(new) > 0:
-                margin[new], loss[new], maps = self._ask_about(x[new], y[new], new, changed)
+                margin[new], loss[new] = super().ask(x[new], y[new])
                 better = loss[new] < self._best[2][new]
-                found = [x[new], margin[new], loss[new], *maps]
-                for mine, theirs in zip(self._best, found, strict=True):
-                    mine[new[better]] = theirs[better]
+                for mine, theirs in zip(self._best, (x, margin, loss), strict=True):
+                    mine[new[better]] = theirs[new[better]]
         standing = margin > 0
         if not bool(standing.all()):
             self._best = [known[standing] for known in self._best]
         return margin, loss
-
-    def _ask_about(
-        self, x: Tensor, y: Tensor, rows: Tensor, changed: Tensor
-    ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Margin and loss of images, and their maps; ``rows``: which examples, ``changed``: in
-        which pixels of all examples there is something new."""
-        if self._stem is None:
-            return *super().ask(x, y), []
-        maps = self._best[3][rows]
-        pixels = changed.flatten(0, 1).any(0)
-        self._stem.renew(maps, x, _span(pixels.any(1)), _span(pixels.any(0)))
-        whole: Network = self.predict
-        self.predict = plain(self._stem.rest)
-        try:
-            return *super().ask(maps, y), [maps]
-        finally:
-            self.predict = whole
-
-
-def _span(mask: Tensor) -> tuple[int, int]:
-    """From the first to behind the last that is true; one is."""
-    places = mask.nonzero()
-    return int(places[0]), int(places[-1]) + 1
 
 
 def square(
@@ -131,11 +97,9 @@ def square(
     if norm == "l2":
         to_high, to_wide = _l2_size(high, wide)
         x = F.pad(x, (0, to_wide - wide, 0, to_high - high))
-    # In L2 squares come in twos, anywhere.
-    stem = getattr(network, "stem", None) if norm == "linf" else None
     attack = FrugalSquare(
-        lambda images: network(images[:, :, :high, :wide]), block, stem, norm=NAMES[norm],
-        eps=eps, n_queries=queries, resc_schedule=False, device=x.device,
+        lambda images: network(images[:, :, :high, :wide]), block, norm=NAMES[norm], eps=eps,
+        n_queries=queries, resc_schedule=False, device=x.device,
     )  # fmt: skip
     attack.init_hyperparam(x)
     torch.manual_seed(block.seed)

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from zipper_dist.attacks import Network
-from zipper_dist.chains import chain_of
-from zipper_dist.stems import Stem, reaches, split
 from zipper_dist.surrogate import make_surrogate
 
 LEAST_ROWS = 8
@@ -68,45 +65,18 @@ def exact_view(model: nn.Module) -> Network:
 def attacked_view(model: nn.Module, dtype: torch.dtype = torch.float32) -> Network:
     """What attacks run in place of ``model``: faster, and the same up to rounding in ``dtype``.
 
-    BatchNorm is folded, the weights are frozen and channels-last, or the images innermost where
-    that is faster. A network that cannot be traced is attacked as it is, under autocast where
+    BatchNorm is folded, the weights are frozen and channels-last. A network that cannot be traced is attacked as it is, under autocast where
     ``dtype`` is not float32. Logits are float32.
     """
     frozen = _frozen(model)
     surrogate = make_surrogate(frozen, dtype)
     if surrogate is not None:
-        chain = chain_of(surrogate.network)
-        if chain is not None:
-            return chain
         _align(surrogate.network)
-        whole = _filled(surrogate, torch.channels_last)
-        return WithStem.of(whole, surrogate.network) if dtype == torch.float32 else whole
+        return _filled(surrogate, torch.channels_last)
     _align(frozen)
     frozen.to(memory_format=torch.channels_last)
     network = frozen if dtype == torch.float32 else _autocast(frozen, dtype)
     return _filled(network, torch.channels_last)
-
-
-@dataclass(frozen=True)
-class WithStem:
-    """A network, images → logits, and the same in two parts, where that helps."""
-
-    whole: Network
-    stem: Stem
-
-    @staticmethod
-    def of(whole: Network, traced: fx.GraphModule) -> Network:
-        """``whole`` with the parts of its traced form; without, where it has none, or no use for
-        them: on a GPU small kernels take as long as large ones."""
-        parts = split(traced) if all(p.device.type == "cpu" for p in traced.parameters()) else None
-        if parts is None:
-            return whole
-        first, rest = (_filled(part, torch.channels_last) for part in parts)
-        return WithStem(whole, Stem(first, rest, reaches(parts[0], 0), reaches(parts[0], 1)))
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Logits of ``images``."""
-        return self.whole(images)
 
 
 def _frozen(model: nn.Module) -> nn.Module:
@@ -159,20 +129,6 @@ class Meter:
         """Logits of ``images``."""
         self._count(images)
         return self._network(images)
-
-    @property
-    def stem(self) -> Stem | None:
-        """The network's stem, if it has one; the rest of the network counts as the whole."""
-        stem: Stem | None = getattr(self._network, "stem", None)
-        if stem is None:
-            return None
-        rest = stem.rest
-
-        def counted(maps: Tensor) -> Tensor:
-            self._count(maps)
-            return rest(maps)
-
-        return replace(stem, rest=counted)
 
     def _count(self, images: Tensor) -> None:
         rows = len(images)

@@ -18,8 +18,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from zipper_dist.models import few_channels
-
 IMAGES_IN_A_ROW = 16
 
 Sizes = tuple[int, ...]
@@ -27,8 +25,7 @@ Sizes = tuple[int, ...]
 
 
 class Conv2d(nn.Conv2d):
-    """torch.nn.Conv2d, same arguments, parameters and results, faster on small maps, and in the
-    gradient of images with few channels."""
+    """torch.nn.Conv2d, same arguments, parameters and results, faster on small maps."""
 
     @staticmethod
     def like(convolution: nn.Conv2d) -> Conv2d:
@@ -66,9 +63,6 @@ def convolve(
     """What torch's conv2d computes, by the faster way; torch.fx takes it for one operation."""
     if x.dim() == 4 and _gains(x, weight, stride[1], padding[1]):
         return _side_by_side(x, weight, bias, stride, padding)
-    if x.dim() == 4 and few_channels.gains(x, weight, bias, stride):
-        found: Tensor = few_channels.ConvolveFewChannels.apply(x, weight, bias, padding)
-        return found
     return F.conv2d(x, weight, bias, stride, padding)
 
 

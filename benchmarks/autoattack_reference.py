@@ -3,7 +3,7 @@
 The package's own class does everything: its order, its bookkeeping of what is broken, its calls.
 Only the draws differ, which it takes by row of the block (see
 :mod:`zipper_dist.attacks.autoattack`), so that its verdicts can be compared with ours one by one.
-Tests and benchmarks do that; the evaluation does not use it.
+The tests and ``bench_eval`` do that.
 """
 
 from __future__ import annotations
