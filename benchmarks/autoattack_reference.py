@@ -14,6 +14,7 @@ import torch
 from pyautoattack import AutoAttack
 from torch import Tensor
 
+from zipper_dist.attacks.ascent import Network
 from zipper_dist.attacks.autoattack import (
     ITERATIONS,
     NAMES,
@@ -21,9 +22,8 @@ from zipper_dist.attacks.autoattack import (
     BlockRows,
     Draws,
 )
-from zipper_dist.attacks.loop import Network
 from zipper_dist.attacks.square import BlockSquare
-from zipper_dist.config import Norm
+from zipper_dist.config.schema import Norm
 
 
 class _Rows:

@@ -23,17 +23,17 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from autoattack_reference import authors_verdicts
 from torch import Tensor, nn
 
-from autoattack_reference import authors_verdicts
 from zipper_dist.attacks.autoattack import PARTS
-from zipper_dist.config import DataConfig
+from zipper_dist.checkpoint.files import write_atomically
+from zipper_dist.checkpoint.weights import load_model
+from zipper_dist.config.schema import DataConfig
 from zipper_dist.data import load
 from zipper_dist.data.splits import limited_indices
-from zipper_dist.evaluation.catalogue import STANDARD
-from zipper_dist.evaluation.places import Layout, Places
-from zipper_dist.files import write_atomically
-from zipper_dist.weights import load_model
+from zipper_dist.evaluation.blocks import Layout, Places
+from zipper_dist.evaluation.registry import STANDARD
 
 OUT = Path(__file__).parent / "out"
 BLOCK, SEED, EPS = 128, 0, 0.3

@@ -23,8 +23,8 @@ from typing import Any
 
 import torch
 
-from zipper_dist.engine import resolve_precision
-from zipper_dist.files import write_atomically
+from zipper_dist.accel.precision import resolve_precision
+from zipper_dist.checkpoint.files import write_atomically
 
 OUT = Path(__file__).parent / "out" / "precision"
 

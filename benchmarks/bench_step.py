@@ -27,9 +27,9 @@ from rich.table import Table
 from step_settings import NETWORKS, PARTS, Setting, Variant
 from step_variants import matmul_rate, serve
 
-from zipper_dist.compilation import resolve_compile
-from zipper_dist.engine import resolve_precision
-from zipper_dist.run_directory import write_json
+from zipper_dist.accel.compilation import resolve_compile
+from zipper_dist.accel.precision import resolve_precision
+from zipper_dist.checkpoint.run_directory import write_json
 
 OUT = Path(__file__).parent / "out" / "step.json"
 RECIPE_STEPS = 40_000

@@ -24,11 +24,11 @@ from comparison.page import print_summary, write_page
 from comparison.runner import Runner
 from rich.console import Console
 
-from zipper_dist.cli import parse_options, run_command
-from zipper_dist.config import Device
+from zipper_dist.config.checks import validate
+from zipper_dist.config.command_line import parse_options, run_command
+from zipper_dist.config.schema import Device
 from zipper_dist.data import fetch
 from zipper_dist.errors import CommandError, UserError
-from zipper_dist.validation import validate
 
 # Relative, so that the printed commands can be typed on another machine.
 OUT = Path(os.path.relpath(Path(__file__).parent / "out" / "time"))

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from zipper_dist.config import AttackConfig, Precision
+from zipper_dist.accel.side_by_side import Conv2d
+from zipper_dist.config.schema import AttackConfig, Precision
 from zipper_dist.data import ImageSet
 from zipper_dist.models import ModelSpec
-from zipper_dist.models.side_by_side import Conv2d
 
 PARTS = ("attack", "adversarial step", "natural step", "mixing", "data", "rest")
 """What an iteration consists of; together they are the whole of it."""

@@ -23,16 +23,17 @@ from step_settings import Setting, Variant, images_for, plain
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from zipper_dist.allocator import keep_freed_memory
-from zipper_dist.config import AdversarialLearnerConfig, LearnerConfig, Precision
+from zipper_dist.accel.precision import Engine
+from zipper_dist.config.schema import AdversarialLearnerConfig, LearnerConfig, Precision
 from zipper_dist.data import Loader
-from zipper_dist.display import Progress
-from zipper_dist.engine import Engine
-from zipper_dist.learners import BaseLearner, FlatState, StepResult
-from zipper_dist.learners.objectives import Adversarial
-from zipper_dist.mixing import Mixer
+from zipper_dist.distributed.allocator import keep_freed_memory
+from zipper_dist.metrics.telemetry import Journal, Window
+from zipper_dist.metrics.terminal import Progress
 from zipper_dist.models import build
-from zipper_dist.telemetry import Journal, Window
+from zipper_dist.objectives import Adversarial
+from zipper_dist.training.flat_state import FlatState
+from zipper_dist.training.learner import BaseLearner, StepResult
+from zipper_dist.training.mixing import Mixer
 
 
 def synchronize(device: torch.device) -> None:
@@ -213,7 +214,7 @@ def count_flop(iteration: EngineIteration) -> int:
     # Zeros between images that lie side by side are no work that was asked for.
     with (
         mock.patch.object(view, "now", counted),
-        mock.patch("zipper_dist.models.side_by_side._gains", return_value=False),
+        mock.patch("zipper_dist.accel.side_by_side._gains", return_value=False),
         FlopCounterMode(display=False) as counter,
     ):
         iteration()

@@ -17,8 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zipper_dist.assembly import assemble
-from zipper_dist.config import (
+from zipper_dist.checkpoint.run_directory import RunDirectory
+from zipper_dist.config.schedules import Interval, Schedule
+from zipper_dist.config.schema import (
     AdversarialLearnerConfig,
     AttackConfig,
     DataConfig,
@@ -28,16 +29,15 @@ from zipper_dist.config import (
     TrainConfig,
 )
 from zipper_dist.data import Dataset, ImageSet
-from zipper_dist.learners import FlatState
-from zipper_dist.mixing import total
+from zipper_dist.distributed.overlap import Signals, Waiter
+from zipper_dist.distributed.placement import Machine, World, plan
+from zipper_dist.metrics.telemetry import Journal, Telemetry
 from zipper_dist.models import ModelSpec
-from zipper_dist.placement import Machine, World, plan
 from zipper_dist.rng import generator_at
-from zipper_dist.run_directory import RunDirectory
-from zipper_dist.schedules import Interval, Schedule
-from zipper_dist.telemetry import Journal, Telemetry
 from zipper_dist.train import train
-from zipper_dist.waiting import Signals, Waiter
+from zipper_dist.training.build import assemble
+from zipper_dist.training.flat_state import FlatState
+from zipper_dist.training.mixing import total
 
 State = dict[str, Tensor]
 History = list[dict[str, State]]
@@ -129,7 +129,7 @@ def trained(config: TrainConfig, directory: Path, monkeypatch: pytest.MonkeyPatc
     def tiny(spec: ModelSpec) -> nn.Module:
         return TinyNetwork()
 
-    monkeypatch.setattr("zipper_dist.assembly.build", tiny)
+    monkeypatch.setattr("zipper_dist.training.build.build", tiny)
     cores = tuple(sorted(os.sched_getaffinity(0)))
     world = World(plan(Machine(0, 1, 0, 1, 0, cores), list(config.learners), "cpu", 1))
     run_directory = RunDirectory(directory)

@@ -18,7 +18,7 @@ from bench_step import add_break_even, figures
 from step_settings import NETWORKS, PARTS, Variant
 from step_variants import EngineIteration, ReferenceIteration
 
-from zipper_dist.config import AttackConfig
+from zipper_dist.config.schema import AttackConfig
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 CPU = torch.device("cpu")

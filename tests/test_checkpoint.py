@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from zipper_dist.checkpoint import (
+from zipper_dist.checkpoint.format import (
     DamagedCheckpoint,
     Part,
     PartInfo,

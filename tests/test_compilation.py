@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from zipper_dist.compilation import (
+from zipper_dist.accel.compilation import (
     compile_mode,
     forward_flop,
     keep_compiled_code,
@@ -16,13 +16,13 @@ from zipper_dist.compilation import (
     work,
 )
 from zipper_dist.models import ModelSpec, build
-from zipper_dist.recipes import recipe
+from zipper_dist.recipes.registry import recipe
 
 CPU = torch.device("cpu")
 
 
 def test_compile_says_what_it_chose_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zipper_dist.compilation.BREAK_EVEN", {("cpu", "resnet18"): 100e12})
+    monkeypatch.setattr("zipper_dist.accel.compilation.BREAK_EVEN", {("cpu", "resnet18"): 100e12})
     monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/" + name)
     assert resolve_compile("on", CPU, "small_cnn", 1) == (True, "compile on")
     assert resolve_compile("off", CPU, "resnet18", 1e18) == (False, "compile off")

@@ -9,14 +9,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from zipper_dist.config import AdversarialLearnerConfig, AttackConfig, LearnerConfig
+from zipper_dist.accel.precision import Engine, resolve_precision
+from zipper_dist.config.schema import AdversarialLearnerConfig, AttackConfig, LearnerConfig
 from zipper_dist.data import ImageSet, Loader, Minibatch
-from zipper_dist.engine import Engine, resolve_precision
 from zipper_dist.errors import UserError
-from zipper_dist.learners import BaseLearner, FlatState
-from zipper_dist.mixing import Mixer, total
 from zipper_dist.models import ModelSpec, build
 from zipper_dist.rng import generator_at
+from zipper_dist.training.flat_state import FlatState
+from zipper_dist.training.learner import BaseLearner
+from zipper_dist.training.mixing import Mixer, total
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from zipper_dist.files import write_atomically
+from zipper_dist.checkpoint.files import write_atomically
 
 
 def test_writes_a_new_file_and_replaces_an_old_one(tmp_path: Path) -> None:

@@ -6,12 +6,17 @@ import itertools
 
 import pytest
 
-from zipper_dist.config import AdversarialLearnerConfig, AttackConfig, LearnerConfig, TrainConfig
+from zipper_dist.config.checks import validate
+from zipper_dist.config.schema import (
+    AdversarialLearnerConfig,
+    AttackConfig,
+    LearnerConfig,
+    TrainConfig,
+)
 from zipper_dist.errors import UserError
-from zipper_dist.methods import METHODS, falling
-from zipper_dist.recipes import CHOICES, RECIPES, recipe
-from zipper_dist.scoring import EvalAttack
-from zipper_dist.validation import validate
+from zipper_dist.recipes.methods import METHODS, falling
+from zipper_dist.recipes.registry import CHOICES, RECIPES, recipe
+from zipper_dist.training.scoring import EvalAttack
 
 GOWAL = "cifar10-wrn32-gowal"
 NAMES = [f"{base}-{method}" for base, method in itertools.product(RECIPES, METHODS)]

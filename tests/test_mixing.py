@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from zipper_dist.config import MixConfig
-from zipper_dist.mixing import Mixer, mixing_weights, total
-from zipper_dist.schedules import Schedule
+from zipper_dist.config.schedules import Schedule
+from zipper_dist.config.schema import MixConfig
+from zipper_dist.training.mixing import Mixer, mixing_weights, total
 
 Vector = npt.NDArray[np.float64]
 Points = list[tuple[float, float]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from zipper_dist.mixing import Mixer, total
+from zipper_dist.training.mixing import Mixer, total
 
 BOTH = ("natural", "adversarial")
 

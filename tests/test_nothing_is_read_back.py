@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from zipper_dist.config import AdversarialLearnerConfig, AttackConfig, LearnerConfig, Norm
+from zipper_dist.accel.precision import Engine
+from zipper_dist.config.schema import AdversarialLearnerConfig, AttackConfig, LearnerConfig, Norm
 from zipper_dist.data import ImageSet, Loader
-from zipper_dist.engine import Engine
-from zipper_dist.learners import BaseLearner, FlatState
-from zipper_dist.mixing import Mixer
+from zipper_dist.metrics.telemetry import Window
 from zipper_dist.models import ModelSpec, build
-from zipper_dist.telemetry import Window
+from zipper_dist.training.flat_state import FlatState
+from zipper_dist.training.learner import BaseLearner
+from zipper_dist.training.mixing import Mixer
 
 DEVICES = [
     "cpu",

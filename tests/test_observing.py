@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from zipper_dist.observing import KEPT_LOOKS, Look, Observatory
-from zipper_dist.placement import Pending, World
-from zipper_dist.waiting import Signals, Waiter
+from zipper_dist.distributed.overlap import Signals, Waiter
+from zipper_dist.distributed.placement import Pending, World
+from zipper_dist.training.async_validation import KEPT_LOOKS, Look, Observatory
 
 UNITS = 3
 

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from zipper_dist.distributed.placement import Machine, Plan, World, describe_device, plan
 from zipper_dist.errors import UserError
-from zipper_dist.placement import Machine, Plan, World, describe_device, plan
 
 BOTH = ["natural", "adversarial"]
 CPU = torch.device("cpu")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from zipper_dist.config import AdversarialLearnerConfig, AttackConfig, TrainConfig
+from zipper_dist.config.schedules import Schedule
+from zipper_dist.config.schema import AdversarialLearnerConfig, AttackConfig, TrainConfig
 from zipper_dist.errors import UserError
-from zipper_dist.recipes import RECIPES, recipe
-from zipper_dist.schedules import Schedule
-from zipper_dist.timetable import Timetable
+from zipper_dist.recipes.registry import RECIPES, recipe
+from zipper_dist.training.step_plan import Timetable
 
 PUBLISHED = ["cifar10", "cifar10-wrn32"]
 LIKE_CIFAR10 = ["cifar10", "cifar100", "svhn", "folder"]

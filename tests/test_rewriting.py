@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from zipper_dist.accel.rewriting import rewrite
+from zipper_dist.accel.side_by_side import Conv2d
+from zipper_dist.accel.surrogate import Surrogate
 from zipper_dist.models import ModelSpec, build
-from zipper_dist.models.side_by_side import Conv2d
-from zipper_dist.rewriting import rewrite
-from zipper_dist.surrogate import Surrogate
 
 
 class Functions(nn.Module):
@@ -68,7 +68,7 @@ def test_pooling_first_changes_no_bit_of_logits_or_gradient(seed: int, coarse: b
         # Coarse numbers make ties, where the gradient has to go to the same pixel.
         images = torch.randint(0, 2, (2, 1, 9, 9)).float() if coarse else torch.rand(2, 1, 9, 9)
         rewritten = Surrogate(network.eval())
-        with mock.patch("zipper_dist.rewriting.pool_before_relu"):
+        with mock.patch("zipper_dist.accel.rewriting.pool_before_relu"):
             before = Surrogate(network)
         assert torch.equal(rewritten(images), before(images))
         assert torch.equal(gradient(rewritten, images), gradient(before, images))
@@ -143,7 +143,7 @@ def test_the_detour_is_taken_where_it_was_measured_to_pay(monkeypatch: pytest.Mo
         found: Tensor = convolution(x, *rest)
         return found
 
-    monkeypatch.setattr("zipper_dist.models.side_by_side.F.conv2d", seen)
+    monkeypatch.setattr("zipper_dist.accel.side_by_side.F.conv2d", seen)
     with torch.no_grad():
         build(ModelSpec("resnet18", 3, 32, 32, 10)).eval()(torch.rand(32, 3, 32, 32))
     # Twice sixteen maps of 4×4, each with a column of zeros, and of 8×8 with two for a stride of 2.

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from zipper_dist.config import MixConfig, TrainConfig
+from zipper_dist.checkpoint.run_directory import RunDirectory, as_json, differences, write_json
+from zipper_dist.config.schedules import Interval, Schedule
+from zipper_dist.config.schema import MixConfig, TrainConfig
 from zipper_dist.errors import UserError
-from zipper_dist.recipes import RECIPES, recipe
-from zipper_dist.run_directory import RunDirectory, as_json, differences, write_json
-from zipper_dist.schedules import Interval, Schedule
+from zipper_dist.recipes.registry import RECIPES, recipe
 
 BOTH = ["natural", "adversarial"]
 
@@ -200,7 +200,7 @@ def test_a_full_or_read_only_disk_is_a_clear_error(
     def fail(path: Path, content: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("zipper_dist.run_directory.write_atomically", fail)
+    monkeypatch.setattr("zipper_dist.checkpoint.run_directory.write_atomically", fail)
     with pytest.raises(UserError, match="No space left on device"):
         RunDirectory(tmp_path).prepare()
 

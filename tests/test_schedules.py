@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zipper_dist.schedules import Interval, Schedule
+from zipper_dist.config.schedules import Interval, Schedule
 
 values = st.floats(-1e6, 1e6)
 # Not any float: 1e-310 is no progress that a run could be at.

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from zipper_dist.engine import Engine
+from zipper_dist.accel.precision import Engine
+from zipper_dist.accel.rewriting import BatchNorm
+from zipper_dist.accel.surrogate import Surrogate, make_surrogate
 from zipper_dist.models import ModelSpec, build
-from zipper_dist.rewriting import BatchNorm
-from zipper_dist.surrogate import Surrogate, make_surrogate
 
 ARCHITECTURES = ("small_cnn", "resnet18", "preact_resnet18", "wrn32_10")
 

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zipper_dist.rewriting import BatchNorm
-from zipper_dist.surrogate import Surrogate, make_surrogate
+from zipper_dist.accel.rewriting import BatchNorm
+from zipper_dist.accel.surrogate import Surrogate, make_surrogate
 
 
 class Plain(nn.Module):

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zipper_dist.errors import TrainingDiverged
-from zipper_dist.learners import StepResult
-from zipper_dist.telemetry import Journal, Window
+from zipper_dist.metrics.telemetry import Journal, Window
+from zipper_dist.training.learner import StepResult
 
 finite = st.floats(-1e6, 1e6, width=32)
 broken = st.sampled_from([math.nan, math.inf, -math.inf])

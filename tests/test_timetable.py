@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zipper_dist.config import EvalConfig, MixConfig, TrainConfig
-from zipper_dist.schedules import Interval
-from zipper_dist.timetable import Timetable
+from zipper_dist.config.schedules import Interval
+from zipper_dist.config.schema import EvalConfig, MixConfig, TrainConfig
+from zipper_dist.training.step_plan import Timetable
 
 CONFIG = TrainConfig(
     epochs=6,

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from zipper_dist.config import TrainConfig
+from zipper_dist.config.checks import problems, validate
+from zipper_dist.config.schedules import Interval, Schedule
+from zipper_dist.config.schema import TrainConfig
 from zipper_dist.errors import UserError
-from zipper_dist.recipes import RECIPES, recipe
-from zipper_dist.schedules import Interval, Schedule
-from zipper_dist.validation import problems, validate
+from zipper_dist.recipes.registry import RECIPES, recipe
 
 TINY = 1e-9
 

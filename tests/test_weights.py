@@ -12,9 +12,9 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from zipper_dist.checkpoint.weights import checksum, load_model, load_weights, save_weights
 from zipper_dist.errors import UserError
 from zipper_dist.models import ModelSpec, build
-from zipper_dist.weights import checksum, load_model, load_weights, save_weights
 
 SMALL = ModelSpec("small_cnn", 1, 16, 20, 3, 0.05)
 RESNET = ModelSpec("resnet18", 3, 8, 8, 10, 0.03)

@@ -12,19 +12,19 @@ import sys
 import torch
 from rich.console import Console
 
-from zipper_dist.cli import parse_options, run_command
+from zipper_dist.config.command_line import parse_options, run_command
 from zipper_dist.data import fetch, load
+from zipper_dist.distributed.overlap import Signals, Waiter
+from zipper_dist.distributed.placement import Machine, World, plan_shards
 from zipper_dist.errors import Interrupted
-from zipper_dist.evaluation.assembly import Evaluation, assemble
-from zipper_dist.evaluation.catalogue import expand
+from zipper_dist.evaluation.build import Evaluation, assemble
 from zipper_dist.evaluation.engine import stages
-from zipper_dist.evaluation.finish import conclude
+from zipper_dist.evaluation.finalise import conclude
 from zipper_dist.evaluation.options import EvaluateOptions, validate
 from zipper_dist.evaluation.progress import Bar, Quiet
-from zipper_dist.evaluation.results import Report, report_of
-from zipper_dist.evaluation.subject import data_config, load_subject, threat_of
-from zipper_dist.placement import Machine, World, plan_shards
-from zipper_dist.waiting import Signals, Waiter
+from zipper_dist.evaluation.registry import expand
+from zipper_dist.evaluation.results.figures import Report, report_of
+from zipper_dist.evaluation.target import data_config, load_subject, threat_of
 
 
 def attack(evaluation: Evaluation, display: Quiet) -> None:

@@ -12,21 +12,21 @@ from typing import Any
 
 from rich.console import Console
 
-from zipper_dist.assembly import assemble, load_data, sample
-from zipper_dist.cli import parse_train_options, run_command
-from zipper_dist.config import Precision, TrainConfig
-from zipper_dist.display import Progress, Quiet
-from zipper_dist.engine import resolve_precision
+from zipper_dist.accel.precision import resolve_precision
+from zipper_dist.checkpoint.run_directory import RunDirectory, as_json, differences
+from zipper_dist.config.checks import validate
+from zipper_dist.config.command_line import parse_train_options, run_command
+from zipper_dist.config.schema import Precision, TrainConfig
+from zipper_dist.distributed.overlap import Signals, Waiter
+from zipper_dist.distributed.placement import Machine, World, describe_device, plan
 from zipper_dist.errors import Interrupted, UserError
-from zipper_dist.finish import finish
-from zipper_dist.placement import Machine, World, describe_device, plan
-from zipper_dist.resume import resume
-from zipper_dist.run_directory import RunDirectory, as_json, differences
-from zipper_dist.tables import print_summary
-from zipper_dist.telemetry import Journal, Telemetry
-from zipper_dist.trainer import Trainer
-from zipper_dist.validation import validate
-from zipper_dist.waiting import Signals, Waiter
+from zipper_dist.metrics.tables import print_summary
+from zipper_dist.metrics.telemetry import Journal, Telemetry
+from zipper_dist.metrics.terminal import Progress, Quiet
+from zipper_dist.training.build import assemble, load_data, sample
+from zipper_dist.training.finalise import finish
+from zipper_dist.training.resume import resume
+from zipper_dist.training.trainer import Trainer
 
 
 def train(trainer: Trainer) -> None:

@@ -30,7 +30,7 @@ from comparison.figures import read_json
 from comparison.matching import Accuracy, matched, next_beta, tolerance
 from comparison.outcome import Match, Outcome, Run
 from comparison.runner import Job, Runner
-from zipper_dist.config import TrainConfig
+from zipper_dist.config.schema import TrainConfig
 
 COST_STEPS = (100, 300)
 """Fewest and most iterations of a run that measures the cost of one."""

@@ -12,11 +12,11 @@ from comparison.experiments import SERIAL, Attacks, Experiment, Images, Row, met
 from comparison.figures import KEYS, Found, Shared, are_first, evaluated, read_json, verdicts
 from comparison.outcome import Run
 from comparison.runner import Job
-from zipper_dist.cli import parse_train_options
-from zipper_dist.config import TrainConfig
+from zipper_dist.checkpoint.run_directory import as_json, differences
+from zipper_dist.config.command_line import parse_train_options
+from zipper_dist.config.schema import TrainConfig
 from zipper_dist.errors import UserError
-from zipper_dist.run_directory import as_json, differences
-from zipper_dist.scoring import EvalAttack
+from zipper_dist.training.scoring import EvalAttack
 
 DATA_ROOT = Path("data")
 """Where the training command looks for data sets by itself."""

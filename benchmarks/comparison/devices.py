@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from zipper_dist.config import Device
+from zipper_dist.config.schema import Device
 from zipper_dist.errors import UserError
 
 

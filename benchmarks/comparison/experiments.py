@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from zipper_dist.config.schedules import Schedule
 from zipper_dist.errors import UserError
-from zipper_dist.recipes import RECIPES, recipe
-from zipper_dist.schedules import Schedule
+from zipper_dist.recipes.registry import RECIPES, recipe
 
 Options = tuple[tuple[str, str], ...]
 """Options of the training command with their values."""

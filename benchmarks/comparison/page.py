@@ -16,8 +16,8 @@ from comparison.plots import draw_times, draw_trade_off
 from comparison.published import PUBLISHED
 from comparison.remarks import remarks
 from comparison.timing import timing_section
-from zipper_dist.files import write_atomically
-from zipper_dist.run_directory import write_json
+from zipper_dist.checkpoint.files import write_atomically
+from zipper_dist.checkpoint.run_directory import write_json
 
 NOTHING = vars(Spread.of([]))
 

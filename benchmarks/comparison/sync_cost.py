@@ -14,11 +14,11 @@ from pathlib import Path
 
 import torch
 
-from zipper_dist.cli import parse_options, run_command
-from zipper_dist.config import Device
-from zipper_dist.placement import Machine, World, plan_shards
-from zipper_dist.run_directory import write_json
-from zipper_dist.waiting import Signals, Waiter
+from zipper_dist.checkpoint.run_directory import write_json
+from zipper_dist.config.command_line import parse_options, run_command
+from zipper_dist.config.schema import Device
+from zipper_dist.distributed.overlap import Signals, Waiter
+from zipper_dist.distributed.placement import Machine, World, plan_shards
 
 REPEATS = 20
 

@@ -8,21 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from zipper_dist.attacks import (
-    Network,
-    attack_view,
-    divergence_pgd,
-    friendly_pgd,
-    make_ball,
-    pgd,
-)
+from zipper_dist.accel.frozen import attack_view
+from zipper_dist.accel.rewriting import BatchNorm
+from zipper_dist.accel.surrogate import Surrogate
+from zipper_dist.attacks import Network, divergence_pgd, friendly_pgd, make_ball, pgd
 from zipper_dist.attacks.autoattack import BlockRows, apgd, apgd_targeted, fab_targeted
 from zipper_dist.attacks.cw import cw
 from zipper_dist.attacks.fgsm import fgsm
 from zipper_dist.attacks.mim import mim
-from zipper_dist.config import Norm
-from zipper_dist.rewriting import BatchNorm
-from zipper_dist.surrogate import Surrogate
+from zipper_dist.config.schema import Norm
 
 Attack = Callable[[Network, Tensor, Tensor, Norm], Tensor]
 

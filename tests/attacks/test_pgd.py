@@ -8,17 +8,17 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from zipper_dist.accel.frozen import attack_view
 from zipper_dist.attacks import (
     Network,
     ascend,
-    attack_view,
     image_gradient,
     make_ball,
     pgd,
     pgd_steps,
     summed_cross_entropy,
 )
-from zipper_dist.config import Norm
+from zipper_dist.config.schema import Norm
 
 NORMS: tuple[Norm, ...] = ("linf", "l2")
 CLASSES = 3

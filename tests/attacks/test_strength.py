@@ -11,8 +11,9 @@ import torchattacks
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from zipper_dist.attacks import attack_view, pgd
-from zipper_dist.config import Norm
+from zipper_dist.accel.frozen import attack_view
+from zipper_dist.attacks import pgd
+from zipper_dist.config.schema import Norm
 
 TEST_IMAGES = 512
 STEPS = 40

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from zipper_dist.attacks import attack_view
+from zipper_dist.accel.frozen import attack_view
 
 
 def mixed_network() -> nn.Sequential:

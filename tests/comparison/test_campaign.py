@@ -22,8 +22,8 @@ from comparison.outcome import Run
 from comparison.runner import Runner
 from rich.console import Console
 
+from zipper_dist.checkpoint.run_directory import as_json
 from zipper_dist.errors import UserError
-from zipper_dist.run_directory import as_json
 
 
 def campaign(

@@ -18,13 +18,13 @@ from comparison.experiments import (
     zipper_row,
 )
 
-from zipper_dist.cli import parse_train_options
-from zipper_dist.config import AdversarialLearnerConfig, TrainConfig
+from zipper_dist.config.checks import validate
+from zipper_dist.config.command_line import parse_train_options
+from zipper_dist.config.schedules import Schedule
+from zipper_dist.config.schema import AdversarialLearnerConfig, TrainConfig
 from zipper_dist.data.splits import limited_indices
 from zipper_dist.errors import UserError
-from zipper_dist.recipes import RECIPES
-from zipper_dist.schedules import Schedule
-from zipper_dist.validation import validate
+from zipper_dist.recipes.registry import RECIPES
 
 NAMES = [
     *RECIPES,

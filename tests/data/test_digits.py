@@ -1,7 +1,7 @@
 import torch
 from sklearn.datasets import load_digits
 
-from zipper_dist.config import DataConfig
+from zipper_dist.config.schema import DataConfig
 from zipper_dist.data import Dataset, fetch, load
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from zipper_dist.config import DataConfig
+from zipper_dist.config.schema import DataConfig
 from zipper_dist.data import ImageSet, fetch, load
 from zipper_dist.data.folder import read
 from zipper_dist.errors import UserError

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from zipper_dist.config import DataConfig
+from zipper_dist.config.schema import DataConfig
 from zipper_dist.data import ImageSet, load
 from zipper_dist.data.splits import limit_images, split
 from zipper_dist.errors import UserError

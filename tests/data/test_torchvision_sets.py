@@ -13,7 +13,7 @@ import pytest
 import torch
 from torchvision import datasets
 
-from zipper_dist.config import DataConfig
+from zipper_dist.config.schema import DataConfig
 from zipper_dist.data import fetch, load
 from zipper_dist.data.torchvision_sets import read
 from zipper_dist.errors import UserError

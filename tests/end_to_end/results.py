@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from zipper_dist.checkpoint import steps_of
+from zipper_dist.checkpoint.format import steps_of
 
 Record = dict[str, Any]
 

@@ -13,7 +13,7 @@ import safetensors.torch
 from end_to_end.commands import SMALL, STEPS, WIDE, Command, Output, Stop, stopped, succeeded, train
 from end_to_end.conftest import Here, Run
 from end_to_end.results import LEARNERS, assert_same_result
-from zipper_dist.checkpoint import survey
+from zipper_dist.checkpoint.format import survey
 
 # A minute would do as well: what must not be is the half hour that a collective waits by default.
 AT_ONCE = 40.0

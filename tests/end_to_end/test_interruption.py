@@ -22,7 +22,7 @@ from end_to_end.results import (
     records,
     weights,
 )
-from zipper_dist.checkpoint import path_of, steps_of
+from zipper_dist.checkpoint.format import path_of, steps_of
 
 CONTINUES = "the same command continues"
 

@@ -10,10 +10,10 @@ import pytest
 from end_to_end.commands import SMALL, started, stopped, succeeded, train, typed
 from end_to_end.conftest import Here
 from end_to_end.results import assert_same_result, summary, weights
+from zipper_dist.checkpoint.weights import load_weights
 from zipper_dist.evaluation.options import EvaluateOptions
-from zipper_dist.evaluation.subject import load_subject, threat_of
-from zipper_dist.methods import METHODS
-from zipper_dist.weights import load_weights
+from zipper_dist.evaluation.target import load_subject, threat_of
+from zipper_dist.recipes.methods import METHODS
 
 FEW = typed("""
     --threads 1 --device cpu --precision fp32 --compile off --steps 30 --batch-size 32

@@ -13,7 +13,7 @@ import torch
 from end_to_end.commands import SMALL, STEPS, succeeded, train, typed
 from end_to_end.conftest import Run, TerminalRun
 from end_to_end.results import WEIGHTS, evaluations, records, summary
-from zipper_dist.weights import load_model
+from zipper_dist.checkpoint.weights import load_model
 
 NUMBER = r"\d+(\.\d+)?(e-?\d+)?"
 LEARNER = rf"loss {NUMBER} accuracy {NUMBER} % lr {NUMBER} {NUMBER} images/s"

@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zipper_dist.attacks import pgd
-from zipper_dist.config import AdversarialLearnerConfig, DataConfig
+from zipper_dist.checkpoint.run_directory import RunDirectory
+from zipper_dist.checkpoint.weights import load_model, save_weights
+from zipper_dist.config.schema import AdversarialLearnerConfig, DataConfig
 from zipper_dist.data import Loader, load
 from zipper_dist.models import ModelSpec, build
-from zipper_dist.recipes import recipe
-from zipper_dist.run_directory import RunDirectory
-from zipper_dist.weights import load_model, save_weights
+from zipper_dist.recipes.registry import recipe
 
 EPS = 0.1
 SPEC = ModelSpec("small_cnn", 1, 16, 16, 10, 0.25)

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from zipper_dist.attacks import Network
 from zipper_dist.attacks.autoattack import apgd, apgd_targeted, fab_targeted
-from zipper_dist.evaluation import catalogue
-from zipper_dist.evaluation.catalogue import Part, Threat
+from zipper_dist.evaluation import registry as catalogue
+from zipper_dist.evaluation.blocks import Layout, Places
 from zipper_dist.evaluation.engine import (
     Examples,
     Networks,
@@ -21,11 +21,11 @@ from zipper_dist.evaluation.engine import (
     needed_parts,
     stages,
 )
-from zipper_dist.evaluation.output import adversarial_images
-from zipper_dist.evaluation.places import Layout, Places
-from zipper_dist.evaluation.results import Results, report_of, tally
-from zipper_dist.evaluation.store import Store
-from zipper_dist.evaluation.views import attacked_view, exact_view
+from zipper_dist.evaluation.network_views import attacked_view, exact_view
+from zipper_dist.evaluation.outcomes import Store
+from zipper_dist.evaluation.registry import Part, Threat
+from zipper_dist.evaluation.results.figures import Results, report_of, tally
+from zipper_dist.evaluation.results.files import adversarial_images
 
 
 def small_network(channels: int, classes: int, seed: int = 0) -> nn.Module:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from autoattack_reference import authors_verdicts
 from pyautoattack import AutoAttack
 from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 from pyautoattack.fab_pt import FABAttack_PT
@@ -17,7 +18,6 @@ from torch import Tensor, nn
 from evaluation.conftest import EPS
 from evaluation.helpers import attack_all, small_network
 from zipper_dist.attacks import Network
-from autoattack_reference import authors_verdicts
 from zipper_dist.attacks.autoattack import (
     ENSEMBLE,
     PARTS,
@@ -27,10 +27,10 @@ from zipper_dist.attacks.autoattack import (
     fab_targeted,
 )
 from zipper_dist.attacks.square import BlockSquare, FrugalSquare, square
-from zipper_dist.config import Norm
-from zipper_dist.evaluation.catalogue import Threat
-from zipper_dist.evaluation.places import Layout, Places
-from zipper_dist.evaluation.views import exact_view
+from zipper_dist.config.schema import Norm
+from zipper_dist.evaluation.blocks import Layout, Places
+from zipper_dist.evaluation.network_views import exact_view
+from zipper_dist.evaluation.registry import Threat
 
 Set = tuple[Tensor, Tensor]
 ITERATIONS, QUERIES, SEED = 10, 120, 17

@@ -18,14 +18,14 @@ import torch
 from torch import nn
 
 from evaluation.conftest import EPS, SPEC
+from zipper_dist.distributed.placement import Machine, plan_shards
 from zipper_dist.errors import UserError
 from zipper_dist.evaluate import run
-from zipper_dist.evaluation.catalogue import STANDARD, expand
 from zipper_dist.evaluation.foreign import load_foreign, read_state_dict
-from zipper_dist.evaluation.interval import wilson_interval
 from zipper_dist.evaluation.options import EvaluateOptions, ImageOptions
+from zipper_dist.evaluation.registry import STANDARD, expand
+from zipper_dist.evaluation.results.interval import wilson_interval
 from zipper_dist.models import build
-from zipper_dist.placement import Machine, plan_shards
 
 COMMAND = ["-m", "zipper_dist.evaluate"]
 SHORT = [
@@ -255,8 +255,8 @@ def test_bad_files_are_one_line(run_directory: Path, tmp_path: Path) -> None:
     (tmp_path / "text.safetensors").write_text("no weights")
     (tmp_path / "weights.pt").write_bytes(b"")
     other = tmp_path / "other.safetensors"
+    from zipper_dist.checkpoint.weights import save_weights
     from zipper_dist.models import ModelSpec
-    from zipper_dist.weights import save_weights
 
     spec = ModelSpec("small_cnn", 1, 16, 16, 7, 0.25)
     save_weights(other, build(spec).state_dict(), spec)

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from evaluation.conftest import EPS
 from evaluation.helpers import Found, attack_all
 from zipper_dist.errors import Interrupted
-from zipper_dist.evaluation.catalogue import Threat, make_part
+from zipper_dist.evaluation.batch_size import batch_size_for
+from zipper_dist.evaluation.blocks import Layout, Places
 from zipper_dist.evaluation.engine import Networks, Worker
-from zipper_dist.evaluation.memory import batch_size_for
-from zipper_dist.evaluation.places import Layout, Places
-from zipper_dist.evaluation.store import BROKEN, ROBUST, UNKNOWN, BlockOutcome, Store, address
-from zipper_dist.evaluation.views import attacked_view, exact_view
+from zipper_dist.evaluation.network_views import attacked_view, exact_view
+from zipper_dist.evaluation.outcomes import BROKEN, ROBUST, UNKNOWN, BlockOutcome, Store, address
+from zipper_dist.evaluation.registry import Threat, make_part
 from zipper_dist.models import ModelSpec, build
 
 Set = tuple[Tensor, Tensor]

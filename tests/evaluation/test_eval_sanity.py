@@ -12,17 +12,17 @@ from torch import Tensor, nn
 from evaluation.conftest import EPS
 from evaluation.helpers import attack_all
 from zipper_dist.attacks import Network
-from zipper_dist.evaluation.catalogue import Threat
 from zipper_dist.evaluation.engine import Examples, Worker
-from zipper_dist.evaluation.results import Results, report_of, tally
-from zipper_dist.evaluation.sanity import (
+from zipper_dist.evaluation.network_views import attacked_view
+from zipper_dist.evaluation.registry import Threat
+from zipper_dist.evaluation.results.figures import Results, report_of, tally
+from zipper_dist.evaluation.results.sanity import (
     Check,
     check_attacks,
     check_images,
     check_network,
     sanity_parts,
 )
-from zipper_dist.evaluation.views import attacked_view
 
 Set = tuple[Tensor, Tensor]
 
@@ -146,7 +146,7 @@ def test_images_outside_the_range_are_noticed(some: Set) -> None:
 
 def test_a_rise_with_eps_or_steps_is_noticed() -> None:
     """Outcomes made up: 10 of 100 examples are broken only by the weaker attack."""
-    from zipper_dist.evaluation.results import Tally
+    from zipper_dist.evaluation.results.figures import Tally
 
     parts = sanity_parts(Threat("linf", EPS), torch.Size((1, 16, 16)))
     healthy = torch.ones(100, dtype=torch.uint8)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from zipper_dist.accel.precision import Engine
 from zipper_dist.data import Minibatch
-from zipper_dist.engine import Engine
-from zipper_dist.learners.objectives import Moment, Objective
+from zipper_dist.objectives import Moment, Objective
 
 CLASSES = 4
 SIZE = 8

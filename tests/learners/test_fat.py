@@ -21,12 +21,13 @@ from learners.plain_methods import (
     network,
     relative_error,
 )
-from zipper_dist.attacks import attack_view, friendly_pgd, make_ball
-from zipper_dist.config import AdversarialLearnerConfig, AttackConfig, Norm
+from zipper_dist.accel.frozen import attack_view
+from zipper_dist.accel.precision import AttackView, Engine
+from zipper_dist.attacks import friendly_pgd, make_ball
+from zipper_dist.config.schedules import Schedule
+from zipper_dist.config.schema import AdversarialLearnerConfig, AttackConfig, Norm
 from zipper_dist.data import Minibatch
-from zipper_dist.engine import AttackView, Engine
-from zipper_dist.learners.objectives import Fat, Moment, make_objective
-from zipper_dist.schedules import Schedule
+from zipper_dist.objectives import Fat, Moment, make_objective
 
 SEED = 18
 STEPS = 6

@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zipper_dist.config import AdversarialLearnerConfig, AttackConfig, LearnerConfig
+from zipper_dist.accel.precision import Engine
+from zipper_dist.config.schedules import Schedule
+from zipper_dist.config.schema import AdversarialLearnerConfig, AttackConfig, LearnerConfig
 from zipper_dist.data import Minibatch
-from zipper_dist.engine import Engine
-from zipper_dist.learners import BaseLearner, warmed_up
 from zipper_dist.rng import seed_global_generators
-from zipper_dist.schedules import Schedule
+from zipper_dist.training.learner import BaseLearner, warmed_up
 
 STEPS = 8
 SEED = 5

@@ -17,10 +17,10 @@ from learners.plain_methods import (
     network,
     relative_error,
 )
-from zipper_dist.config import AdversarialLearnerConfig, AttackConfig
+from zipper_dist.config.schema import AdversarialLearnerConfig, AttackConfig
 from zipper_dist.data import Minibatch
-from zipper_dist.learners.objectives import make_objective
-from zipper_dist.learners.objectives.mart import boosted_cross_entropy
+from zipper_dist.objectives import make_objective
+from zipper_dist.objectives.mart import boosted_cross_entropy
 
 ATTACK = AttackConfig(eps=0.12, step_size=0.05, steps=4)
 

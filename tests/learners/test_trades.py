@@ -20,10 +20,10 @@ from learners.plain_methods import (
     never,
     relative_error,
 )
-from zipper_dist.config import AdversarialLearnerConfig, AttackConfig, Norm
+from zipper_dist.config.schedules import Schedule
+from zipper_dist.config.schema import AdversarialLearnerConfig, AttackConfig, Norm
 from zipper_dist.data import Minibatch
-from zipper_dist.learners.objectives import Moment, make_objective
-from zipper_dist.schedules import Schedule
+from zipper_dist.objectives import Moment, make_objective
 
 # Of the first sixty, that with the steepest flattest pixel, so that rounding turns none.
 SEED = 46

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from learners.plain_methods import batch, network, relative_error
-from zipper_dist.config import AdversarialLearnerConfig, AdversarialObjective, AttackConfig
-from zipper_dist.learners import BaseLearner, FlatState
-from zipper_dist.learners.objectives import Moment
-from zipper_dist.learners.weight_perturbation import WeightPerturbation
+from zipper_dist.config.schema import AdversarialLearnerConfig, AdversarialObjective, AttackConfig
+from zipper_dist.objectives import Moment
 from zipper_dist.rng import seed_global_generators
+from zipper_dist.training.flat_state import FlatState
+from zipper_dist.training.learner import BaseLearner
+from zipper_dist.training.weight_perturbation import WeightPerturbation
 
 GAMMA = 0.02
 LR = 0.1

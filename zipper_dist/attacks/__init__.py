@@ -1,9 +1,6 @@
 """Attacks: worst-case images within a ball around clean ones."""
 
-from zipper_dist.attacks.balls import Ball, L2Ball, LinfBall, make_ball
-from zipper_dist.attacks.divergence import divergence, divergence_pgd
-from zipper_dist.attacks.friendly import friendly_pgd
-from zipper_dist.attacks.loop import (
+from zipper_dist.attacks.ascent import (
     Direction,
     Loss,
     Network,
@@ -14,8 +11,10 @@ from zipper_dist.attacks.loop import (
     logits_at,
     summed_cross_entropy,
 )
+from zipper_dist.attacks.ball import Ball, L2Ball, LinfBall, make_ball
+from zipper_dist.attacks.divergence import divergence, divergence_pgd
+from zipper_dist.attacks.friendly import friendly_pgd
 from zipper_dist.attacks.pgd import pgd, pgd_steps
-from zipper_dist.attacks.view import attack_view
 
 __all__ = [
     "Ball",
@@ -25,7 +24,6 @@ __all__ = [
     "Loss",
     "Network",
     "ascend",
-    "attack_view",
     "divergence",
     "divergence_pgd",
     "friendly_pgd",

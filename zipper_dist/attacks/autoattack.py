@@ -25,8 +25,8 @@ from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 from pyautoattack.fab_pt import FABAttack_PT
 from torch import Tensor
 
-from zipper_dist.attacks.loop import Network
-from zipper_dist.config import Norm
+from zipper_dist.attacks.ascent import Network
+from zipper_dist.config.schema import Norm
 
 PARTS = ("apgd-ce", "apgd-dlr", "apgd-t", "fab-t", "square")
 """The attacks of the package that the adapter offers."""

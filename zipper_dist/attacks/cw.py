@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from zipper_dist.attacks.balls import make_ball
-from zipper_dist.attacks.loop import Loss, Network, ascend, last
-from zipper_dist.config import Norm
+from zipper_dist.attacks.ascent import Loss, Network, ascend, last
+from zipper_dist.attacks.ball import make_ball
+from zipper_dist.config.schema import Norm
 
 
 def summed_margin(y: Tensor) -> Loss:

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zipper_dist.attacks.balls import make_ball
-from zipper_dist.attacks.loop import Loss, Network, ascend, last, logits_at
-from zipper_dist.config import Norm
+from zipper_dist.attacks.ascent import Loss, Network, ascend, last, logits_at
+from zipper_dist.attacks.ball import make_ball
+from zipper_dist.config.schema import Norm
 
 START = 0.001
 """Standard deviation of the noise that the attack starts with [1 = the full pixel range]. At the

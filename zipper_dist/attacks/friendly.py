@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zipper_dist.attacks.balls import make_ball
-from zipper_dist.attacks.loop import Network, ascend, last
-from zipper_dist.config import Norm
+from zipper_dist.attacks.ascent import Network, ascend, last
+from zipper_dist.attacks.ball import make_ball
+from zipper_dist.config.schema import Norm
 
 
 class _StopRule:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from zipper_dist.attacks.balls import make_ball
-from zipper_dist.attacks.loop import Direction, Network, ascend, last, summed_cross_entropy
-from zipper_dist.config import Norm
+from zipper_dist.attacks.ascent import Direction, Network, ascend, last, summed_cross_entropy
+from zipper_dist.attacks.ball import make_ball
+from zipper_dist.config.schema import Norm
 
 
 def momentum(decay: float) -> Direction:

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from zipper_dist.attacks.balls import Ball, make_ball
-from zipper_dist.attacks.loop import Network, ascend, last, summed_cross_entropy
-from zipper_dist.config import Norm
+from zipper_dist.attacks.ascent import Network, ascend, last, summed_cross_entropy
+from zipper_dist.attacks.ball import Ball, make_ball
+from zipper_dist.config.schema import Norm
 
 
 def pgd_steps(
@@ -31,9 +31,9 @@ def pgd_steps(
     """Untargeted PGD on the cross-entropy, one gradient step at a time.
 
     Yields the adversarial images (B, C, H, W) after each of ``steps`` steps, so that other work can
-    be done in between (see :func:`zipper_dist.attacks.loop.ascend`).
+    be done in between (see :func:`zipper_dist.attacks.ascent.ascend`).
 
-    ``model``: images → logits, in eval mode (:func:`zipper_dist.attacks.view.attack_view`); its
+    ``model``: images → logits, in eval mode (:func:`zipper_dist.accel.frozen.attack_view`); its
     weights receive no gradient. ``x``: clean images, (B, C, H, W), float32 in [0, 1]; ``y``: labels
     (B,), int64. ``eps`` and ``step_size``: in ``norm`` [1 = the full pixel range]. ``generator``:
     draws the random start, on the device of ``x``; None: torch's global one.

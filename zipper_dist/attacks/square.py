@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from pyautoattack.square import SquareAttack
 from torch import Tensor
 
+from zipper_dist.attacks.ascent import Network
 from zipper_dist.attacks.autoattack import NAMES, QUERIES, BlockRows, plain
-from zipper_dist.attacks.loop import Network
-from zipper_dist.config import Norm
+from zipper_dist.config.schema import Norm
 
 
 class BlockSquare(SquareAttack):  # type: ignore[misc]

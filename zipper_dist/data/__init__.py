@@ -6,7 +6,7 @@ minibatches of training on the device.
 
 from __future__ import annotations
 
-from zipper_dist.config import DataConfig
+from zipper_dist.config.schema import DataConfig
 from zipper_dist.data.image_set import Dataset, ImageSet
 from zipper_dist.data.loader import Loader, Minibatch, blocks
 from zipper_dist.data.resizing import resize

@@ -13,7 +13,7 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import default_loader
 
-from zipper_dist.config import DataConfig
+from zipper_dist.config.schema import DataConfig
 from zipper_dist.data.image_set import ImageSet
 from zipper_dist.data.resizing import check_size
 from zipper_dist.data.splits import limited_indices

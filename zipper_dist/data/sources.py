@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from zipper_dist.config import DataConfig
+from zipper_dist.config.schema import DataConfig
 from zipper_dist.data.image_set import ImageSet
 from zipper_dist.errors import UserError
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from torchvision import datasets
 
-from zipper_dist.config import DataConfig
+from zipper_dist.config.schema import DataConfig
 from zipper_dist.data.downloads import Download, has_md5, make_present, require_whole
 from zipper_dist.data.image_set import ImageSet
 from zipper_dist.errors import UserError

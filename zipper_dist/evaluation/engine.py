@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from zipper_dist.attacks import Network, make_ball
-from zipper_dist.evaluation.catalogue import Part, Threat, components, make_part
-from zipper_dist.evaluation.places import Layout, Places
-from zipper_dist.evaluation.store import BROKEN, ROBUST, UNKNOWN, BlockOutcome, Store, address
-from zipper_dist.evaluation.views import Meter
+from zipper_dist.evaluation.blocks import Layout, Places
+from zipper_dist.evaluation.network_views import Meter
+from zipper_dist.evaluation.outcomes import BROKEN, ROBUST, UNKNOWN, BlockOutcome, Store, address
+from zipper_dist.evaluation.registry import Part, Threat, components, make_part
 
 
 @dataclass(frozen=True, eq=False)

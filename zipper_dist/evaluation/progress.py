@@ -7,7 +7,7 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from zipper_dist.display import PLAIN_LINE_SECONDS, duration
+from zipper_dist.metrics.terminal import PLAIN_LINE_SECONDS, duration
 
 
 class Quiet:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zipper_dist.models.side_by_side import Conv2d
+from zipper_dist.accel.side_by_side import Conv2d
 
 ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU}
 """The activations by the name that ``--model.activation`` and weights files give them."""

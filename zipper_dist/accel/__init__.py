@@ -1,0 +1,1 @@
+"""How a network is run fast: precision, compilation, the surrogate that attacks differentiate."""

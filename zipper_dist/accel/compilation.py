@@ -1,0 +1,93 @@
+"""torch.compile: whether it pays for itself, how it is used, where the code it makes is kept."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from zipper_dist.config.schema import AdversarialLearnerConfig, TrainConfig
+
+# FLOP of a run from which on compiling has paid for itself, by device type and architecture:
+# measured (`make bench-step` prints it for every network; benchmarks/results/step.md).
+# What is not listed is slower when compiled, or was not measured.
+BREAK_EVEN: dict[tuple[str, str], float] = {("cpu", "resnet18"): 300e12}
+
+
+def work(config: TrainConfig, model: nn.Module, image: Sequence[int], steps: int) -> float:
+    """FLOP of training ``model`` on images of shape ``image`` (C, H, W) for ``steps`` iterations,
+    with three times a forward pass for a training step and twice for a step of an attack. Second
+    passes, as of TRADES and AWP, do not count."""
+    passes = 0
+    for learner in config.learners.values():
+        passes += 3
+        if isinstance(learner, AdversarialLearnerConfig):
+            passes += 2 * learner.attack.steps
+    return float(steps) * config.batch_size * passes * forward_flop(model, image)
+
+
+def forward_flop(model: nn.Module, image: Sequence[int]) -> int:
+    """FLOP of ``model`` for one image of shape ``image`` (C, H, W), as torch counts them; nothing
+    is computed."""
+    skeleton = copy.deepcopy(model).to("meta").eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        skeleton(torch.empty(1, *image, device="meta"))
+    return int(counter.get_total_flops())
+
+
+def resolve_compile(option: str, device: torch.device, arch: str, flop: float) -> tuple[bool, str]:
+    """Whether a run of so many FLOP compiles its networks, and why, in words.
+
+    ``auto`` looks measured break-even points up, and does not measure anew: a decision that depends
+    on the noise of a machine would cost the promise that equal runs end with equal bits.
+    """
+    if option != "auto":
+        return option == "on", f"compile {option}"
+    if device.type == "cpu" and shutil.which(os.environ.get("CXX", "g++")) is None:
+        return False, "compile off (no C++ compiler was found)"
+    break_even = BREAK_EVEN.get((device.type, arch))
+    if break_even is None:
+        return False, f"compile off (not known to be faster for {arch} on {device.type})"
+    pays = flop >= break_even
+    return pays, (
+        f"compile {'on' if pays else 'off'} (pays for itself after some {break_even / 1e12:.0f} "
+        f"TFLOP; this run has {flop / 1e12:.0f})"
+    )
+
+
+def compile_network(network: nn.Module) -> nn.Module:
+    """``network`` compiled at its first call, for minibatches of one shape."""
+    keep_compiled_code()
+    mode = compile_mode(next(network.parameters()).device)
+    compiled: nn.Module = torch.compile(network, dynamic=False, mode=mode)  # type: ignore[assignment]
+    return compiled
+
+
+def compile_mode(device: torch.device) -> str | None:
+    """How torch.compile is to compile for a device.
+
+    On a GPU it captures what it compiled as CUDA graphs, forward and backward: shapes are static,
+    weights change in place, and a small network waits for the launch of its kernels otherwise.
+    """
+    return "reduce-overhead" if device.type == "cuda" else None
+
+
+def keep_compiled_code() -> None:
+    """Have compiled code kept where the next run finds it, also after the machine was started anew.
+
+    In $XDG_CACHE_HOME/zipper_dist, by default ~/.cache/zipper_dist, unless the user's environment
+    names another place for it (TORCHINDUCTOR_CACHE_DIR) or there is none that can be written to.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    directory = cache / "zipper_dist" / f"compiled-torch-{torch.__version__}"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(directory))

@@ -1,0 +1,117 @@
+"""How a network is run: precision, memory format, compilation, and the attack's view of it.
+
+Weights, optimizer state, averages, BatchNorm statistics and losses are fp32 in every precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from zipper_dist.accel.compilation import compile_network
+from zipper_dist.accel.frozen import attack_view
+from zipper_dist.accel.surrogate import Surrogate, make_surrogate
+from zipper_dist.config.schema import Precision
+from zipper_dist.errors import UserError
+
+Network = Callable[[Tensor], Tensor]
+
+
+class _Bf16(nn.Module):
+    """Runs a network under bf16 autocast; the logits come out as fp32."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        with torch.autocast(images.device.type, torch.bfloat16):
+            logits: Tensor = self.network(images)
+        return logits.float()
+
+
+class AttackView:
+    """The network that attacks on ``model`` differentiate: a surrogate of its present weights.
+
+    A network that cannot be traced is attacked as it is.
+
+    Attributes:
+        fixed_shape: whether another batch size costs a compilation.
+    """
+
+    def __init__(
+        self, model: nn.Module, surrogate: Surrogate | None, fixed_shape: bool = False
+    ) -> None:
+        self._model = model
+        self._surrogate = surrogate
+        self.fixed_shape = fixed_shape
+
+    @contextmanager
+    def now(self) -> Iterator[Network]:
+        """The network with the weights of now, in eval mode and frozen, for the duration."""
+        if self._surrogate is None:
+            with attack_view(self._model):
+                yield self._model
+        else:
+            self._surrogate.refresh()
+            yield self._surrogate
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A resolved precision, and whether networks are compiled."""
+
+    precision: Precision = "fp32"
+    compiled: bool = False
+
+    @contextmanager
+    def arithmetic(self) -> Iterator[None]:
+        """For the duration, fp32 products are TF32 if that is the precision; else they are not."""
+        matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+        before = matmul.allow_tf32, cudnn.allow_tf32
+        matmul.allow_tf32 = cudnn.allow_tf32 = self.precision == "tf32"
+        try:
+            yield
+        finally:
+            matmul.allow_tf32, cudnn.allow_tf32 = before
+
+    def training_view(self, model: nn.Module) -> nn.Module:
+        """``model`` as a training step calls it; its parameters are shared."""
+        network = _Bf16(model) if self.precision == "bf16" else model
+        return self._compile(network)
+
+    def attack_view(self, model: nn.Module) -> AttackView:
+        """``model`` as an attack in training sees it."""
+        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
+        fallback = _Bf16(model) if self.precision == "bf16" else model
+        return AttackView(fallback, make_surrogate(model, dtype, self._compile), self.compiled)
+
+    def _compile(self, network: nn.Module) -> nn.Module:
+        return compile_network(network) if self.compiled else network
+
+
+def has_native_bf16(device: torch.device) -> bool:
+    """Whether the hardware multiplies bf16 itself: CUDA capability 8 and up; AMX, AVX512-BF16."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+
+
+def resolve_precision(precision: Precision, device: torch.device) -> Precision:
+    """The precision that ``auto`` stands for on ``device``: bf16 where it is native, else fp32.
+
+    Raises:
+        UserError: TF32 without a GPU that has it.
+    """
+    if precision == "auto":
+        return "bf16" if has_native_bf16(device) else "fp32"
+    if precision == "tf32" and not (device.type == "cuda" and has_native_bf16(device)):
+        raise UserError(
+            f"--precision tf32: {device} has no TF32 (it takes a GPU of CUDA capability 8 or more);"
+            " use fp32 or bf16"
+        )
+    return precision

@@ -1,0 +1,212 @@
+"""Rewrites of a traced network in eval mode that leave what it computes, and make it faster."""
+
+from __future__ import annotations
+
+import operator
+from collections import Counter
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from zipper_dist.accel.side_by_side import Conv2d
+
+BatchNorm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+# These very classes: one derived from them may make other weights of its own.
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, Conv2d)
+ReLU = (nn.ReLU, F.relu, F.relu_, torch.relu, torch.relu_, "relu", "relu_")
+MaxPool = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, F.max_pool1d, F.max_pool2d, F.max_pool3d)
+
+
+class ScaleShift(nn.Module):
+    """x · scale + shift, for each channel (dimension 1): BatchNorm in eval mode."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.ones(channels))
+        self.register_buffer("shift", torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape as ``x``, (B, C, …)."""
+        shape = (1, -1) + (1,) * (x.dim() - 2)
+        return torch.addcmul(self.shift.view(shape), x, self.scale.view(shape))
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Names of a BatchNorm, and of the convolution it is folded into (None: it stands alone)."""
+
+    norm: str
+    convolution: str | None
+
+
+class _Tracer(fx.Tracer):
+    """Takes the project's convolutions as they are, as it does torch's."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return type(m) in CONVOLUTIONS or super().is_leaf_module(m, module_qualified_name)
+
+
+def rewrite(network: nn.Module) -> tuple[fx.GraphModule, list[Fold]]:
+    """``network``, which is changed, traced and rewritten; the weights of folds are not set yet.
+
+    Raises:
+        Exception: whatever torch.fx raises where it cannot trace the network.
+        ValueError: a network with hooks of its own, which no graph has, or one that writes into a
+            view, which not every memory layout has.
+    """
+    if has_hooks(network):
+        raise ValueError("the network has hooks")
+    graph = _Tracer().trace(network)
+    folds = fold_batch_norms(network, graph)
+    pool_before_relu(network, graph)
+    replace_convolutions(network)
+    accept_any_layout(graph)
+    rewritten = fx.GraphModule(network, graph)
+    rewritten.delete_all_unused_submodules()
+    return rewritten.eval(), folds
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether ``module`` does more than its class says; such a module is left as it is."""
+    hooks = (
+        module._forward_hooks,
+        module._forward_pre_hooks,
+        module._backward_hooks,
+        module._backward_pre_hooks,
+    )
+    return any(hooks)
+
+
+def fold_batch_norms(network: nn.Module, graph: fx.Graph) -> list[Fold]:
+    """Take every BatchNorm out of ``graph``, or put a scale and a shift in its place.
+
+    One that normalises by the statistics of the minibatch, in eval mode too, stays as it is.
+    """
+    modules = dict(network.named_modules())
+    calls = Counter(str(node.target) for node in graph.nodes if node.op == "call_module")
+    readers = _readers(network, graph)
+    folds: list[Fold] = []
+    for node in list(graph.nodes):
+        norm = modules.get(str(node.target)) if node.op == "call_module" else None
+        if not isinstance(norm, BatchNorm) or not _is_scale_and_shift(norm, network, graph):
+            continue
+        name, before = str(node.target), node.all_input_nodes[0]
+        convolution = _foldable(before, modules, calls, readers) if calls[name] == 1 else None
+        if convolution is not None:
+            modules[convolution].bias = nn.Parameter(torch.zeros(norm.num_features))
+            node.replace_all_uses_with(before)
+            graph.erase_node(node)
+        elif isinstance(network.get_submodule(name), ScaleShift):
+            continue  # it is called in several places
+        else:
+            network.set_submodule(name, ScaleShift(norm.num_features))
+        folds.append(Fold(name, convolution))
+    return folds
+
+
+def _readers(network: nn.Module, graph: fx.Graph) -> Counter[int]:
+    """How many modules have each parameter (by id) or read it as an attribute of another."""
+    owners = (p for module in network.modules() for p in module.parameters(recurse=False))
+    read = (operator.attrgetter(target)(network) for target in _attributes(graph))
+    return Counter(id(tensor) for tensors in (owners, read) for tensor in tensors)
+
+
+def _attributes(graph: fx.Graph) -> list[str]:
+    return [str(node.target) for node in graph.nodes if node.op == "get_attr"]
+
+
+def _is_scale_and_shift(norm: nn.Module, network: nn.Module, graph: fx.Graph) -> bool:
+    """Whether a BatchNorm is no more than that in eval mode, and nobody asks for its tensors."""
+    read = {target.rpartition(".")[0] for target in _attributes(graph)}
+    wanted = any(network.get_submodule(owner) is norm for owner in read)
+    return norm.running_mean is not None and not has_hooks(norm) and not wanted
+
+
+def _foldable(
+    before: fx.Node, modules: dict[str, nn.Module], calls: Counter[str], readers: Counter[int]
+) -> str | None:
+    """Name of the convolution that ``before`` calls, if its output and weights go nowhere else."""
+    name = str(before.target)
+    if before.op != "call_module" or len(before.users) != 1 or calls[name] != 1:
+        return None
+    module = modules[name]
+    if type(module) not in CONVOLUTIONS or has_hooks(module):
+        return None
+    return name if all(readers[id(p)] == 1 for p in module.parameters()) else None
+
+
+def pool_before_relu(network: nn.Module, graph: fx.Graph) -> None:
+    """Swap every max-pooling with the ReLU before it, which then has fewer numbers to rectify.
+
+    max(relu(a), relu(b)) = relu(max(a, b)), and the gradient goes to the same number: the first of
+    the largest, or none where it is not positive.
+    """
+    modules = dict(network.named_modules())
+    for pool in list(graph.nodes):
+        relu = pool.args[0] if calls(pool, MaxPool, modules) and pool.args else None
+        if not isinstance(relu, fx.Node) or not calls(relu, ReLU, modules):
+            continue
+        before = relu.args[0]
+        # Where others read what goes into the ReLU, it may be one that works in place.
+        if not isinstance(before, fx.Node) or not len(before.users) == len(relu.users) == 1:
+            continue
+        if _gives_indices(pool, modules):
+            continue
+        pool.replace_all_uses_with(relu)
+        pool.replace_input_with(relu, before)
+        relu.replace_input_with(before, pool)
+        pool.append(relu)
+
+
+def calls(node: fx.Node, what: tuple[object, ...], modules: dict[str, nn.Module]) -> bool:
+    """Whether ``node`` calls one of ``what``: module classes, functions, or names of methods."""
+    if node.op == "call_module":
+        module = modules[str(node.target)]
+        return type(module) in what and not has_hooks(module)
+    return node.op in ("call_function", "call_method") and node.target in what
+
+
+def _gives_indices(pool: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    """Whether a max-pooling returns where its maxima were, too."""
+    if pool.op == "call_module":
+        return bool(modules[str(pool.target)].return_indices)
+    return bool(pool.kwargs.get("return_indices", False)) or len(pool.args) > 6
+
+
+def replace_convolutions(network: nn.Module) -> None:
+    """Make every 2-D convolution one that is fast on small maps too."""
+    for name, module in list(network.named_modules()):
+        if type(module) is nn.Conv2d and not has_hooks(module):
+            network.set_submodule(name, Conv2d.like(module))
+
+
+def accept_any_layout(graph: fx.Graph) -> None:
+    """Have the network take channels-last tensors: ``view`` would, at times, and ``reshape`` does.
+
+    Both give the same numbers; a view that reads the bits as another type stays one.
+
+    Raises:
+        ValueError: a view is written to, which a copy would not pass on.
+    """
+    for node in graph.nodes:
+        if node.op != "call_method" or node.target not in ("view", "view_as"):
+            continue
+        arguments = (*node.args, *node.kwargs.values())
+        to_dtype = any(isinstance(argument, torch.dtype) for argument in arguments)
+        if any(_writes(user) for user in node.users):
+            raise ValueError("it writes into a view")
+        if not to_dtype:
+            node.target = "reshape" + node.target[len("view") :]
+
+
+def _writes(node: fx.Node) -> bool:
+    """Whether a call works in place, by its name."""
+    name = str(getattr(node.target, "__name__", node.target))
+    return name in ("setitem", "iadd", "isub", "imul", "itruediv") or (
+        name.endswith("_") and not name.endswith("__")
+    )

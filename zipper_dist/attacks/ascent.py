@@ -1,0 +1,89 @@
+"""The loop of every gradient attack: ascend a loss inside a ball, one step at a time.
+
+An attack is a ball, a loss of the logits, a start, and where needed a direction made from the
+gradient (a momentum, a mask of the examples that go on).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from zipper_dist.attacks.ball import Ball
+
+Network = Callable[[Tensor], Tensor]
+"""Images (B, C, H, W) → logits (B, classes), in eval mode."""
+
+Loss = Callable[[Tensor], Tensor]
+"""Logits (B, classes) → a scalar to ascend, summed over the examples so that none underflows."""
+
+Direction = Callable[[Tensor], Tensor]
+"""Gradient (B, C, H, W) → the vector to step along; 0 for a whole image keeps it in place."""
+
+
+def identity(gradient: Tensor) -> Tensor:
+    """The direction of plain ascent: the gradient itself."""
+    return gradient
+
+
+def summed_cross_entropy(y: Tensor) -> Loss:
+    """The loss of an untargeted attack on labels ``y`` (B,), int64; taken in float32."""
+    return lambda logits: F.cross_entropy(logits.float(), y, reduction="sum")
+
+
+def image_gradient(model: Network, images: Tensor, loss: Loss) -> Tensor:
+    """The gradient (B, C, H, W) of ``loss(model(images))`` with respect to the images alone.
+
+    No gradient of a weight is computed or stored, whatever the weights' ``requires_grad``; only a
+    model behind torch.compile needs them frozen for that, as it fixes its backward pass beforehand.
+    Works under the caller's no_grad, and not under inference_mode (RuntimeError from torch).
+    """
+    images = images.detach().requires_grad_()
+    with torch.enable_grad():
+        (gradient,) = torch.autograd.grad(loss(model(images)), images)
+    return gradient
+
+
+def logits_at(model: Network, images: Tensor) -> Tensor:
+    """The logits (B, classes) of images (B, C, H, W), without a graph.
+
+    They are computed as :func:`image_gradient` computes them, because torch.compile would make
+    another program for a forward pass that is not to be differentiated.
+    """
+    with torch.enable_grad():
+        return model(images.detach().requires_grad_()).detach()
+
+
+def ascend(
+    model: Network,
+    x_start: Tensor,
+    ball: Ball,
+    loss: Loss,
+    step_size: float,
+    steps: int,
+    direction: Direction = identity,
+) -> Iterator[Tensor]:
+    """Yield the images (B, C, H, W) after each of ``steps`` gradient steps inside ``ball``.
+
+    ``x_start``: images in the ball, (B, C, H, W); ``step_size``: in the ball's norm [1 = the full
+    pixel range]. Each yield gives a new tensor without a graph, which the next step still reads.
+
+    Between yields torch's modes (grad mode, autocast) are the caller's: no context manager may be
+    open here at a yield, or it would leak into whatever the caller does between two steps.
+    """
+    x_adv = x_start.detach()
+    for _ in range(steps):
+        gradient = image_gradient(model, x_adv, loss)
+        x_adv = ball.step(x_adv, direction(gradient), step_size)
+        yield x_adv
+
+
+def last(x_start: Tensor, iterates: Iterable[Tensor]) -> Tensor:
+    """Run an attack to its end: the last of ``iterates``, or ``x_start`` where there is none."""
+    x_adv = x_start
+    for iterate in iterates:
+        x_adv = iterate
+    return x_adv

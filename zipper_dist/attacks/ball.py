@@ -1,0 +1,158 @@
+"""The set an attack may move its images in: a norm ball around each clean image, cut by [0, 1].
+
+A ball promises that every image it returns is inside **exactly**: the norm of x′ − x, evaluated in
+float64, is at most the Python float eps, and every pixel lies in [0, 1].
+
+Images that reach a step are finite whatever the network does: a NaN in a gradient counts as 0. A
+network that has diverged shows in its loss, which training checks, and not in images outside the
+ball.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from zipper_dist.config.schema import Norm
+
+_TINY = torch.finfo(torch.float32).tiny
+
+
+class Ball(Protocol):
+    """The perturbed images allowed for a batch of clean images (B, C, H, W), float32 in [0, 1].
+
+    No method modifies its arguments or the clean images, and none records a graph if its arguments
+    have none.
+    """
+
+    def random_start(self, generator: torch.Generator | None) -> Tensor:
+        """Images (B, C, H, W) at uniformly random points of the ball, then cut to [0, 1].
+
+        ``generator`` must be on the images' device; None: torch's global one. The draw does not
+        depend on the memory format of the images.
+        """
+        ...
+
+    def step(self, x_adv: Tensor, gradient: Tensor, step_size: float) -> Tensor:
+        """``x_adv`` moved uphill, and back into the ball where that left it.
+
+        The move is the direction of steepest ascent in the ball's norm, ``step_size`` long in that
+        norm [1 = the full pixel range]. ``x_adv`` and ``gradient``: (B, C, H, W), float32.
+        """
+        ...
+
+    def project(self, x_adv: Tensor) -> Tensor:
+        """Images (B, C, H, W) inside the ball, near ``x_adv``; unchanged bits if it was inside."""
+        ...
+
+
+class LinfBall:
+    """Images no pixel of which differs from the clean one by more than eps."""
+
+    def __init__(self, x: Tensor, eps: float) -> None:
+        self._x = x.detach()
+        self._eps = eps
+        exact = self._x.double()
+        self._low = self._towards_x((exact - eps).clamp_(min=0))
+        self._high = self._towards_x((exact + eps).clamp_(max=1))
+
+    def _towards_x(self, bound: Tensor) -> Tensor:
+        """The float64 ``bound`` as float32, one float nearer to x where rounding left the ball."""
+        rounded = bound.to(self._x.dtype)
+        outside = (rounded.double() - self._x.double()).abs_() > self._eps
+        return torch.where(outside, torch.nextafter(rounded, self._x), rounded)
+
+    def random_start(self, generator: torch.Generator | None) -> Tensor:
+        """Images at x + U(-eps, eps) for each pixel, cut to [0, 1]; see :class:`Ball`."""
+        noise = torch.empty(self._x.shape, dtype=self._x.dtype, device=self._x.device)
+        noise.uniform_(-self._eps, self._eps, generator=generator)
+        return self.project(self._x + noise)
+
+    def step(self, x_adv: Tensor, gradient: Tensor, step_size: float) -> Tensor:
+        """``x_adv`` + ``step_size`` · sign(``gradient``), projected; see :class:`Ball`."""
+        # torch.sign(NaN) is 0, so a NaN needs no care here.
+        return self.project(x_adv + step_size * torch.sign(gradient))
+
+    def project(self, x_adv: Tensor) -> Tensor:
+        """The nearest images inside the ball; see :class:`Ball`."""
+        return torch.clamp(x_adv, self._low, self._high)
+
+
+class L2Ball:
+    """Images whose difference from the clean one has a Euclidean norm of at most eps.
+
+    The margin for rounding, with u = 2^-24 (half the spacing of float32 at 1) and d numbers an
+    image. :meth:`project` scales the difference δ to the length ``radius`` and adds it to x:
+
+    * the scaled δ carries a relative error of at most u from the factor and u from the product;
+      measuring the result again, in float32, adds another u. That is 3u < 2^-22 · eps in the norm;
+    * the sum lies in [0, 1], or is cut to it without error, so it is rounded by at most 2^-25 a
+      pixel: √d · 2^-25 in the norm. Cutting to [0, 1] only shortens δ, because x is in [0, 1].
+
+    Hence ``radius`` = eps (1 − 2^-21) − √d · 2^-25: what is scaled to it ends within
+    ``keep`` = eps (1 − 2^-22), where images are left as they are, bit for bit. The rest up to eps
+    covers the rounding of δ itself, and of the float64 sums. Where the margin exceeds eps, the
+    clean image is returned in place of a scaled one.
+    """
+
+    def __init__(self, x: Tensor, eps: float) -> None:
+        self._x = x.detach()
+        self._eps = eps
+        self._dims = tuple(range(1, x.dim()))
+        self._size = math.prod(x.shape[1:])
+        self._keep = eps * (1 - 2**-22)
+        self._radius = max(0.0, eps * (1 - 2**-21) - math.sqrt(self._size) * 2**-25)
+
+    def random_start(self, generator: torch.Generator | None) -> Tensor:
+        """Images at uniformly random points of the ball, cut to [0, 1]; see :class:`Ball`."""
+        x = self._x
+        normal = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+        shape = (len(x),) + (1,) * len(self._dims)
+        uniform = torch.rand(shape, generator=generator, dtype=x.dtype, device=x.device)
+        # The share of the ball's volume within radius r is (r / eps)^d.
+        length: Tensor = self._eps * uniform.pow(1 / self._size)
+        return self.project(x + length * self._unit(normal))
+
+    def step(self, x_adv: Tensor, gradient: Tensor, step_size: float) -> Tensor:
+        """``x_adv`` + ``step_size`` · ``gradient`` / ‖``gradient``‖₂, projected; see :class:`Ball`.
+
+        An image whose gradient is zero stays where it is.
+        """
+        unit = self._unit(torch.nan_to_num(gradient, nan=0.0))
+        return self.project(x_adv + step_size * unit)
+
+    def project(self, x_adv: Tensor) -> Tensor:
+        """Images scaled towards x into the ball, then cut to [0, 1]; see :class:`Ball`."""
+        delta = x_adv - self._x
+        length = torch.linalg.vector_norm(delta, dim=self._dims, keepdim=True, dtype=torch.float64)
+        factor = (self._radius / length.clamp_min(_TINY)).to(delta.dtype)
+        inside = length <= self._keep
+        return torch.where(inside, x_adv, self._x + factor * delta).clamp_(0, 1)
+
+    def _unit(self, vectors: Tensor) -> Tensor:
+        """``vectors``, finite, scaled to a norm of 1 each; zero vectors stay zero."""
+        # A confident network has gradients whose squares underflow: scale to a peak of 1 first.
+        peak = vectors.abs().amax(dim=self._dims, keepdim=True).clamp_min_(_TINY)
+        scaled = vectors / peak
+        length: Tensor = torch.linalg.vector_norm(scaled, dim=self._dims, keepdim=True)
+        return scaled / length.clamp_min_(_TINY)
+
+
+_BALLS: Mapping[Norm, Callable[[Tensor, float], Ball]] = {"linf": LinfBall, "l2": L2Ball}
+
+
+def make_ball(norm: Norm, x: Tensor, eps: float) -> Ball:
+    """The ball of radius ``eps`` [1 = the full pixel range] around clean images.
+
+    ``x``: (B, C, H, W), float32 in [0, 1]; not checked, and not to be modified while the ball is in
+    use. Raises ValueError for an unknown norm, and for an eps that is negative or not finite.
+    """
+    if norm not in _BALLS:
+        raise ValueError(f"norm {norm!r} is not one of {', '.join(_BALLS)}")
+    if not 0 <= eps < math.inf:
+        raise ValueError(f"eps {eps} must be a finite number, 0 or more")
+    return _BALLS[norm](x, eps)

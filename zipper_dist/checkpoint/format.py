@@ -1,0 +1,171 @@
+"""Checkpoints: atomic, checksummed, one file for each learner, for an exact resume.
+
+A file holds all that its learner needs at one iteration, whichever rank trained it. Ranks are not
+at the same iteration when a signal stops them, and need not be: learners may continue from
+different iterations as long as they have the last redistribution in common (:func:`choose`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from zipper_dist.checkpoint.files import write_atomically
+
+KEEP = 3
+DIGEST_SIZE = hashlib.sha256().digest_size
+
+
+class DamagedCheckpoint(Exception):
+    """A checkpoint file is not what was written."""
+
+
+@dataclass(frozen=True)
+class PartInfo:
+    """What is known of a checkpoint file without its tensors.
+
+    Attributes:
+        learner: whose state it is.
+        step: after which iteration.
+        synced_at: iteration of the last redistribution before.
+        posted: iterations of all looks that the learner had posted.
+        kept: those whose shares are in the file.
+        evaluated: those known to be evaluated.
+    """
+
+    learner: str
+    step: int
+    synced_at: int
+    posted: list[int]
+    kept: list[int]
+    evaluated: list[int]
+
+
+@dataclass
+class Part:
+    """The state of one learner: tensors by name, and what else the process remembers."""
+
+    info: PartInfo
+    tensors: Mapping[str, Tensor]
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+def join(groups: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Groups of named tensors as one; :func:`split` takes them apart again."""
+    return {
+        f"{group}:{name}": t for group, tensors in groups.items() for name, t in tensors.items()
+    }
+
+
+def split(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """The groups that :func:`join` put together (those that were not empty)."""
+    groups: dict[str, dict[str, Tensor]] = {}
+    for joined, tensor in tensors.items():
+        group, _, name = joined.partition(":")
+        groups.setdefault(group, {})[name] = tensor
+    return groups
+
+
+def path_of(directory: Path, learner: str, step: int) -> Path:
+    """Where the checkpoint of ``learner`` after iteration ``step`` is."""
+    return directory / f"{learner}-{step:08d}.ckpt"
+
+
+def save(directory: Path, part: Part) -> Path:
+    """Write a part: a SHA-256 of the rest of the file, then a safetensors file."""
+    about = json.dumps({"info": asdict(part.info), "notes": part.notes}).encode()
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in part.tensors.items()}
+    tensors["about"] = torch.frombuffer(bytearray(about), dtype=torch.uint8)
+    content = safetensors.torch.save(tensors)
+    path = path_of(directory, part.info.learner, part.info.step)
+    write_atomically(path, hashlib.sha256(content).digest() + content)
+    return path
+
+
+def load(path: Path) -> Part:
+    """Read a part; raises DamagedCheckpoint if the file is not what was written."""
+    raw = path.read_bytes()
+    digest, content = raw[:DIGEST_SIZE], raw[DIGEST_SIZE:]
+    if hashlib.sha256(content).digest() != digest:
+        raise DamagedCheckpoint(f"{path}: the checksum does not match its content")
+    tensors = safetensors.torch.load(content)
+    about = json.loads(bytes(tensors.pop("about").numpy()))
+    return Part(PartInfo(**about["info"]), tensors, about["notes"])
+
+
+def steps_of(directory: Path, learner: str) -> list[int]:
+    """Iterations of the checkpoint files of ``learner``, newest first."""
+    files = directory.glob(f"{learner}-{8 * '[0-9]'}.ckpt")
+    return sorted((int(file.stem.rpartition("-")[2]) for file in files), reverse=True)
+
+
+def survey(directory: Path, learner: str) -> tuple[list[PartInfo], list[str]]:
+    """The usable checkpoints of ``learner``, newest first, and a line about each damaged one."""
+    usable, complaints = [], []
+    for step in steps_of(directory, learner):
+        try:
+            usable.append(load(path_of(directory, learner, step)).info)
+        except (DamagedCheckpoint, OSError, ValueError, KeyError, TypeError) as error:
+            complaints.append(f"damaged checkpoint left out: {error}")
+        except safetensors.SafetensorError as error:
+            complaints.append(f"damaged checkpoint left out: {step}: {error}")
+    return usable, complaints
+
+
+def choose(
+    parts: Mapping[str, Sequence[PartInfo]], leader: str, together: bool
+) -> dict[str, PartInfo] | None:
+    """The newest parts, one for each learner, that can continue together; None if there are none.
+
+    They fit if they have seen the same last redistribution, if every look that the leader has not
+    evaluated yet can be posted again, and if no learner has a look to post that the leader has
+    evaluated: the leader would not take part in it. ``together`` asks for parts of one iteration,
+    which a process that trains all learners in turn needs.
+    """
+
+    def fits(candidate: tuple[PartInfo, ...]) -> bool:
+        by_name = {part.learner: part for part in candidate}
+        evaluated = by_name[leader].evaluated
+        return (
+            len({part.synced_at for part in candidate}) == 1
+            and not (together and len({part.step for part in candidate}) > 1)
+            and all(
+                look in part.kept or look in evaluated for part in candidate for look in part.posted
+            )
+            and all(set(evaluated) <= set(part.posted) for part in candidate)
+        )
+
+    candidates: Iterable[tuple[PartInfo, ...]] = itertools.product(*parts.values())
+    best = max(
+        filter(fits, candidates),
+        key=lambda candidate: (min(p.step for p in candidate), sum(p.step for p in candidate)),
+        default=None,
+    )
+    return None if best is None else {part.learner: part for part in best}
+
+
+def prune(directory: Path, mine: Iterable[str], learners: Sequence[str], keep: int = KEEP) -> None:
+    """Delete the checkpoints of ``mine`` that are older than the newest ``keep`` complete ones."""
+    found = [set(steps_of(directory, learner)) for learner in learners]
+    present = [steps for steps in found if steps]
+    if len(present) < len(found):
+        # The other learner has made none yet, or keeps them on another machine; it is at most two
+        # looks behind.
+        keep += 2
+    complete = sorted(set.intersection(*present), reverse=True) if present else []
+    if len(complete) < keep:
+        return
+    for learner in mine:
+        for step in steps_of(directory, learner):
+            if step < complete[keep - 1]:
+                path_of(directory, learner, step).unlink(missing_ok=True)

@@ -1,0 +1,157 @@
+"""The run directory: its files, and whether what is there may be continued."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+
+import zipper_dist
+from zipper_dist.checkpoint.files import write_atomically
+from zipper_dist.config.schema import Precision, TrainConfig
+from zipper_dist.errors import UserError
+
+# Where a run lives and whether it is continued say nothing of what it computes.
+NOT_COMPARED = {"run_dir", "resume"}
+
+
+def as_json(value: Any) -> Any:
+    """Options as plain JSON values; schedules and intervals as they are written."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        if type(value).__str__ is not object.__str__:
+            return str(value)
+        return {f.name: as_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): as_json(item) for key, item in value.items()}
+    return str(value) if isinstance(value, Path) else value
+
+
+def _flatten(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in options.items():
+        dotted = prefix + name.replace("_", "-")
+        flat |= _flatten(value, dotted + ".") if isinstance(value, Mapping) else {dotted: value}
+    return flat
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """A line for each option that differs between two sets of options."""
+    old, new = (
+        _flatten({name: value for name, value in options.items() if name not in NOT_COMPARED})
+        for options in (there, here)
+    )
+    return [
+        f"--{name} {old.get(name)} there, {new.get(name)} now"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    ]
+
+
+class RunDirectory:
+    """Paths of a run, as the documentation lists them."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.config = root / "config.json"
+        self.metrics = root / "metrics.jsonl"
+        self.summary = root / "summary.json"
+        self.checkpoints = root / "checkpoints"
+        self.best = root / "best.safetensors"
+
+    @staticmethod
+    def of(config: TrainConfig) -> RunDirectory:
+        """The directory that ``config`` asks for."""
+        default = Path("runs") / f"{config.recipe}-seed{config.seed}"
+        return RunDirectory(config.run_dir or default)
+
+    def weights(self, name: str) -> Path:
+        """Where the weights of a learner are at the end of training."""
+        return self.root / f"{name}.safetensors"
+
+    def prepare(self) -> None:
+        """Create the directory; raises UserError if it cannot be written."""
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.root / ".writable", b"")
+            (self.root / ".writable").unlink(missing_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"--run-dir {self.root}: cannot be written ({error.strerror}); "
+                "give a directory that can"
+            ) from error
+
+    def clear(self, learners: list[str]) -> None:
+        """Delete what an earlier run left here; files of other origin stay."""
+        for name in [*learners, "global", "best"]:
+            self.weights(name).unlink(missing_ok=True)
+        for path in (self.config, self.metrics, self.summary, self.root / "evaluation.json"):
+            path.unlink(missing_ok=True)
+        for path in self.checkpoints.glob("*.ckpt"):
+            path.unlink()
+
+    def check_same(self, config: TrainConfig, precision: Precision) -> None:
+        """Raise UserError, naming the options, if another configuration was begun here."""
+        if not self.config.exists():
+            return
+        try:
+            there = json.loads(self.config.read_text())
+            was = there["resolved"]["precision"]
+            found = differences(there["options"], as_json(config))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{self.config} is damaged; give another --run-dir, or start over with "
+                "--resume never"
+            ) from error
+        if was != precision:
+            found.append(f"--precision {config.precision} meant {was} there, {precision} here")
+        if found:
+            raise UserError(
+                f"{self.root} holds a run with other options ({'; '.join(found)}): give the same "
+                "options to continue it, another --run-dir, or --resume never to start over"
+            )
+
+    def finished(self) -> dict[str, Any] | None:
+        """The summary of the run if it is complete."""
+        if not self.summary.exists():
+            return None
+        try:
+            summary: dict[str, Any] = json.loads(self.summary.read_text())
+        except ValueError as error:
+            raise UserError(
+                f"{self.summary} is damaged; delete it to finish the run again"
+            ) from error
+        return summary
+
+    def write_config(
+        self, config: TrainConfig, precision: Precision, compiled: bool, devices: list[str]
+    ) -> None:
+        """Write config.json: options, what ``auto`` came to, versions, host and devices."""
+        about = {
+            "options": as_json(config),
+            "resolved": {"precision": precision, "compiled": compiled},
+            "command": sys.argv,
+            "versions": {
+                "zipper_dist": zipper_dist.__version__,
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "torchvision": version("torchvision"),
+                "numpy": numpy.__version__,
+            },
+            "host": platform.node(),
+            "processor": platform.processor() or platform.machine(),
+            "devices": devices,
+        }
+        write_json(self.config, about)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` to ``path``, atomically."""
+    write_atomically(path, (json.dumps(value, indent=2) + "\n").encode())

@@ -1,0 +1,183 @@
+"""Weights files: a learner's parameters and buffers, with all that is needed to use them again.
+
+A weights file is an ordinary safetensors file with the plain state-dict names. Its metadata holds
+the format, the fields of the :class:`ModelSpec` and a checksum, so that the file alone is enough to
+rebuild the network. Loading one never executes code from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from zipper_dist.checkpoint.files import write_atomically
+from zipper_dist.errors import UserError
+from zipper_dist.models import ModelSpec, build
+
+FORMAT = "zipper_dist/1"
+"""Name and version of the format; the version changes when older code cannot read the files."""
+
+
+def save_weights(
+    path: Path, state: Mapping[str, Tensor], spec: ModelSpec, extra: Mapping[str, str] | None = None
+) -> None:
+    """Write the state dict ``state`` of the network ``spec`` to ``path``, atomically.
+
+    Args:
+        path: the file, usually ``*.safetensors``; its directory must exist.
+        state: parameters and buffers, on any device and in any memory layout.
+        spec: the network they belong to.
+        extra: further metadata, such as the learner's name; the format's own names are taken.
+
+    The same arguments give the same bytes, so that files can be compared as files.
+
+    Raises:
+        OSError: the file cannot be written.
+        ValueError: ``extra`` has one of the format's own names.
+    """
+    # Only the plain layout can be stored; a network trained channels-last has another.
+    tensors = {
+        name: tensor.detach().to("cpu", memory_format=torch.contiguous_format)
+        for name, tensor in state.items()
+    }
+    metadata = {
+        "format": FORMAT,
+        **{field: str(value) for field, value in asdict(spec).items()},
+        "sha256": checksum(tensors),
+    }
+    if taken := metadata.keys() & (extra or {}).keys():
+        raise ValueError(
+            f"metadata of the format itself given as extra: {', '.join(sorted(taken))}"
+        )
+    content = safetensors.torch.save(tensors, metadata={**metadata, **(extra or {})})
+    write_atomically(path, _with_sorted_header(content))
+
+
+def load_weights(path: Path) -> tuple[ModelSpec, dict[str, Tensor]]:
+    """The network's description and its state dict, on the CPU, from a file of `save_weights`.
+
+    Raises:
+        UserError: the file is absent or unreadable, is no safetensors file (or is cut short), was
+            not written by this package, is damaged, or holds tensors that do not fit the network.
+    """
+    spec, state, _ = _load(path)
+    return spec, state
+
+
+def load_model(path: Path) -> nn.Module:
+    """The network saved at ``path``, on the CPU, in eval mode; it draws no random numbers.
+
+    Raises:
+        UserError: as :func:`load_weights`.
+    """
+    _, state, network = _load(path)
+    network.load_state_dict(state, assign=True)
+    return network.eval()
+
+
+def checksum(state: Mapping[str, Tensor]) -> str:
+    """SHA-256, in hexadecimal, over the names, dtypes, shapes and values of CPU tensors.
+
+    It depends on neither the order of ``state`` nor the memory layout of the tensors.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        header = json.dumps([name, str(tensor.dtype), list(tensor.shape)])
+        digest.update(header.encode() + b"\n")  # the newline ends it: JSON of one line has none
+        digest.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _load(path: Path) -> tuple[ModelSpec, dict[str, Tensor], nn.Module]:
+    """Description, tensors, and the network still without memory of its own (device meta)."""
+    metadata, state = _read(path)
+    if "format" not in metadata or not metadata["format"].startswith("zipper_dist/"):
+        raise UserError(f"{path}: a safetensors file, but not one that zipper_dist wrote")
+    if metadata["format"] != FORMAT:
+        raise UserError(
+            f"{path}: has the format {metadata['format']!r}, but this version reads {FORMAT!r}"
+        )
+    if metadata.get("sha256") != checksum(state):
+        raise UserError(f"{path}: damaged: the checksum of its tensors does not match")
+    spec = _spec(path, metadata)
+    try:
+        with torch.device("meta"):  # nothing is allocated or initialised, whatever the file asks
+            network = build(spec)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    except (RuntimeError, TypeError):  # torch's answers to numbers beyond 64 bits
+        raise UserError(f"{path}: damaged: no network can have the size it names") from None
+    _check_fit(path, spec, state, network.state_dict())
+    return spec, state, network
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata: dict[str, str] = file.metadata() or {}
+            # Cloned, since the originals are views of the file, and a file may be cut short later.
+            state: dict[str, Tensor] = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except OSError as error:
+        reason = "it is a directory" if path.is_dir() else error
+        raise UserError(f"{path}: cannot be read: {reason}") from None
+    except safetensors.SafetensorError as error:
+        raise UserError(f"{path}: not a safetensors file, or cut short: {error}") from None
+    return metadata, state
+
+
+def _spec(path: Path, metadata: Mapping[str, str]) -> ModelSpec:
+    try:
+        return ModelSpec(
+            arch=metadata["arch"],
+            channels=int(metadata["channels"]),
+            height=int(metadata["height"]),
+            width=int(metadata["width"]),
+            classes=int(metadata["classes"]),
+            width_multiplier=float(metadata["width_multiplier"]),
+            activation=metadata.get("activation", "relu"),  # files from before it was an option
+        )
+    except KeyError as error:
+        raise UserError(f"{path}: damaged: its metadata has no {error.args[0]!r}") from None
+    except ValueError as error:
+        raise UserError(f"{path}: damaged: a number in its metadata is none: {error}") from None
+
+
+def _check_fit(
+    path: Path, spec: ModelSpec, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
+) -> None:
+    for name in sorted(found.keys() | wanted.keys()):
+        has, needs = (_kind(tensors.get(name)) for tensors in (found, wanted))
+        if has != needs:
+            raise UserError(
+                f"{path}: does not fit the architecture {spec.arch}: tensor {name!r} is {has} "
+                f"in the file, {needs} in the network"
+            )
+
+
+def _kind(tensor: Tensor | None) -> str:
+    if tensor is None:
+        return "absent"
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+
+
+def _with_sorted_header(content: bytes) -> bytes:
+    """The safetensors file ``content`` with its header in sorted order.
+
+    The library writes the metadata in an order that differs from process to process. A file begins
+    with the header's length in 8 bytes, little-endian; the header is JSON, padded with spaces so
+    that the data that follow it are aligned to 8 bytes.
+    """
+    length = int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8 : 8 + length]), sort_keys=True).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[8 + length :]

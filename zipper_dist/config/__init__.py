@@ -1,0 +1,1 @@
+"""The options of a run: typed, read from a command line, checked."""

@@ -1,0 +1,106 @@
+"""Outcomes on disk: a file for each attack and block, written whole, so that work is never lost.
+
+A file is found by everything that decides its content (:func:`address`). A command with other
+settings therefore finds other files, and the same command finds its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from zipper_dist.checkpoint.files import write_atomically
+from zipper_dist.errors import UserError
+
+UNKNOWN, ROBUST, BROKEN = 0, 1, 2
+"""States of an example under an attack: not attacked, survived, or misclassified."""
+
+
+@dataclass
+class BlockOutcome:
+    """What an attack did to the examples of a block, and what that took."""
+
+    state: Tensor
+    """UNKNOWN, ROBUST or BROKEN: uint8 (n,)."""
+    images: dict[int, Tensor] | None = None
+    """The adversarial image (C, H, W) of each broken example, by its row; None: not kept."""
+    spent: dict[str, float] = field(default_factory=dict)
+    """``seconds``, ``forwards`` and ``gradients`` [images], over all examples of the block."""
+
+    def add_spent(self, more: Mapping[str, float]) -> None:
+        """Add to what it took."""
+        for name, amount in more.items():
+            self.spent[name] = self.spent.get(name, 0) + amount
+
+    def lacks(self, wanted: Tensor, with_images: bool) -> Tensor:
+        """Which of the rows of the mask ``wanted`` (n,) are still to be attacked: bool (n,)."""
+        missing = self.state == UNKNOWN
+        if with_images:
+            have = torch.zeros(len(self.state), dtype=torch.bool)
+            have[list(self.images or {})] = True
+            missing |= (self.state == BROKEN) & ~have
+        return missing & wanted
+
+
+def address(facts: Mapping[str, Any]) -> str:
+    """A short name for all that decides an outcome; other facts give another one."""
+    text = json.dumps(facts, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class Store:
+    """The outcomes below a directory, which all ranks share."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def prepare(self) -> None:
+        """Make the directory; raises UserError where it cannot be written."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            probe = self.root / ".writable"
+            write_atomically(probe, b"")
+            probe.unlink(missing_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"--out {self.root.parent}: cannot be written ({error.strerror}); "
+                "give a directory that can"
+            ) from error
+
+    def path(self, part: str, block: int) -> Path:
+        """The file of a block under the attack at the address ``part``."""
+        return self.root / part / f"{block:06}.safetensors"
+
+    def load(self, part: str, block: int, size: int) -> BlockOutcome:
+        """What is known of a block of ``size`` examples; nothing where there is no whole file."""
+        try:
+            with safetensors.safe_open(self.path(part, block), framework="pt") as file:
+                spent = json.loads(file.metadata()["spent"])
+                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        except (OSError, safetensors.SafetensorError, ValueError, KeyError, TypeError):
+            return BlockOutcome(torch.zeros(size, dtype=torch.uint8))
+        images = None
+        if "images" in tensors:
+            rows = tensors["rows"].tolist()
+            images = dict(zip(rows, tensors["images"], strict=True))
+        return BlockOutcome(tensors["state"], images, spent)
+
+    def save(self, part: str, block: int, outcome: BlockOutcome) -> None:
+        """Write what is known of a block; a reader sees all of it or what was there before."""
+        tensors = {"state": outcome.state}
+        if outcome.images:
+            tensors["rows"] = torch.tensor(list(outcome.images))
+            tensors["images"] = torch.stack(list(outcome.images.values())).contiguous()
+        content = safetensors.torch.save(tensors, {"spent": json.dumps(outcome.spent)})
+        path = self.path(part, block)
+        path.parent.mkdir(exist_ok=True)
+        write_atomically(path, content)

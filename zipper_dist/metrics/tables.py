@@ -1,0 +1,46 @@
+"""The table at the end of a run, from its summary."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from zipper_dist.metrics.terminal import duration
+
+
+def print_summary(summary: dict[str, Any], console: Console) -> None:
+    """Print summary.json: accuracy of every learner, and where the time of every rank went."""
+    final = summary["final"]
+    attack = summary["evaluation_attack"]
+    table = Table(title=f"{summary['recipe']}: accuracy on {final['images']} test images")
+    table.add_column("learner")
+    table.add_column("clean", justify="right")
+    table.add_column(
+        f"PGD-{attack['steps']}, {attack['norm']} ε {attack['eps']:.4g}", justify="right"
+    )
+    for name, scores in final["learners"].items():
+        table.add_row(name, f"{scores['clean']:.2f} %", f"{scores['robust']:.2f} %")
+    console.print(table)
+    best = summary["best"]
+    if best is not None:
+        console.print(
+            f"best on the validation set: iteration {best['step']}, "
+            f"clean {best['clean']:.2f} %, robust {best['robust']:.2f} %",
+            highlight=False,
+        )
+    times = Table(title=f"{summary['steps']} iterations in {duration(summary['wall_seconds'])}")
+    for heading in ("rank", "learners", "training", "evaluating", "waiting", "syncs", "sent"):
+        times.add_column(heading, justify="left" if heading == "learners" else "right")
+    for rank in summary["ranks"]:
+        times.add_row(
+            str(rank["rank"]),
+            ", ".join(rank["learners"]),
+            f"{rank['busy_seconds']:.1f} s",
+            f"{rank['eval_seconds']:.1f} s",
+            f"{rank['wait_seconds']:.1f} s",
+            str(rank["syncs"]),
+            f"{rank['comm_bytes'] / 1e6:.2f} MB",
+        )
+    console.print(times)

@@ -1,0 +1,47 @@
+"""Adversarial training (AT)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zipper_dist.accel.precision import AttackView
+from zipper_dist.attacks import pgd
+from zipper_dist.config.schema import AdversarialLearnerConfig
+from zipper_dist.data import Minibatch
+from zipper_dist.objectives.base import Moment
+
+
+class Adversarial:
+    """Cross-entropy on images attacked by PGD.
+
+    Source: Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", ICLR
+    2018, equation 2.1.
+    """
+
+    def __init__(self, config: AdversarialLearnerConfig, view: AttackView) -> None:
+        self.attack = config.attack
+        self.label_smoothing = config.label_smoothing
+        self.view = view
+
+    def perturb(self, batch: Minibatch, moment: Moment) -> Tensor:
+        """The attacked images, (B, C, H, W)."""
+        attack = moment.strength(self.attack)
+        with self.view.now() as network:
+            return pgd(
+                network,
+                batch.images,
+                batch.labels,
+                norm=attack.norm,
+                eps=attack.eps,
+                step_size=attack.step_size,
+                steps=attack.steps,
+                random_start=attack.random_start,
+                generator=moment.generator(batch.images.device, "pgd-start"),
+            )
+
+    def loss(self, model: nn.Module, batch: Minibatch, images: Tensor) -> tuple[Tensor, Tensor]:
+        """See :class:`zipper_dist.objectives.base.Objective`."""
+        logits = model(images)
+        loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)
+        return loss, logits

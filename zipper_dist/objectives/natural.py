@@ -1,0 +1,27 @@
+"""Natural training (NT): no attack."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zipper_dist.config.schema import LearnerConfig
+from zipper_dist.data import Minibatch
+from zipper_dist.objectives.base import Moment
+
+
+class Natural:
+    """Cross-entropy on the images as they are."""
+
+    def __init__(self, config: LearnerConfig) -> None:
+        self.label_smoothing = config.label_smoothing
+
+    def perturb(self, batch: Minibatch, moment: Moment) -> Tensor:
+        """The images as they are."""
+        return batch.images
+
+    def loss(self, model: nn.Module, batch: Minibatch, images: Tensor) -> tuple[Tensor, Tensor]:
+        """See :class:`zipper_dist.objectives.base.Objective`."""
+        logits = model(images)
+        loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)
+        return loss, logits

@@ -1,0 +1,145 @@
+"""The base learner: a network, its objective, its SGD and its schedules."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from zipper_dist.accel.precision import Engine
+from zipper_dist.config.schema import AdversarialLearnerConfig, LearnerConfig
+from zipper_dist.data import Minibatch
+from zipper_dist.objectives import Moment, make_objective
+from zipper_dist.rng import seed_global_generators
+from zipper_dist.training.flat_state import FlatState
+from zipper_dist.training.weight_perturbation import WeightPerturbation
+
+
+class StepResult(NamedTuple):
+    """What an iteration showed, still on the device (0-D tensors)."""
+
+    loss: Tensor
+    correct: Tensor
+
+
+def warmed_up(decay: float, t: int) -> float:
+    """α_t = min(α, (1 + t) / (10 + t)): a young average forgets its start quickly."""
+    return min(decay, (1 + t) / (10 + t))
+
+
+class BaseLearner:
+    """One of the learners that a method mixes. It knows nothing of ranks or of other learners.
+
+    Args:
+        name: its name, part of the address of its random draws.
+        model: the network, on its device; the learner owns it from now on.
+        config: objective, optimizer and schedules.
+        seed: the run's seed.
+        total_steps: T, the number of iterations that the schedules span.
+        engine: how the network is run.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: nn.Module,
+        config: LearnerConfig,
+        seed: int,
+        total_steps: int,
+        engine: Engine = Engine(),
+    ) -> None:
+        self.name = name
+        self.config = config
+        self.state = FlatState(model)
+        self.model = engine.training_view(model)
+        self.objective = make_objective(config, lambda: engine.attack_view(model))
+        fused = self.state.flat.is_cuda
+        self.optimizer = torch.optim.SGD(
+            model.parameters(),
+            lr=config.lr,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            nesterov=config.nesterov,
+            foreach=not fused,
+            fused=fused,
+        )
+        self.average = self.state.flat.clone() if config.weight_average > 0 else None
+        self._perturbed = _weight_perturbation(model, config)
+        self._engine = engine
+        self._seed = seed
+        self._total_steps = total_steps
+
+    def lr(self, t: int) -> float:
+        """The learning rate of iteration ``t``."""
+        return self.config.lr * self.config.schedule(t / self._total_steps)
+
+    def step(self, batch: Minibatch, t: int) -> StepResult:
+        """Train on one minibatch, iteration ``t``."""
+        seed_global_generators(self._seed, "modules", self.name, t)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr(t)
+        self.model.train()
+        # Before the attack: a captured graph is about to reuse the memory of the last gradients.
+        self.optimizer.zero_grad(set_to_none=True)
+        moment = Moment(self._seed, self.name, t, t / self._total_steps)
+        with self._engine.arithmetic():
+            images = self.objective.perturb(batch, moment)
+            with self._perturbed(lambda: self.objective.loss(self.model, batch, images)[0]):
+                loss, logits = self.objective.loss(self.model, batch, images)
+                loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        if self.average is not None:
+            alpha = warmed_up(self.config.weight_average, t)
+            self.average.lerp_(self.state.flat, 1 - alpha)
+        correct = (logits.detach().argmax(1) == batch.labels).sum()
+        return StepResult(loss.detach(), correct)
+
+    @property
+    def mixable(self) -> Tensor:
+        """What the global learner mixes: the flat weights, or their average (WA) if it is on."""
+        return self.state.flat if self.average is None else self.average
+
+    def adopt(self, theta: Tensor) -> None:
+        """Continue from the global learner's flat weights; the optimizer keeps its state."""
+        self.state.flat.copy_(theta)
+        if self.average is not None:
+            self.average.copy_(theta)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that an exact resume needs, by name."""
+        tensors = {"theta": self.state.flat}
+        tensors |= {f"integer/{name}": tensor for name, tensor in self.state.integers.items()}
+        if self.average is not None:
+            tensors["average"] = self.average
+        for i, state in self.optimizer.state_dict()["state"].items():
+            if state.get("momentum_buffer") is not None:
+                tensors[f"momentum/{i}"] = state["momentum_buffer"]
+        return tensors
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take back what :meth:`tensors` gave."""
+        self.state.flat.copy_(tensors["theta"])
+        self.state.load_integers({n: tensors[f"integer/{n}"] for n in self.state.integers})
+        if self.average is not None:
+            self.average.copy_(tensors["average"])
+        # In memory a buffer must lie as its parameter does, or sums could be rounded otherwise.
+        momentum = {
+            i: {"momentum_buffer": torch.empty_like(parameter).copy_(tensors[f"momentum/{i}"])}
+            for i, parameter in enumerate(self.state.model.parameters())
+            if f"momentum/{i}" in tensors
+        }
+        optimizer = self.optimizer.state_dict()
+        self.optimizer.load_state_dict(optimizer | {"state": momentum})
+
+
+def _weight_perturbation(
+    model: nn.Module, config: LearnerConfig
+) -> Callable[[Callable[[], Tensor]], AbstractContextManager[None]]:
+    """What :meth:`WeightPerturbation.along` is, if ``config`` has it on; else nothing happens."""
+    if isinstance(config, AdversarialLearnerConfig) and config.awp > 0:
+        return WeightPerturbation(model, config.awp).along
+    return lambda loss: contextlib.nullcontext()

@@ -1,0 +1,127 @@
+"""The global learner θ_g: the moving average of the mixture of the base learners.
+
+The plain recursion needs every base learner at every iteration t:
+
+    θ_g ← α_t θ_g + (1 - α_t) Σ_a w_a(t) θ_a
+
+It is linear in the θ_a, so each learner can keep its own part of the sum where it lives,
+
+    acc_a ← α_t acc_a + (1 - α_t) w_a(t) θ_a,        P ← α_t P        (acc_a = 0, P = 1 at a sync)
+
+and a sync adds the parts up:  θ_g ← P θ_g + Σ_a acc_a. What learner a contributes to that sum is
+its *share*; the term P θ_g belongs to the share of one learner, the leader.
+
+What is stored is acc_a / S with S ← α_t S, a Python float: so an iteration adds to the tensor and
+does not multiply it. That is half the work, and exacter: in fp32 an α near 1 keeps only 4 or 5
+digits of what it is short of 1, and the error would add up over 1 / (1 - α) iterations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from zipper_dist.config.schema import MixConfig
+from zipper_dist.training.learner import warmed_up
+
+# How small the scale of the accumulators may get before they are brought back to scale 1.
+SMALLEST_SCALE = 2.0**-20
+
+Weights = Callable[[int], Mapping[str, float]]
+
+
+def mixing_weights(config: MixConfig, names: Sequence[str], total_steps: int) -> Weights:
+    """w_a(t) for the learners ``names``: γ(t) for ``adversarial``, the rest for the other one.
+
+    A method of one learner gives it the weight 1.
+    """
+
+    def weights(t: int) -> Mapping[str, float]:
+        if len(names) == 1:
+            return {names[0]: 1.0}
+        gamma = config.gamma(t / total_steps)
+        return {name: gamma if name == "adversarial" else 1.0 - gamma for name in names}
+
+    return weights
+
+
+class Mixer:
+    """The shares of θ_g that the learners of one process hold.
+
+    Args:
+        theta: θ_0, flat (1-D fp32); it is copied.
+        learners: names of the learners in this process, in the order of the method.
+        leader: the learner whose share carries P θ_g.
+        weights: w_a(t).
+        decay: α of the moving average.
+    """
+
+    def __init__(
+        self, theta: Tensor, learners: Sequence[str], leader: str, weights: Weights, decay: float
+    ) -> None:
+        self.accumulators = {name: torch.zeros_like(theta) for name in learners}
+        self.carry = 1.0
+        self.scale = 1.0
+        self.synced_at = 0
+        self.theta = theta.clone() if leader in learners else None
+        self._leader = leader
+        self._weights = weights
+        self._decay = decay
+
+    def accumulate(self, t: int, thetas: Mapping[str, Tensor]) -> None:
+        """Add iteration ``t`` of the learners in this process: ``thetas`` by name, flat."""
+        alpha = warmed_up(self._decay, t)
+        weights = self._weights(t)
+        self.carry *= alpha
+        self.scale *= alpha
+        if self.scale < SMALLEST_SCALE:
+            for accumulator in self.accumulators.values():
+                accumulator.mul_(self.scale)
+            self.scale = 1.0
+        for name, accumulator in self.accumulators.items():
+            accumulator.add_(thetas[name], alpha=(1 - alpha) * weights[name] / self.scale)
+
+    def shares(self) -> dict[str, Tensor]:
+        """What each learner in this process contributes to θ_g now, as new tensors.
+
+        Their sum over all learners of all processes is θ_g.
+        """
+        shares = {name: acc * self.scale for name, acc in self.accumulators.items()}
+        if self.theta is not None:
+            shares[self._leader].add_(self.theta, alpha=self.carry)
+        return shares
+
+    def sync(self, t: int, theta: Tensor) -> None:
+        """Start new shares from θ_g as it is after iteration ``t``."""
+        if self.theta is not None:
+            self.theta.copy_(theta)
+        for accumulator in self.accumulators.values():
+            accumulator.zero_()
+        self.carry = self.scale = 1.0
+        self.synced_at = t
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """Everything of learner ``name`` that an exact resume needs."""
+        scale = torch.tensor(self.scale, dtype=torch.float64)
+        tensors = {"accumulator": self.accumulators[name], "scale": scale}
+        if name == self._leader and self.theta is not None:
+            tensors["global"] = self.theta
+        return tensors
+
+    def restore(self, name: str, tensors: Mapping[str, Tensor], carry: float, at: int) -> None:
+        """Take back what :meth:`tensors` gave, with the ``carry`` and ``synced_at`` of then."""
+        self.accumulators[name].copy_(tensors["accumulator"])
+        if name == self._leader and self.theta is not None:
+            self.theta.copy_(tensors["global"])
+        self.carry, self.synced_at = carry, at
+        self.scale = float(tensors["scale"])
+
+
+def total(shares: Mapping[str, Tensor]) -> Tensor:
+    """The sum of the shares, in their order; the first is overwritten."""
+    first, *rest = shares.values()
+    for share in rest:
+        first.add_(share)
+    return first

@@ -1,0 +1,58 @@
+"""When things happen in a run, in iterations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from zipper_dist.config.schema import TrainConfig
+
+
+@dataclass(frozen=True)
+class Timetable:
+    """The events of a run of iterations 1 … ``total_steps``.
+
+    Attributes:
+        total_steps: T.
+        steps_per_epoch: iterations in a pass over the training set.
+        mix_every: c, the redistribution interval; 0 = never.
+        mix_start: t′, the first iteration at which redistribution is allowed.
+        look_every: interval of the evaluations and checkpoints.
+    """
+
+    total_steps: int
+    steps_per_epoch: int
+    mix_every: int
+    mix_start: int
+    look_every: int
+
+    @staticmethod
+    def of(config: TrainConfig, steps_per_epoch: int) -> Timetable:
+        """The timetable that ``config`` asks for."""
+        return Timetable(
+            total_steps=config.steps or config.epochs * steps_per_epoch,
+            steps_per_epoch=steps_per_epoch,
+            mix_every=config.mix.every.iterations(steps_per_epoch),
+            mix_start=config.mix.start.iterations(steps_per_epoch),
+            look_every=config.eval.every.iterations(steps_per_epoch),
+        )
+
+    def redistributes_at(self, t: int) -> bool:
+        """Whether every learner continues from θ_g after iteration ``t``."""
+        return t > 0 and self.mix_every > 0 and t >= self.mix_start and t % self.mix_every == 0
+
+    @property
+    def redistributions(self) -> int | None:
+        """How many there are within the run, at whose very end one would change nothing; None where
+        none are wanted."""
+        if self.mix_every == 0:
+            return None
+        before_start = (max(self.mix_start, 1) - 1) // self.mix_every
+        return max(0, (self.total_steps - 1) // self.mix_every - before_start)
+
+    def looks_at(self, t: int) -> bool:
+        """Whether θ_g is evaluated as it is after iteration ``t``, and a checkpoint made."""
+        return t > 0 and (t % self.look_every == 0 or t == self.total_steps)
+
+    def epoch(self, t: int) -> float:
+        """How many passes over the training set ``t`` iterations are."""
+        return t / self.steps_per_epoch
