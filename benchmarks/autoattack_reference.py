@@ -23,7 +23,7 @@ from zipper_dist.attacks.autoattack import (
     Draws,
 )
 from zipper_dist.attacks.square import BlockSquare
-from zipper_dist.config.schema import Norm
+from zipper_dist.config.threat import Norm
 
 
 class _Rows:

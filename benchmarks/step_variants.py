@@ -23,11 +23,11 @@ from step_settings import Setting, Variant, images_for, plain
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from zipper_dist.accel.precision import Engine
+from zipper_dist.accel.precision import Acceleration
 from zipper_dist.config.schema import AdversarialLearnerConfig, LearnerConfig, Precision
 from zipper_dist.data import Loader
-from zipper_dist.distributed.allocator import keep_freed_memory
-from zipper_dist.metrics.telemetry import Journal, Window
+from zipper_dist.distributed.hardware import keep_freed_memory
+from zipper_dist.metrics.telemetry import JsonLinesSink, Window
 from zipper_dist.metrics.terminal import Progress
 from zipper_dist.models import build
 from zipper_dist.objectives import Adversarial
@@ -48,7 +48,7 @@ class Log:
 
     def __init__(self, learners: list[str], batch_size: int) -> None:
         self.windows = [Window(name, batch_size) for name in learners]
-        self.journal = Journal(Path(tempfile.mkdtemp()) / "metrics.jsonl")
+        self.journal = JsonLinesSink(Path(tempfile.mkdtemp()) / "metrics.jsonl")
         nowhere = Path(os.devnull).open("w")  # noqa: SIM115 (as long as the process)
         terminal = Console(file=nowhere, force_terminal=True)
         self.progress = Progress(learners, 1000, 0, terminal)
@@ -70,7 +70,7 @@ class EngineIteration:
 
     def __init__(self, setting: Setting, variant: Variant, device: torch.device) -> None:
         assert variant.precision is not None
-        engine = Engine(variant.precision, variant.compiled)
+        engine = Acceleration(variant.precision, variant.compiled)
         self.device = device
         torch.manual_seed(0)
         model = build(setting.spec).to(device)

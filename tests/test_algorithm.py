@@ -29,9 +29,11 @@ from zipper_dist.config.schema import (
     TrainConfig,
 )
 from zipper_dist.data import Dataset, ImageSet
-from zipper_dist.distributed.overlap import Signals, Waiter
-from zipper_dist.distributed.placement import Machine, World, plan
-from zipper_dist.metrics.telemetry import Journal, Telemetry
+from zipper_dist.distributed.communication import World
+from zipper_dist.distributed.overlap import Overlap
+from zipper_dist.distributed.signals import Signals
+from zipper_dist.distributed.topology import Machine, plan
+from zipper_dist.metrics.telemetry import JsonLinesSink, MetricsReporter
 from zipper_dist.models import ModelSpec
 from zipper_dist.rng import generator_at
 from zipper_dist.train import train
@@ -134,13 +136,13 @@ def trained(config: TrainConfig, directory: Path, monkeypatch: pytest.MonkeyPatc
     world = World(plan(Machine(0, 1, 0, 1, 0, cores), list(config.learners), "cpu", 1))
     run_directory = RunDirectory(directory)
     run_directory.prepare()
-    telemetry = Telemetry(world, Journal(run_directory.metrics))
+    telemetry = MetricsReporter(world, JsonLinesSink(run_directory.metrics))
     data = Dataset(
         image_set(IMAGES, 0), image_set(4, 1), image_set(4, 2), ("a", "b", "c", "d"), "none"
     )
     signals = Signals()
     trainer = assemble(
-        config, run_directory, data, world, signals, Waiter(signals), telemetry, "fp32"
+        config, run_directory, data, world, signals, Overlap(signals), telemetry, "fp32"
     )
     history: History = []
     mixed = FlatState(TinyNetwork())
@@ -289,7 +291,7 @@ class SlowLearner:
         else:
             self.average = self.state
 
-    def adopt(self, theta: State, slip: Slip) -> None:
+    def load_global(self, theta: State, slip: Slip) -> None:
         kept = parameters_of(theta) if slip.keeps_own_statistics else list(theta)
         self.state |= {name: theta[name] for name in kept}
         if self.config.weight_average == 0 or not slip.average_outlives_redistribution:
@@ -336,7 +338,7 @@ def reference(config: TrainConfig, start: State, slip: Slip = NONE) -> History:
         theta = {n: alpha * theta[n] + (1 - alpha) * mixed[n] for n in theta}
         if every and t >= first + slip.start and t % (every + slip.interval) == 0:
             for learner in learners:
-                learner.adopt(theta, slip)
+                learner.load_global(theta, slip)
         states = {learner.name: dict(learner.state) for learner in learners}
         history.append({**states, "global": theta})
     return history

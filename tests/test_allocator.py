@@ -10,7 +10,7 @@ import pytest
 SCRIPT = """
 import resource, sys
 import torch
-from zipper_dist.distributed.allocator import keep_freed_memory
+from zipper_dist.distributed.hardware import keep_freed_memory
 
 if sys.argv[1] == "keep":
     assert keep_freed_memory()

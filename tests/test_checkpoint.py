@@ -13,18 +13,18 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from zipper_dist.checkpoint.format import (
+    CheckpointInfo,
     DamagedCheckpoint,
-    Part,
-    PartInfo,
+    LearnerCheckpoint,
     choose,
-    join,
+    group,
     load,
     path_of,
     prune,
     save,
-    split,
     steps_of,
     survey,
+    ungroup,
 )
 
 BOTH = ["natural", "adversarial"]
@@ -37,8 +37,8 @@ def info_of(
     posted: list[int] | None = None,
     kept: list[int] | None = None,
     evaluated: list[int] | None = None,
-) -> PartInfo:
-    return PartInfo(learner, step, synced_at, posted or [], kept or [], evaluated or [])
+) -> CheckpointInfo:
+    return CheckpointInfo(learner, step, synced_at, posted or [], kept or [], evaluated or [])
 
 
 def tensors(seed: int = 0) -> dict[str, Tensor]:
@@ -58,13 +58,13 @@ def same_bits(one: Tensor, other: Tensor) -> bool:
 
 def save_steps(directory: Path, learner: str, *steps: int) -> None:
     for step in steps:
-        save(directory, Part(info_of(learner, step), tensors(step)))
+        save(directory, LearnerCheckpoint(info_of(learner, step), tensors(step)))
 
 
 def test_a_part_survives_with_all_its_tensors_and_notes(tmp_path: Path) -> None:
     info = info_of("natural", 20, 15, posted=[5, 10], kept=[10], evaluated=[5])
     notes: dict[str, Any] = {"carry": 0.1 + 0.2, "history": [{"step": 5, "clean": 99.5}]}
-    path = save(tmp_path, Part(info, tensors(), notes))
+    path = save(tmp_path, LearnerCheckpoint(info, tensors(), notes))
     assert path == path_of(tmp_path, "natural", 20)
     assert list(tmp_path.iterdir()) == [path]
 
@@ -80,20 +80,20 @@ def test_a_part_survives_with_all_its_tensors_and_notes(tmp_path: Path) -> None:
 def test_numbers_in_notes_are_exact(carry: float) -> None:
     # An exact resume needs the last bit.
     with tempfile.TemporaryDirectory() as directory:
-        part = Part(info_of("natural", 1), {}, {"carry": carry})
+        part = LearnerCheckpoint(info_of("natural", 1), {}, {"carry": carry})
         assert load(save(Path(directory), part)).notes == {"carry": carry}
 
 
 def test_a_part_is_a_copy_of_what_was_saved(tmp_path: Path) -> None:
     state = tensors()
-    path = save(tmp_path, Part(info_of("natural", 1), state))
+    path = save(tmp_path, LearnerCheckpoint(info_of("natural", 1), state))
     state["learner:theta"].fill_(0)
     assert torch.equal(load(path).tensors["learner:theta"], tensors()["learner:theta"])
 
 
 def test_saving_a_step_again_replaces_it(tmp_path: Path) -> None:
     save_steps(tmp_path, "natural", 3)
-    save(tmp_path, Part(info_of("natural", 3, evaluated=[3]), tensors()))
+    save(tmp_path, LearnerCheckpoint(info_of("natural", 3, evaluated=[3]), tensors()))
     (found,), complaints = survey(tmp_path, "natural")
     assert found.evaluated == [3]
     assert complaints == []
@@ -109,7 +109,7 @@ def test_groups_are_taken_apart_as_they_were_put_together(groups: Mapping[str, s
     grouped = {
         group: {name: torch.tensor(len(name)) for name in names} for group, names in groups.items()
     }
-    apart = split(join(grouped))
+    apart = ungroup(group(grouped))
     assert apart == {group: tensors for group, tensors in grouped.items() if tensors}
 
 
@@ -241,7 +241,7 @@ def test_prune_leaves_what_it_should(mine: set[int], other: set[int], keep: int)
 
 
 def chosen_steps(
-    natural: list[PartInfo], adversarial: list[PartInfo], together: bool = False
+    natural: list[CheckpointInfo], adversarial: list[CheckpointInfo], together: bool = False
 ) -> tuple[int, int] | None:
     chosen = choose({"natural": natural, "adversarial": adversarial}, "natural", together)
     if chosen is None:
@@ -250,11 +250,11 @@ def chosen_steps(
     return chosen["natural"].step, chosen["adversarial"].step
 
 
-def naturals(*steps: int, synced_at: int = 0) -> list[PartInfo]:
+def naturals(*steps: int, synced_at: int = 0) -> list[CheckpointInfo]:
     return [info_of("natural", step, synced_at) for step in steps]
 
 
-def adversarials(*steps: int, synced_at: int = 0) -> list[PartInfo]:
+def adversarials(*steps: int, synced_at: int = 0) -> list[CheckpointInfo]:
     return [info_of("adversarial", step, synced_at) for step in steps]
 
 

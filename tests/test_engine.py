@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from zipper_dist.accel.precision import Engine, resolve_precision
+from zipper_dist.accel.precision import Acceleration, resolve_precision
 from zipper_dist.config.schema import AdversarialLearnerConfig, AttackConfig, LearnerConfig
 from zipper_dist.data import ImageSet, Loader, Minibatch
 from zipper_dist.errors import UserError
@@ -135,7 +135,7 @@ def test_the_engine_left_alone_stays_on_the_trajectory_of_plain_code() -> None:
 
 def test_bf16_keeps_everything_but_the_products_in_fp32() -> None:
     learner = BaseLearner(
-        "a", network(), AdversarialLearnerConfig(attack=ATTACK), SEED, STEPS, Engine("bf16")
+        "a", network(), AdversarialLearnerConfig(attack=ATTACK), SEED, STEPS, Acceleration("bf16")
     )
     result = learner.step(batches().minibatch(1), 1)
     assert result.loss.dtype == torch.float32
@@ -159,9 +159,9 @@ def test_auto_is_what_the_hardware_multiplies_natively() -> None:
 def test_tf32_is_on_for_training_alone() -> None:
     flags = torch.backends.cuda.matmul
     before = flags.allow_tf32
-    with Engine("tf32").arithmetic():
+    with Acceleration("tf32").arithmetic():
         assert flags.allow_tf32
-        with Engine("fp32").arithmetic():
+        with Acceleration("fp32").arithmetic():
             assert not flags.allow_tf32
         assert flags.allow_tf32
     assert flags.allow_tf32 == before

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from zipper_dist.accel.precision import Engine
-from zipper_dist.config.schema import AdversarialLearnerConfig, AttackConfig, LearnerConfig, Norm
+from zipper_dist.accel.precision import Acceleration
+from zipper_dist.config.schema import AdversarialLearnerConfig, AttackConfig, LearnerConfig
+from zipper_dist.config.threat import Norm
 from zipper_dist.data import ImageSet, Loader
 from zipper_dist.metrics.telemetry import Window
 from zipper_dist.models import ModelSpec, build
@@ -84,7 +85,7 @@ def test_an_iteration_reads_nothing(
             lr=0.1, attack=attack, objective=objective, awp=0.005
         ).resolved(),
     }
-    engine = Engine(precision)
+    engine = Acceleration(precision)
     learners = [
         BaseLearner(name, build(SPEC).to(device), config, 0, 9, engine)
         for name, config in configs.items()

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from zipper_dist.distributed.overlap import Signals, Waiter
-from zipper_dist.distributed.placement import Pending, World
-from zipper_dist.training.async_validation import KEPT_LOOKS, Look, Observatory
+from zipper_dist.distributed.communication import Pending, World
+from zipper_dist.distributed.overlap import Overlap
+from zipper_dist.distributed.signals import Signals
+from zipper_dist.training.async_validation import KEPT_SNAPSHOTS, AsyncValidation, Snapshot
 
 UNITS = 3
 
@@ -54,36 +55,36 @@ class Blocked(Exception):
 
 @dataclass
 class Rank:
-    """The observatory of one rank, and a log of what happens there."""
+    """The validation of one rank, and a log of what happens there."""
 
     world: FakeWorld
     log: list[str] = field(default_factory=list)
     when_idle: Callable[[], None] | None = None
 
     def __post_init__(self) -> None:
-        wait = Waiter(Signals(), self._work)
-        self.observatory = Observatory(self.world, wait, self._evaluate)
+        wait = Overlap(Signals(), self._work)
+        self.validation = AsyncValidation(self.world, wait, self._evaluate)
 
     def _work(self) -> bool:
-        if self.observatory.work():
+        if self.validation.work():
             return True
         if self.when_idle is None:
             raise Blocked
         self.when_idle()
         return False
 
-    def _evaluate(self, look: Look, theta: Tensor) -> Iterator[None]:
+    def _evaluate(self, look: Snapshot, theta: Tensor) -> Iterator[None]:
         for unit in range(UNITS):
             self.log.append(f"look {look.step} θ {float(theta[0]):g} unit {unit}")
             yield
 
     def work(self, units: int) -> list[bool]:
-        return [self.observatory.work() for _ in range(units)]
+        return [self.validation.work() for _ in range(units)]
 
 
-def look_at(step: int) -> Look:
+def look_at(step: int) -> Snapshot:
     shares = {"natural": torch.full((4,), float(step)), "adversarial": torch.full((4,), 0.5)}
-    return Look(step, shares, {"count": torch.tensor(step)})
+    return Snapshot(step, shares, {"count": torch.tensor(step)})
 
 
 def evaluation_of(step: int) -> list[str]:
@@ -92,28 +93,28 @@ def evaluation_of(step: int) -> list[str]:
 
 def test_a_process_that_is_alone_evaluates_at_once() -> None:
     rank = Rank(FakeWorld(rank=0, size=1, complete=True))
-    rank.observatory.post(look_at(10))
+    rank.validation.post(look_at(10))
     assert rank.log == evaluation_of(10)
-    assert rank.observatory.evaluated == [10]
-    rank.observatory.post(look_at(20))
+    assert rank.validation.evaluated == [10]
+    rank.validation.post(look_at(20))
     assert rank.log == evaluation_of(10) + evaluation_of(20)
-    assert rank.observatory.posted == rank.observatory.evaluated == [10, 20]
+    assert rank.validation.posted == rank.validation.evaluated == [10, 20]
 
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_rank_may_be_one_look_ahead_but_not_two(number: int) -> None:
     rank = Rank(FakeWorld(rank=number, size=2))
-    rank.observatory.post(look_at(10))
+    rank.validation.post(look_at(10))
     with pytest.raises(Blocked):
-        rank.observatory.post(look_at(20))
+        rank.validation.post(look_at(20))
     # It was handed in all the same, so that the other rank need not wait.
     assert rank.world.reduced == [10.5, 20.5]
-    assert rank.observatory.posted == [10, 20]
+    assert rank.validation.posted == [10, 20]
 
 
 def test_the_evaluating_rank_evaluates_while_it_waits() -> None:
     rank = Rank(FakeWorld(rank=0, size=2))
-    rank.observatory.post(look_at(10))
+    rank.validation.post(look_at(10))
     assert rank.work(2) == [False, False]
 
     def other_rank_posts() -> None:
@@ -121,82 +122,82 @@ def test_the_evaluating_rank_evaluates_while_it_waits() -> None:
         rank.world.reductions[0].completed = True
 
     rank.when_idle = other_rank_posts
-    rank.observatory.post(look_at(20))
-    # Look 20 is one look ahead: nobody waits for it.
+    rank.validation.post(look_at(20))
+    # Snapshot 20 is one look ahead: nobody waits for it.
     assert rank.log == ["idle", *evaluation_of(10)]
-    assert rank.observatory.evaluated == [10]
+    assert rank.validation.evaluated == [10]
 
 
 def test_the_other_rank_waits_for_no_evaluation() -> None:
     rank = Rank(FakeWorld(rank=1, size=2, complete=True))
     for step in (10, 20, 30):
-        rank.observatory.post(look_at(step))
-    rank.observatory.finish()
+        rank.validation.post(look_at(step))
+    rank.validation.finish()
     assert rank.log == []
     assert rank.work(2) == [False, False]
-    assert rank.observatory.evaluated == []
+    assert rank.validation.evaluated == []
 
 
 def test_the_other_rank_goes_on_once_the_first_look_is_through() -> None:
     rank = Rank(FakeWorld(rank=1, size=2))
-    rank.observatory.post(look_at(10))
+    rank.validation.post(look_at(10))
 
     def first_rank_posts() -> None:
         rank.log.append("idle")
         rank.world.reductions[0].completed = True
 
     rank.when_idle = first_rank_posts
-    rank.observatory.post(look_at(20))
+    rank.validation.post(look_at(20))
     assert rank.log == ["idle"]
 
 
 def test_evaluation_is_done_in_units_that_other_work_can_come_between() -> None:
     rank = Rank(FakeWorld(rank=0, size=2, complete=True))
-    rank.observatory.post(look_at(10))
+    rank.validation.post(look_at(10))
     assert rank.log == []
     for unit in range(UNITS):
-        assert rank.observatory.work()
+        assert rank.validation.work()
         rank.log.append("training")
         assert rank.log[: 2 * unit + 2] == [
             line for done in evaluation_of(10)[: unit + 1] for line in (done, "training")
         ]
-        assert rank.observatory.evaluated == []
+        assert rank.validation.evaluated == []
     # The last unit takes the result up.
-    assert rank.observatory.work()
-    assert rank.observatory.evaluated == [10]
-    assert not rank.observatory.work()
+    assert rank.validation.work()
+    assert rank.validation.evaluated == [10]
+    assert not rank.validation.work()
 
 
 def test_waiting_ends_between_two_units() -> None:
     rank = Rank(FakeWorld(rank=0, size=2, complete=True))
-    rank.observatory.post(look_at(10))
-    waiter = Waiter(Signals(), rank.observatory.work)
+    rank.validation.post(look_at(10))
+    waiter = Overlap(Signals(), rank.validation.work)
     waiter.until(lambda: len(rank.log) == 2)
     assert rank.log == evaluation_of(10)[:2]
 
 
 def test_looks_are_evaluated_in_their_order() -> None:
     rank = Rank(FakeWorld(rank=0, size=2))
-    rank.observatory.post(look_at(10))
+    rank.validation.post(look_at(10))
     with pytest.raises(Blocked):
-        rank.observatory.post(look_at(20))
+        rank.validation.post(look_at(20))
     rank.world.reductions[1].completed = True
     assert rank.work(1) == [False]
     rank.world.reductions[0].completed = True
-    rank.observatory.finish()
+    rank.validation.finish()
     assert rank.log == evaluation_of(10) + evaluation_of(20)
-    assert rank.observatory.evaluated == [10, 20]
+    assert rank.validation.evaluated == [10, 20]
 
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_the_end_waits_for_every_look(number: int) -> None:
     rank = Rank(FakeWorld(rank=number, size=2))
-    rank.observatory.finish()
-    rank.observatory.post(look_at(10))
+    rank.validation.finish()
+    rank.validation.post(look_at(10))
     with pytest.raises(Blocked):
-        rank.observatory.finish()
+        rank.validation.finish()
     rank.world.reductions[0].completed = True
-    rank.observatory.finish()
+    rank.validation.finish()
     assert rank.log == (evaluation_of(10) if number == 0 else [])
 
 
@@ -204,18 +205,18 @@ def test_a_look_is_posted_once() -> None:
     # A loop that was interrupted after posting does it again.
     rank = Rank(FakeWorld(rank=1, size=2, complete=True))
     for _ in range(2):
-        rank.observatory.post(look_at(10))
+        rank.validation.post(look_at(10))
     assert rank.world.reduced == [10.5]
-    assert rank.observatory.posted == [10]
-    assert [look.step for look in rank.observatory.kept] == [10]
+    assert rank.validation.posted == [10]
+    assert [look.step for look in rank.validation.kept] == [10]
 
 
 def test_a_look_posted_again_still_waits() -> None:
     rank = Rank(FakeWorld(rank=1, size=2))
-    rank.observatory.post(look_at(10))
+    rank.validation.post(look_at(10))
     for _ in range(2):
         with pytest.raises(Blocked):
-            rank.observatory.post(look_at(20))
+            rank.validation.post(look_at(20))
     assert rank.world.reduced == [10.5, 20.5]
 
 
@@ -223,9 +224,9 @@ def test_the_shares_of_a_look_are_kept_as_they_were() -> None:
     # An all-reduce uses its buffer up, and the shares go into the next checkpoint.
     rank = Rank(FakeWorld(rank=0, size=2, complete=True))
     look = look_at(10)
-    rank.observatory.post(look)
+    rank.validation.post(look)
     rank.world.reductions[0].buffer.fill_(torch.nan)
-    (kept,) = rank.observatory.kept
+    (kept,) = rank.validation.kept
     for name, share in look_at(10).shares.items():
         assert torch.equal(kept.shares[name], share)
 
@@ -233,34 +234,34 @@ def test_the_shares_of_a_look_are_kept_as_they_were() -> None:
 def test_the_newest_looks_are_kept() -> None:
     rank = Rank(FakeWorld(rank=1, size=2, complete=True))
     for step in range(10, 60, 10):
-        rank.observatory.post(look_at(step))
-    assert [look.step for look in rank.observatory.kept] == [40, 50][-KEPT_LOOKS:]
-    assert rank.observatory.posted == [10, 20, 30, 40, 50]
+        rank.validation.post(look_at(step))
+    assert [look.step for look in rank.validation.kept] == [40, 50][-KEPT_SNAPSHOTS:]
+    assert rank.validation.posted == [10, 20, 30, 40, 50]
 
 
 def test_after_an_interruption_what_was_not_evaluated_is_posted_again() -> None:
     rank = Rank(FakeWorld(rank=0, size=2, complete=True))
     looks = [look_at(20), look_at(30)]
-    rank.observatory.repost(looks, posted=[10, 20, 30], evaluated=[10, 20])
+    rank.validation.repost(looks, posted=[10, 20, 30], evaluated=[10, 20])
     assert rank.world.reduced == [30.5]
-    assert [look.step for look in rank.observatory.kept] == [20, 30]
-    assert rank.observatory.posted == [10, 20, 30]
-    rank.observatory.post(look_at(30))
+    assert [look.step for look in rank.validation.kept] == [20, 30]
+    assert rank.validation.posted == [10, 20, 30]
+    rank.validation.post(look_at(30))
     assert rank.world.reduced == [30.5]
-    rank.observatory.finish()
+    rank.validation.finish()
     assert rank.log == evaluation_of(30)
-    assert rank.observatory.evaluated == [10, 20, 30]
+    assert rank.validation.evaluated == [10, 20, 30]
 
 
 def test_an_evaluation_that_was_cut_short_is_done_anew() -> None:
     before = Rank(FakeWorld(rank=0, size=2, complete=True))
-    before.observatory.post(look_at(10))
+    before.validation.post(look_at(10))
     before.work(2)
-    assert before.observatory.evaluated == []
+    assert before.validation.evaluated == []
 
     after = Rank(FakeWorld(rank=0, size=2, complete=True))
-    after.observatory.repost(
-        list(before.observatory.kept), before.observatory.posted, before.observatory.evaluated
+    after.validation.repost(
+        list(before.validation.kept), before.validation.posted, before.validation.evaluated
     )
-    after.observatory.finish()
+    after.validation.finish()
     assert after.log == evaluation_of(10)

@@ -8,7 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zipper_dist.distributed.placement import Machine, Plan, World, describe_device, plan
+from zipper_dist.distributed.communication import World
+from zipper_dist.distributed.hardware import describe_device
+from zipper_dist.distributed.topology import Machine, Plan, plan
 from zipper_dist.errors import UserError
 
 BOTH = ["natural", "adversarial"]

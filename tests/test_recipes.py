@@ -8,7 +8,7 @@ from zipper_dist.config.schedules import Schedule
 from zipper_dist.config.schema import AdversarialLearnerConfig, AttackConfig, TrainConfig
 from zipper_dist.errors import UserError
 from zipper_dist.recipes.registry import RECIPES, recipe
-from zipper_dist.training.step_plan import Timetable
+from zipper_dist.training.step_plan import StepPlan
 
 PUBLISHED = ["cifar10", "cifar10-wrn32"]
 LIKE_CIFAR10 = ["cifar10", "cifar100", "svhn", "folder"]
@@ -115,7 +115,7 @@ def test_cifar10_redistribution_is_from_epoch_75_every_5(name: str) -> None:
     config = recipe(name)
     assert config.mix.ema == 0.999
     steps_per_epoch = 390
-    timetable = Timetable.of(config, steps_per_epoch)
+    timetable = StepPlan.of(config, steps_per_epoch)
     times = [t for t in range(120 * steps_per_epoch + 1) if timetable.redistributes_at(t)]
     assert times == [epoch * steps_per_epoch for epoch in range(75, 121, 5)]
 

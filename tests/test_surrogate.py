@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from zipper_dist.accel.precision import Engine
+from zipper_dist.accel.precision import Acceleration
 from zipper_dist.accel.rewriting import BatchNorm
 from zipper_dist.accel.surrogate import Surrogate, make_surrogate
 from zipper_dist.models import ModelSpec, build
@@ -208,7 +208,7 @@ def test_what_cannot_be_traced_is_attacked_as_it_is(caplog: pytest.LogCaptureFix
     model = Branching().train()
     with caplog.at_level(logging.WARNING):
         assert make_surrogate(model) is None
-        view = Engine().attack_view(model)
+        view = Acceleration().attacked_network(model)
     assert "cannot be traced" in caplog.text
     images = torch.rand(2, 3, 2, 2)
     with view.now() as seen:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zipper_dist.errors import TrainingDiverged
-from zipper_dist.metrics.telemetry import Journal, Window
+from zipper_dist.metrics.telemetry import JsonLinesSink, Window
 from zipper_dist.training.learner import StepResult
 
 finite = st.floats(-1e6, 1e6, width=32)
@@ -94,13 +94,13 @@ RECORDS = [
 ]
 
 
-def journal_with(path: Path, tail: str = "") -> Journal:
-    journal = Journal(path)
+def journal_with(path: Path, tail: str = "") -> JsonLinesSink:
+    sink = JsonLinesSink(path)
     for record in RECORDS:
-        journal.append(record)
+        sink.append(record)
     with path.open("a") as file:
         file.write(tail)
-    return journal
+    return sink
 
 
 def records_in(path: Path) -> list[dict[str, object]]:
@@ -116,10 +116,10 @@ def test_records_are_on_disk_at_once_a_line_each(tmp_path: Path) -> None:
 
 def test_trim_drops_what_will_be_recorded_again(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    journal = journal_with(path)
-    journal.trim({"natural": 20, "adversarial": 17, "global": 24})
+    sink = journal_with(path)
+    sink.trim({"natural": 20, "adversarial": 17, "global": 24})
     assert records_in(path) == [RECORDS[i] for i in (0, 1, 2, 3)]
-    journal.append({"step": 18, "learner": "adversarial"})
+    sink.append({"step": 18, "learner": "adversarial"})
     assert records_in(path)[-1] == {"step": 18, "learner": "adversarial"}
 
 
@@ -138,10 +138,10 @@ def test_trim_drops_an_incomplete_last_line(
     line = json.dumps({"step": 1, "learner": "natural", "loss": 0.25})
     length = data.draw(st.integers(0, len(line) - 1))
     path = tmp_path_factory.mktemp("run") / "metrics.jsonl"
-    journal = journal_with(path, line[:length])
-    journal.trim({"natural": 30, "adversarial": 20, "global": 25})
+    sink = journal_with(path, line[:length])
+    sink.trim({"natural": 30, "adversarial": 20, "global": 25})
     assert records_in(path) == RECORDS
-    journal.append({"step": 40, "learner": "natural"})
+    sink.append({"step": 40, "learner": "natural"})
     assert records_in(path) == [*RECORDS, {"step": 40, "learner": "natural"}]
 
 
@@ -152,5 +152,5 @@ def test_trim_of_a_run_that_starts_over_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_trim_without_a_journal_makes_none(tmp_path: Path) -> None:
-    Journal(tmp_path / "metrics.jsonl").trim({"natural": 1})
+    JsonLinesSink(tmp_path / "metrics.jsonl").trim({"natural": 1})
     assert not list(tmp_path.iterdir())

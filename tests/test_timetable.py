@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from zipper_dist.config.schedules import Interval
 from zipper_dist.config.schema import EvalConfig, MixConfig, TrainConfig
-from zipper_dist.training.step_plan import Timetable
+from zipper_dist.training.step_plan import StepPlan
 
 CONFIG = TrainConfig(
     epochs=6,
@@ -19,8 +19,8 @@ counts = st.integers(1, 60)
 
 
 def test_epochs_become_iterations() -> None:
-    assert Timetable.of(CONFIG, steps_per_epoch=10) == Timetable(
-        total_steps=60, steps_per_epoch=10, mix_every=20, mix_start=30, look_every=5
+    assert StepPlan.of(CONFIG, steps_per_epoch=10) == StepPlan(
+        total_steps=60, steps_per_epoch=10, mix_every=20, mix_start=30, validate_every=5
     )
 
 
@@ -30,21 +30,21 @@ def test_iterations_stay_iterations() -> None:
         mix=MixConfig(every=Interval(7, False), start=Interval(9, False)),
         eval=EvalConfig(every=Interval(4, False)),
     )
-    assert Timetable.of(config, steps_per_epoch=10) == Timetable(60, 10, 7, 9, 4)
+    assert StepPlan.of(config, steps_per_epoch=10) == StepPlan(60, 10, 7, 9, 4)
 
 
 def test_steps_replace_epochs() -> None:
-    timetable = Timetable.of(replace(CONFIG, steps=17), steps_per_epoch=10)
-    assert timetable.total_steps == 17
+    plan = StepPlan.of(replace(CONFIG, steps=17), steps_per_epoch=10)
+    assert plan.total_steps == 17
     # Only the end moves: an interval in epochs is what it was.
-    assert timetable.mix_start == 30
-    assert timetable.epoch(17) == 1.7
+    assert plan.mix_start == 30
+    assert plan.epoch(17) == 1.7
 
 
 def test_redistribution_begins_at_the_start_itself() -> None:
     def times(every: int, start: int) -> list[int]:
-        timetable = Timetable(20, 10, mix_every=every, mix_start=start, look_every=1)
-        return [t for t in range(21) if timetable.redistributes_at(t)]
+        plan = StepPlan(20, 10, mix_every=every, mix_start=start, validate_every=1)
+        return [t for t in range(21) if plan.redistributes_at(t)]
 
     assert times(every=5, start=10) == [10, 15, 20]
     assert times(every=5, start=11) == [15, 20]
@@ -58,26 +58,26 @@ def test_redistribution_begins_at_the_start_itself() -> None:
 @settings(deadline=None)
 @given(every=counts, start=st.integers(0, 60), t=st.integers(0, 60))
 def test_redistribution_is_every_so_often_from_the_start(every: int, start: int, t: int) -> None:
-    timetable = Timetable(60, 10, mix_every=every, mix_start=start, look_every=1)
+    plan = StepPlan(60, 10, mix_every=every, mix_start=start, validate_every=1)
     multiples = range(every, 61, every)
-    assert timetable.redistributes_at(t) == (t in [m for m in multiples if m >= start])
+    assert plan.redistributes_at(t) == (t in [m for m in multiples if m >= start])
 
 
 @settings(deadline=None)
 @given(total=counts, every=st.integers(0, 60), start=st.integers(0, 70))
 def test_redistributions_are_counted_up_to_the_end(total: int, every: int, start: int) -> None:
-    timetable = Timetable(total, 10, mix_every=every, mix_start=start, look_every=1)
-    times = [t for t in range(total) if timetable.redistributes_at(t)]
-    assert timetable.redistributions == (len(times) if every else None)
+    plan = StepPlan(total, 10, mix_every=every, mix_start=start, validate_every=1)
+    times = [t for t in range(total) if plan.redistributes_at(t)]
+    assert plan.redistributions == (len(times) if every else None)
 
 
 @settings(deadline=None)
 @given(total=counts, every=counts, t=st.integers(0, 60))
 def test_looks_are_every_so_often_and_at_the_end(total: int, every: int, t: int) -> None:
-    timetable = Timetable(total, 10, mix_every=0, mix_start=0, look_every=every)
-    assert timetable.looks_at(t) == (t in [*range(every, 61, every), total])
+    plan = StepPlan(total, 10, mix_every=0, mix_start=0, validate_every=every)
+    assert plan.validates_at(t) == (t in [*range(every, 61, every), total])
 
 
 @pytest.mark.parametrize(("t", "epoch"), [(0, 0.0), (5, 0.5), (10, 1.0), (25, 2.5)])
 def test_epoch(t: int, epoch: float) -> None:
-    assert Timetable.of(CONFIG, steps_per_epoch=10).epoch(t) == epoch
+    assert StepPlan.of(CONFIG, steps_per_epoch=10).epoch(t) == epoch

@@ -14,8 +14,10 @@ from rich.console import Console
 
 from zipper_dist.config.command_line import parse_options, run_command
 from zipper_dist.data import fetch, load
-from zipper_dist.distributed.overlap import Signals, Waiter
-from zipper_dist.distributed.placement import Machine, World, plan_shards
+from zipper_dist.distributed.communication import World
+from zipper_dist.distributed.overlap import Overlap
+from zipper_dist.distributed.signals import Signals
+from zipper_dist.distributed.topology import Machine, plan_shards
 from zipper_dist.errors import Interrupted
 from zipper_dist.evaluation.build import Evaluation, assemble
 from zipper_dist.evaluation.engine import stages
@@ -51,7 +53,7 @@ def attack(evaluation: Evaluation, display: Quiet) -> None:
 def run(options: EvaluateOptions) -> None:
     """Evaluate, from options to table, in this process of the job."""
     signals = Signals()
-    wait = Waiter(signals)
+    wait = Overlap(signals)
     evaluation, world = _prepare(options, wait)
     console = Console()
     display = Bar(console) if world.rank == 0 else Quiet()
@@ -80,7 +82,7 @@ def run(options: EvaluateOptions) -> None:
     world.close()
 
 
-def _prepare(options: EvaluateOptions, wait: Waiter) -> tuple[Evaluation, World]:
+def _prepare(options: EvaluateOptions, wait: Overlap) -> tuple[Evaluation, World]:
     """What the options name, found and checked before any long work starts."""
     validate(options)
     names = expand(options.attacks)

@@ -17,12 +17,15 @@ from zipper_dist.checkpoint.run_directory import RunDirectory, as_json, differen
 from zipper_dist.config.checks import validate
 from zipper_dist.config.command_line import parse_train_options, run_command
 from zipper_dist.config.schema import Precision, TrainConfig
-from zipper_dist.distributed.overlap import Signals, Waiter
-from zipper_dist.distributed.placement import Machine, World, describe_device, plan
+from zipper_dist.distributed.communication import World
+from zipper_dist.distributed.hardware import describe_device
+from zipper_dist.distributed.overlap import Overlap
+from zipper_dist.distributed.signals import Signals
+from zipper_dist.distributed.topology import Machine, plan
 from zipper_dist.errors import Interrupted, UserError
 from zipper_dist.metrics.tables import print_summary
-from zipper_dist.metrics.telemetry import Journal, Telemetry
-from zipper_dist.metrics.terminal import Progress, Quiet
+from zipper_dist.metrics.telemetry import JsonLinesSink, MetricsReporter
+from zipper_dist.metrics.terminal import NullDisplay, Progress
 from zipper_dist.training.build import assemble, load_data, sample
 from zipper_dist.training.finalise import finish
 from zipper_dist.training.resume import resume
@@ -33,7 +36,7 @@ def train(trainer: Trainer) -> None:
     """Zipper: every learner takes its step, the global learner follows, and leads from time to
     time (:meth:`Trainer.conclude`)."""
     trainer.conclude(trainer.at)
-    for t in range(trainer.at + 1, trainer.timetable.total_steps + 1):
+    for t in range(trainer.at + 1, trainer.plan.total_steps + 1):
         batch = trainer.loader.minibatch(t)
         for learner in trainer.learners:
             trainer.record(learner, t, learner.step(batch, t))
@@ -48,7 +51,7 @@ def run(config: TrainConfig) -> None:
     precision = resolve_precision(config.precision, placed.device)
     directory = RunDirectory.of(config)
     signals = Signals()
-    wait = Waiter(signals)
+    wait = Overlap(signals)
     world = World(placed)
     console = Console()
     finished = _open(directory, config, precision, world, wait)
@@ -63,7 +66,7 @@ def run(config: TrainConfig) -> None:
 
 
 def _open(
-    directory: RunDirectory, config: TrainConfig, precision: Precision, world: World, wait: Waiter
+    directory: RunDirectory, config: TrainConfig, precision: Precision, world: World, wait: Overlap
 ) -> dict[str, Any] | None:
     """Make the run directory ready; the summary of the run if it is complete already."""
     directory.prepare()
@@ -91,15 +94,15 @@ def _train(
     directory: RunDirectory,
     world: World,
     signals: Signals,
-    wait: Waiter,
+    wait: Overlap,
     console: Console,
 ) -> dict[str, Any]:
     """Train from the newest checkpoint, or from the start, to the end: the summary on rank 0."""
     data = load_data(config, world, wait)
     signals.install()
-    journal = Journal(directory.metrics)
-    telemetry = Telemetry(world, journal)
-    trainer = assemble(config, directory, data, world, signals, wait, telemetry, precision)
+    sink = JsonLinesSink(directory.metrics)
+    metrics = MetricsReporter(world, sink)
+    trainer = assemble(config, directory, data, world, signals, wait, metrics, precision)
     # Not before: with options that turn out wrong, nothing has begun that others could contradict.
     devices = wait(world.gather("device", describe_device(world.plan.device)))
     if world.rank == 0 and not directory.config.exists():
@@ -108,10 +111,10 @@ def _train(
         *world.plan.notes,
         trainer.engine_note,
         *_too_short(trainer),
-        *resume(trainer, journal),
+        *resume(trainer, sink),
     ]
     with _display(trainer, console) as display:
-        telemetry.display = display
+        metrics.display = display
         for message in messages:
             display.note(message)
         try:
@@ -129,20 +132,20 @@ def _train(
 
 def _too_short(trainer: Trainer) -> list[str]:
     """A warning where redistribution is wanted and the run is too short for any."""
-    timetable, mix = trainer.timetable, trainer.config.mix
-    if timetable.redistributions != 0:
+    plan, mix = trainer.plan, trainer.config.mix
+    if plan.redistributions != 0:
         return []
     return [
         f"warning: --mix.start {mix.start} and --mix.every {mix.every} leave no redistribution "
-        f"within the {timetable.total_steps} iterations of this run: the global learner will be "
+        f"within the {plan.total_steps} iterations of this run: the global learner will be "
         "an average of networks that grow apart"
     ]
 
 
-def _display(trainer: Trainer, console: Console) -> Progress | Quiet:
+def _display(trainer: Trainer, console: Console) -> Progress | NullDisplay:
     if trainer.world.rank != 0:
-        return Quiet()
-    total_steps = trainer.timetable.total_steps
+        return NullDisplay()
+    total_steps = trainer.plan.total_steps
     return Progress(list(trainer.config.learners), total_steps, trainer.at, console)
 
 

@@ -17,8 +17,10 @@ import torch
 from zipper_dist.checkpoint.run_directory import write_json
 from zipper_dist.config.command_line import parse_options, run_command
 from zipper_dist.config.schema import Device
-from zipper_dist.distributed.overlap import Signals, Waiter
-from zipper_dist.distributed.placement import Machine, World, plan_shards
+from zipper_dist.distributed.communication import World
+from zipper_dist.distributed.overlap import Overlap
+from zipper_dist.distributed.signals import Signals
+from zipper_dist.distributed.topology import Machine, plan_shards
 
 REPEATS = 20
 
@@ -40,7 +42,7 @@ class Options:
 def measure(options: Options) -> None:
     """Write the median time of a sync [s] of so many bytes."""
     world = World(plan_shards(Machine.detect(os.environ), options.device, options.threads))
-    wait = Waiter(Signals())
+    wait = Overlap(Signals())
     buffer = torch.zeros(options.bytes // 4, device=world.plan.device)
     seconds = []
     for repeat in range(REPEATS):

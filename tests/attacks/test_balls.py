@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from zipper_dist.attacks import Ball, L2Ball, LinfBall, make_ball
-from zipper_dist.config.schema import Norm
+from zipper_dist.config.threat import Norm
 
 NORMS: tuple[Norm, ...] = ("linf", "l2")
 HALF = 0.5

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from zipper_dist.accel.frozen import attack_view
+from zipper_dist.accel.frozen import frozen_eval_mode
 from zipper_dist.accel.rewriting import BatchNorm
 from zipper_dist.accel.surrogate import Surrogate
 from zipper_dist.attacks import Network, divergence_pgd, friendly_pgd, make_ball, pgd
@@ -16,7 +16,7 @@ from zipper_dist.attacks.autoattack import BlockRows, apgd, apgd_targeted, fab_t
 from zipper_dist.attacks.cw import cw
 from zipper_dist.attacks.fgsm import fgsm
 from zipper_dist.attacks.mim import mim
-from zipper_dist.config.schema import Norm
+from zipper_dist.config.threat import Norm
 
 Attack = Callable[[Network, Tensor, Tensor, Norm], Tensor]
 
@@ -119,7 +119,7 @@ def test_the_same_images_from_the_network_and_from_its_surrogate(run: Attack, no
     with torch.no_grad():
         y = model(x).argmax(1)
     surrogate = Surrogate(model)
-    with attack_view(model) as view:
+    with frozen_eval_mode(model) as view:
         wanted = run(view, x, y, norm)
     found = run(surrogate, x, y, norm)
     assert float((wanted.detach() - x).abs().max()) > 0.01

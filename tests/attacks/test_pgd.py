@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from zipper_dist.accel.frozen import attack_view
+from zipper_dist.accel.frozen import frozen_eval_mode
 from zipper_dist.attacks import (
     Network,
     ascend,
@@ -18,7 +18,7 @@ from zipper_dist.attacks import (
     pgd_steps,
     summed_cross_entropy,
 )
-from zipper_dist.config.schema import Norm
+from zipper_dist.config.threat import Norm
 
 NORMS: tuple[Norm, ...] = ("linf", "l2")
 CLASSES = 3
@@ -218,7 +218,7 @@ def test_frozen_weights_give_the_same_images() -> None:
     model = random_network(0).eval()
     x, y = random_batch(0)
     *_, with_gradients = attack(model, x, y)
-    with attack_view(model):
+    with frozen_eval_mode(model):
         *_, frozen = attack(model, x, y)
     assert torch.equal(with_gradients, frozen)
 

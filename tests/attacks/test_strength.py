@@ -11,9 +11,9 @@ import torchattacks
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from zipper_dist.accel.frozen import attack_view
+from zipper_dist.accel.frozen import frozen_eval_mode
 from zipper_dist.attacks import pgd
-from zipper_dist.config.schema import Norm
+from zipper_dist.config.threat import Norm
 
 TEST_IMAGES = 512
 STEPS = 40
@@ -93,7 +93,7 @@ def train(model: nn.Module, x: Tensor, y: Tensor) -> None:
         for batch in torch.randperm(len(y)).chunk(20):
             images = x[batch]
             if epoch >= 3:
-                with attack_view(model):
+                with frozen_eval_mode(model):
                     images = pgd(
                         model,
                         images,
@@ -129,7 +129,7 @@ def target(one_thread: None) -> Iterator[Target]:
         nn.Linear(16 * 4 * 4, 10),
     )
     train(model, x[training], y[training])
-    with attack_view(model):
+    with frozen_eval_mode(model):
         yield Target(model, x[test], y[test])
 
 

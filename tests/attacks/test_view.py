@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from zipper_dist.accel.frozen import attack_view
+from zipper_dist.accel.frozen import frozen_eval_mode
 
 
 def mixed_network() -> nn.Sequential:
@@ -24,7 +24,7 @@ def flags(model: nn.Module) -> tuple[list[bool], list[bool]]:
 def test_the_network_is_in_eval_mode_and_frozen_inside() -> None:
     model = mixed_network()
     before = flags(model)
-    with attack_view(model) as view:
+    with frozen_eval_mode(model) as view:
         assert view is model
         training, requires_grad = flags(model)
         assert not any(training)
@@ -35,7 +35,7 @@ def test_the_network_is_in_eval_mode_and_frozen_inside() -> None:
 def test_flags_return_after_an_exception() -> None:
     model = mixed_network()
     before = flags(model)
-    with pytest.raises(RuntimeError, match="stop"), attack_view(model):
+    with pytest.raises(RuntimeError, match="stop"), frozen_eval_mode(model):
         raise RuntimeError("stop")
     assert flags(model) == before
 
@@ -43,7 +43,7 @@ def test_flags_return_after_an_exception() -> None:
 def test_flags_return_whatever_happened_inside() -> None:
     model = mixed_network()
     before = flags(model)
-    with attack_view(model):
+    with frozen_eval_mode(model):
         model.train()
         model.requires_grad_(True)
     assert flags(model) == before
@@ -52,8 +52,8 @@ def test_flags_return_whatever_happened_inside() -> None:
 def test_views_nest() -> None:
     model = mixed_network()
     before = flags(model)
-    with attack_view(model):
-        with attack_view(model):
+    with frozen_eval_mode(model):
+        with frozen_eval_mode(model):
             pass
         assert not any(flags(model)[0] + flags(model)[1])
     assert flags(model) == before
@@ -62,7 +62,7 @@ def test_views_nest() -> None:
 def test_a_graph_recorded_before_still_reaches_the_weights() -> None:
     model = nn.Linear(3, 1)
     output = model(torch.ones(1, 3)).sum()
-    with attack_view(model):
+    with frozen_eval_mode(model):
         pass
     output.backward()
     assert model.weight.grad is not None

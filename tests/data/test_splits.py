@@ -3,7 +3,7 @@ import torch
 
 from zipper_dist.config.schema import DataConfig
 from zipper_dist.data import ImageSet, load
-from zipper_dist.data.splits import limit_images, split
+from zipper_dist.data.splits import hold_out, limit_images
 from zipper_dist.errors import UserError
 
 
@@ -14,14 +14,14 @@ def numbered(count: int) -> ImageSet:
 
 @pytest.mark.parametrize(("validation", "count"), [("0.1", 20), ("37", 37), ("0.995", 199)])
 def test_validation_images_are_held_out(validation: str, count: int) -> None:
-    train, held_out = split(numbered(200), numbered(5), validation, seed=0)
+    train, held_out = hold_out(numbered(200), numbered(5), validation, seed=0)
     assert len(held_out) == count
     assert sorted(train.labels.tolist() + held_out.labels.tolist()) == list(range(200))
 
 
 def test_the_seed_decides_which() -> None:
     def held_out(seed: int) -> list[int]:
-        labels: list[int] = split(numbered(200), numbered(5), "20", seed)[1].labels.tolist()
+        labels: list[int] = hold_out(numbered(200), numbered(5), "20", seed)[1].labels.tolist()
         return labels
 
     assert held_out(1) == held_out(1)
@@ -31,7 +31,7 @@ def test_the_seed_decides_which() -> None:
 
 def test_validation_on_the_test_set_leaves_the_training_set_complete() -> None:
     whole, test = numbered(200), numbered(5)
-    train, validation = split(whole, test, "test", seed=0)
+    train, validation = hold_out(whole, test, "test", seed=0)
     assert train is whole
     assert validation is test
 
@@ -41,12 +41,12 @@ def test_validation_on_the_test_set_leaves_the_training_set_complete() -> None:
 )
 def test_refuses_what_leaves_a_set_empty(validation: str) -> None:
     with pytest.raises(UserError, match=f"--data.validation {validation}: "):
-        split(numbered(10), numbered(5), validation, seed=0)
+        hold_out(numbered(10), numbered(5), validation, seed=0)
 
 
 def test_refuses_what_is_no_number() -> None:
     with pytest.raises(UserError, match=r"--data.validation some: give a fraction .* or test"):
-        split(numbered(10), numbered(5), "some", seed=0)
+        hold_out(numbered(10), numbered(5), "some", seed=0)
 
 
 def test_the_limit_is_a_fixed_random_choice() -> None:

@@ -27,7 +27,7 @@ from zipper_dist.attacks.autoattack import (
     fab_targeted,
 )
 from zipper_dist.attacks.square import BlockSquare, FrugalSquare, square
-from zipper_dist.config.schema import Norm
+from zipper_dist.config.threat import Norm
 from zipper_dist.evaluation.blocks import Layout, Places
 from zipper_dist.evaluation.network_views import exact_view
 from zipper_dist.evaluation.registry import Threat

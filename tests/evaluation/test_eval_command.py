@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from evaluation.conftest import EPS, SPEC
-from zipper_dist.distributed.placement import Machine, plan_shards
+from zipper_dist.distributed.topology import Machine, plan_shards
 from zipper_dist.errors import UserError
 from zipper_dist.evaluate import run
 from zipper_dist.evaluation.foreign import load_foreign, read_state_dict

@@ -17,7 +17,7 @@ from zipper_dist.attacks.autoattack import PARTS
 from zipper_dist.attacks.cw import cw, summed_margin
 from zipper_dist.attacks.fgsm import fgsm
 from zipper_dist.attacks.mim import mim, momentum
-from zipper_dist.config.schema import Norm
+from zipper_dist.config.threat import Norm
 from zipper_dist.evaluation.blocks import Layout, Places
 from zipper_dist.evaluation.registry import Threat, make_part
 

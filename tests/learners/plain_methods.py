@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from zipper_dist.accel.precision import Engine
+from zipper_dist.accel.precision import Acceleration
 from zipper_dist.data import Minibatch
-from zipper_dist.objectives import Moment, Objective
+from zipper_dist.objectives import Objective, StepContext
 
 CLASSES = 4
 SIZE = 8
@@ -143,7 +143,7 @@ def attacked_by(
 ) -> Tensor:
     """The objective's images, in iteration 3 of a learner ``a`` with seed 1."""
     assert model.training
-    images = objective.perturb(minibatch, Moment(1, "a", 3, progress))
+    images = objective.perturb(minibatch, StepContext(1, "a", 3, progress))
     assert model.training
     return images
 
@@ -160,4 +160,4 @@ def relative_error(found: list[Tensor], wanted: list[Tensor]) -> float:
     )
 
 
-FP32 = Engine("fp32")
+FP32 = Acceleration("fp32")

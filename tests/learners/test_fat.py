@@ -21,13 +21,14 @@ from learners.plain_methods import (
     network,
     relative_error,
 )
-from zipper_dist.accel.frozen import attack_view
-from zipper_dist.accel.precision import AttackView, Engine
+from zipper_dist.accel.frozen import frozen_eval_mode
+from zipper_dist.accel.precision import Acceleration, AttackedNetwork
 from zipper_dist.attacks import friendly_pgd, make_ball
 from zipper_dist.config.schedules import Schedule
-from zipper_dist.config.schema import AdversarialLearnerConfig, AttackConfig, Norm
+from zipper_dist.config.schema import AdversarialLearnerConfig, AttackConfig
+from zipper_dist.config.threat import Norm
 from zipper_dist.data import Minibatch
-from zipper_dist.objectives import Fat, Moment, make_objective
+from zipper_dist.objectives import Fat, StepContext, make_objective
 
 SEED = 18
 STEPS = 6
@@ -49,7 +50,7 @@ def config_of(
 
 
 def starts(minibatch: Minibatch, attack: AttackConfig) -> Tensor:
-    draws = Moment(1, "a", 3, 0.5).generator(torch.device("cpu"), "pgd-start")
+    draws = StepContext(1, "a", 3, 0.5).generator(torch.device("cpu"), "pgd-start")
     return make_ball(attack.norm, minibatch.images, attack.eps).random_start(draws)
 
 
@@ -85,7 +86,7 @@ def test_loss_and_gradient_are_those_of_a_plain_implementation(
     model = network()
     plain = copy.deepcopy(model)
     minibatch = batch(model, SEED)
-    view = FP32.attack_view(model)
+    view = FP32.attacked_network(model)
     view.fixed_shape = fixed_shape
     objective = make_objective(config_of(norm, str(tau), smoothing), lambda: view)
     paths = plain_attack(plain, minibatch, ATTACKS[norm], tau, starts(minibatch, ATTACKS[norm]))
@@ -150,7 +151,7 @@ def test_any_tau_is_what_a_plain_implementation_does(
     minibatch = Minibatch(single.images.double(), single.labels)
     attack = AttackConfig(norm=norm, eps=eps, step_size=relative_step * eps, steps=steps)
     begin = starts(minibatch, attack)
-    with attack_view(copy.deepcopy(model)) as still:
+    with frozen_eval_mode(copy.deepcopy(model)) as still:
         found = friendly_pgd(
             still,
             minibatch.images,
@@ -195,7 +196,7 @@ def test_no_work_is_done_for_images_that_have_stopped(tau: int) -> None:
     sizes = {}
     for fixed_shape in (False, True):
         counting.sizes.clear()
-        view = AttackView(counting, None, fixed_shape)
+        view = AttackedNetwork(counting, None, fixed_shape)
         attacked_by(make_objective(config_of(tau=str(tau)), lambda: view), model, minibatch)  # noqa: B023
         sizes[fixed_shape] = list(counting.sizes)
     # It takes a pass to see that an image is to stop, and no more.
@@ -210,7 +211,7 @@ def test_the_attack_ends_when_all_images_have_stopped(fixed_shape: bool) -> None
     right = batch(model, SEED)
     wrong = Minibatch(right.images[1:], (right.labels[1:] + 1) % 4)
     counting = Counting(model)
-    view = AttackView(counting, None, fixed_shape)
+    view = AttackedNetwork(counting, None, fixed_shape)
     attack = replace(ATTACKS["linf"], random_start=False)
     config = replace(config_of(tau="0"), attack=attack)
     images = attacked_by(
@@ -227,7 +228,7 @@ def test_the_attack_ends_when_all_images_have_stopped(fixed_shape: bool) -> None
 def test_tau_is_the_schedule_rounded_down(points: list[int], progress: float) -> None:
     schedule = Schedule(tuple((i / 5, float(value)) for i, value in enumerate(points)))
     config = replace(config_of(), tau=schedule)
-    objective = make_objective(config, lambda: FP32.attack_view(network()))
+    objective = make_objective(config, lambda: FP32.attacked_network(network()))
     assert isinstance(objective, Fat)
     tau = objective.tau_at(progress)
     assert tau - 1e-6 <= schedule(progress) < tau + 1
@@ -237,7 +238,7 @@ def test_tau_is_the_schedule_rounded_down(points: list[int], progress: float) ->
 
 def test_tau_is_0_1_2_and_3_in_the_quarters_of_a_run() -> None:
     config = AdversarialLearnerConfig(objective="fat")
-    objective = make_objective(config, lambda: FP32.attack_view(network()))
+    objective = make_objective(config, lambda: FP32.attacked_network(network()))
     assert isinstance(objective, Fat)
     total = 360
     found = [objective.tau_at(t / total) for t in range(total + 1)]
@@ -246,5 +247,5 @@ def test_tau_is_0_1_2_and_3_in_the_quarters_of_a_run() -> None:
 
 def test_a_compiled_network_keeps_its_shape() -> None:
     model = network()
-    assert Engine("fp32", compiled=True).attack_view(model).fixed_shape
-    assert not Engine("bf16").attack_view(model).fixed_shape
+    assert Acceleration("fp32", compiled=True).attacked_network(model).fixed_shape
+    assert not Acceleration("bf16").attacked_network(model).fixed_shape

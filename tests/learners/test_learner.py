@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zipper_dist.accel.precision import Engine
+from zipper_dist.accel.precision import Acceleration
 from zipper_dist.config.schedules import Schedule
 from zipper_dist.config.schema import AdversarialLearnerConfig, AttackConfig, LearnerConfig
 from zipper_dist.data import Minibatch
 from zipper_dist.rng import seed_global_generators
-from zipper_dist.training.learner import BaseLearner, warmed_up
+from zipper_dist.training.learner import BaseLearner, ema_decay
 
 STEPS = 8
 SEED = 5
@@ -68,10 +68,10 @@ def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
 
 
 def test_the_average_warms_up() -> None:
-    assert [warmed_up(0.999, t) for t in (1, 2, 90)] == [2 / 11, 3 / 12, 91 / 100]
-    assert warmed_up(0.5, 7) == 8 / 17
-    assert [warmed_up(0.5, t) for t in (8, 9, 10**6)] == [0.5] * 3
-    assert warmed_up(0.0, 1) == 0
+    assert [ema_decay(0.999, t) for t in (1, 2, 90)] == [2 / 11, 3 / 12, 91 / 100]
+    assert ema_decay(0.5, 7) == 8 / 17
+    assert [ema_decay(0.5, t) for t in (8, 9, 10**6)] == [0.5] * 3
+    assert ema_decay(0.0, 1) == 0
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
@@ -199,7 +199,7 @@ def test_redistribution_sets_the_weights_and_nothing_else(weight_average: float)
     learner = train(learner_of(replace(NATURAL, weight_average=weight_average)), 1, 4)
     before = snapshot(learner)
     theta = torch.randn_like(learner.state.flat)
-    learner.adopt(theta)
+    learner.load_global(theta)
     after = learner.tensors()
     expected = dict.fromkeys(["theta", "average"], theta)
     assert same(after, before | {name: expected[name] for name in expected if name in before})
@@ -215,7 +215,7 @@ def test_redistribution_sets_the_weights_and_nothing_else(weight_average: float)
 
 def test_the_engine_decides_how_the_network_is_run_and_not_what_is_kept() -> None:
     plain = learner_of(NATURAL)
-    bf16 = BaseLearner("a", network(), NATURAL, SEED, STEPS, Engine(precision="bf16"))
+    bf16 = BaseLearner("a", network(), NATURAL, SEED, STEPS, Acceleration(precision="bf16"))
     losses = [learner.step(batch(1), 1).loss for learner in (bf16, plain)]
     assert losses[0] != losses[1]
     assert losses[0].dtype == torch.float32

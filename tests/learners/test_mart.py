@@ -50,7 +50,7 @@ def test_loss_and_gradient_are_those_of_a_plain_implementation(beta: float | Non
     plain = copy.deepcopy(model)
     minibatch = batch(model, 1)
     config = AdversarialLearnerConfig(objective="mart", beta=beta, attack=ATTACK)
-    objective = make_objective(config, lambda: FP32.attack_view(model))
+    objective = make_objective(config, lambda: FP32.attacked_network(model))
     images = attacked_by(objective, model, minibatch)
     loss, logits = objective.loss(model, minibatch, images)
     plainly = plain_loss(plain, minibatch, images, beta or 5.0)
@@ -71,7 +71,7 @@ def test_the_attack_is_that_of_adversarial_training() -> None:
         attacked_by(
             make_objective(
                 AdversarialLearnerConfig(objective=name, attack=ATTACK),
-                lambda: FP32.attack_view(model),
+                lambda: FP32.attacked_network(model),
             ),
             model,
             minibatch,

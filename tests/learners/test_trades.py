@@ -21,9 +21,10 @@ from learners.plain_methods import (
     relative_error,
 )
 from zipper_dist.config.schedules import Schedule
-from zipper_dist.config.schema import AdversarialLearnerConfig, AttackConfig, Norm
+from zipper_dist.config.schema import AdversarialLearnerConfig, AttackConfig
+from zipper_dist.config.threat import Norm
 from zipper_dist.data import Minibatch
-from zipper_dist.objectives import Moment, make_objective
+from zipper_dist.objectives import StepContext, make_objective
 
 # Of the first sixty, that with the steepest flattest pixel, so that rounding turns none.
 SEED = 46
@@ -46,7 +47,7 @@ def config_of(
 def plain_attack(
     model: nn.Module, minibatch: Minibatch, attack: AttackConfig, scale: float = 1.0
 ) -> list[Path]:
-    draws = Moment(1, "a", 3, 0.5).generator(torch.device("cpu"), "trades-start")
+    draws = StepContext(1, "a", 3, 0.5).generator(torch.device("cpu"), "trades-start")
     noise = 0.001 * torch.randn(minibatch.images.shape, generator=draws)
     paths = []
     for i in range(len(minibatch.images)):
@@ -90,7 +91,9 @@ def test_loss_and_gradient_are_those_of_a_plain_implementation(
     model = network()
     plain = copy.deepcopy(model)
     minibatch = batch(model, SEED)
-    objective = make_objective(config_of(norm, beta, smoothing), lambda: FP32.attack_view(model))
+    objective = make_objective(
+        config_of(norm, beta, smoothing), lambda: FP32.attacked_network(model)
+    )
     paths = plain_attack(plain, minibatch, ATTACKS[norm])
     wanted = torch.cat([path.end for path in paths])
     # Near the clean image the divergence is a difference of nearly equal numbers, so that rounding
@@ -132,7 +135,7 @@ def test_the_images_compared_are_at_the_edge_of_the_ball(norm: Norm) -> None:
 def test_the_attack_raises_the_divergence_and_knows_no_labels() -> None:
     model = network()
     minibatch = batch(model, SEED)
-    objective = make_objective(config_of(), lambda: FP32.attack_view(model))
+    objective = make_objective(config_of(), lambda: FP32.attacked_network(model))
     images = attacked_by(objective, model, minibatch)
     other_labels = replace(minibatch, labels=(minibatch.labels + 1) % 4)
     assert torch.equal(attacked_by(objective, model, other_labels), images)
@@ -149,7 +152,7 @@ def test_a_ramp_scales_radius_and_step() -> None:
     minibatch = batch(model, SEED)
     ramp = AttackConfig(eps=0.24, step_size=0.1, steps=5, schedule=Schedule.parse("0:0,1:1"))
     config = AdversarialLearnerConfig(objective="trades", attack=ramp)
-    objective = make_objective(config, lambda: FP32.attack_view(model))
+    objective = make_objective(config, lambda: FP32.attacked_network(model))
     wanted = torch.cat([path.end for path in plain_attack(model, minibatch, ramp, scale=0.5)])
     torch.testing.assert_close(attacked_by(objective, model, minibatch), wanted, rtol=0, atol=1e-5)
 
@@ -159,7 +162,7 @@ def test_a_ramp_that_starts_at_nothing_leaves_the_images_alone() -> None:
     minibatch = batch(model, SEED)
     nothing = AttackConfig(schedule=Schedule.parse("0:0,1:1"))
     config = AdversarialLearnerConfig(objective="trades", attack=nothing)
-    objective = make_objective(config, lambda: FP32.attack_view(model))
+    objective = make_objective(config, lambda: FP32.attacked_network(model))
     assert torch.equal(attacked_by(objective, model, minibatch, progress=0.0), minibatch.images)
 
 
@@ -168,7 +171,7 @@ def test_beta_is_6_unless_it_is_given() -> None:
     minibatch = batch(model, SEED)
     losses = []
     for config in (AdversarialLearnerConfig(objective="trades"), config_of(beta=6.0)):
-        objective = make_objective(config, lambda: FP32.attack_view(model))
+        objective = make_objective(config, lambda: FP32.attacked_network(model))
         with torch.no_grad():
             losses.append(objective.loss(model, minibatch, minibatch.images * 0.9)[0])
     assert torch.equal(*losses)

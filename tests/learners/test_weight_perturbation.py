@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from learners.plain_methods import batch, network, relative_error
 from zipper_dist.config.schema import AdversarialLearnerConfig, AdversarialObjective, AttackConfig
-from zipper_dist.objectives import Moment
+from zipper_dist.objectives import StepContext
 from zipper_dist.rng import seed_global_generators
 from zipper_dist.training.flat_state import FlatState
 from zipper_dist.training.learner import BaseLearner
@@ -50,7 +50,7 @@ def test_a_step_is_that_of_a_plain_implementation(objective: AdversarialObjectiv
     model: nn.Module = copy.deepcopy(learner.state.model).train()
     proxy = copy.deepcopy(model)
     minibatch = batch(network(), 1)
-    images = learner.objective.perturb(minibatch, Moment(1, "a", 3, 0.3))
+    images = learner.objective.perturb(minibatch, StepContext(1, "a", 3, 0.3))
     result = learner.step(minibatch, 3)
 
     seed_global_generators(1, "modules", "a", 3)  # what dropout draws from

@@ -9,7 +9,7 @@ from torch import nn
 
 
 @contextmanager
-def attack_view(model: nn.Module) -> Iterator[nn.Module]:
+def frozen_eval_mode(model: nn.Module) -> Iterator[nn.Module]:
     """Put ``model`` into eval mode with no parameter requiring a gradient, for the duration.
 
     Yields ``model``. On leaving, also by an exception, every module's training flag and every

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from zipper_dist.accel.compilation import compile_network
-from zipper_dist.accel.frozen import attack_view
+from zipper_dist.accel.frozen import frozen_eval_mode
 from zipper_dist.accel.surrogate import Surrogate, make_surrogate
 from zipper_dist.config.schema import Precision
 from zipper_dist.errors import UserError
@@ -34,7 +34,7 @@ class _Bf16(nn.Module):
         return logits.float()
 
 
-class AttackView:
+class AttackedNetwork:
     """The network that attacks on ``model`` differentiate: a surrogate of its present weights.
 
     A network that cannot be traced is attacked as it is.
@@ -54,7 +54,7 @@ class AttackView:
     def now(self) -> Iterator[Network]:
         """The network with the weights of now, in eval mode and frozen, for the duration."""
         if self._surrogate is None:
-            with attack_view(self._model):
+            with frozen_eval_mode(self._model):
                 yield self._model
         else:
             self._surrogate.refresh()
@@ -62,7 +62,7 @@ class AttackView:
 
 
 @dataclass(frozen=True)
-class Engine:
+class Acceleration:
     """A resolved precision, and whether networks are compiled."""
 
     precision: Precision = "fp32"
@@ -79,16 +79,16 @@ class Engine:
         finally:
             matmul.allow_tf32, cudnn.allow_tf32 = before
 
-    def training_view(self, model: nn.Module) -> nn.Module:
+    def training_network(self, model: nn.Module) -> nn.Module:
         """``model`` as a training step calls it; its parameters are shared."""
         network = _Bf16(model) if self.precision == "bf16" else model
         return self._compile(network)
 
-    def attack_view(self, model: nn.Module) -> AttackView:
+    def attacked_network(self, model: nn.Module) -> AttackedNetwork:
         """``model`` as an attack in training sees it."""
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
         fallback = _Bf16(model) if self.precision == "bf16" else model
-        return AttackView(fallback, make_surrogate(model, dtype, self._compile), self.compiled)
+        return AttackedNetwork(fallback, make_surrogate(model, dtype, self._compile), self.compiled)
 
     def _compile(self, network: nn.Module) -> nn.Module:
         return compile_network(network) if self.compiled else network

@@ -26,7 +26,7 @@ from pyautoattack.fab_pt import FABAttack_PT
 from torch import Tensor
 
 from zipper_dist.attacks.ascent import Network
-from zipper_dist.config.schema import Norm
+from zipper_dist.config.threat import Norm
 
 PARTS = ("apgd-ce", "apgd-dlr", "apgd-t", "fab-t", "square")
 """The attacks of the package that the adapter offers."""

@@ -17,7 +17,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from zipper_dist.config.schema import Norm
+from zipper_dist.config.threat import Norm
 
 _TINY = torch.finfo(torch.float32).tiny
 

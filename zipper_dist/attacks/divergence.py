@@ -12,7 +12,7 @@ from torch import Tensor
 
 from zipper_dist.attacks.ascent import Loss, Network, ascend, last, logits_at
 from zipper_dist.attacks.ball import make_ball
-from zipper_dist.config.schema import Norm
+from zipper_dist.config.threat import Norm
 
 START = 0.001
 """Standard deviation of the noise that the attack starts with [1 = the full pixel range]. At the

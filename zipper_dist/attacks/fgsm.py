@@ -9,7 +9,7 @@ from torch import Tensor
 
 from zipper_dist.attacks.ascent import Network, ascend, last, summed_cross_entropy
 from zipper_dist.attacks.ball import make_ball
-from zipper_dist.config.schema import Norm
+from zipper_dist.config.threat import Norm
 
 
 def fgsm(model: Network, x: Tensor, y: Tensor, *, norm: Norm, eps: float) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from zipper_dist.attacks.ascent import Network, ascend, last
 from zipper_dist.attacks.ball import make_ball
-from zipper_dist.config.schema import Norm
+from zipper_dist.config.threat import Norm
 
 
 class _StopRule:

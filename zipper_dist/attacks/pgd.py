@@ -13,7 +13,7 @@ from torch import Tensor
 
 from zipper_dist.attacks.ascent import Network, ascend, last, summed_cross_entropy
 from zipper_dist.attacks.ball import Ball, make_ball
-from zipper_dist.config.schema import Norm
+from zipper_dist.config.threat import Norm
 
 
 def pgd_steps(
@@ -33,7 +33,7 @@ def pgd_steps(
     Yields the adversarial images (B, C, H, W) after each of ``steps`` steps, so that other work can
     be done in between (see :func:`zipper_dist.attacks.ascent.ascend`).
 
-    ``model``: images → logits, in eval mode (:func:`zipper_dist.accel.frozen.attack_view`); its
+    ``model``: images → logits, in eval mode (:mod:`zipper_dist.accel.frozen`); its
     weights receive no gradient. ``x``: clean images, (B, C, H, W), float32 in [0, 1]; ``y``: labels
     (B,), int64. ``eps`` and ``step_size``: in ``norm`` [1 = the full pixel range]. ``generator``:
     draws the random start, on the device of ``x``; None: torch's global one.

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from zipper_dist.attacks.ascent import Network
 from zipper_dist.attacks.autoattack import NAMES, QUERIES, BlockRows, plain
-from zipper_dist.config.schema import Norm
+from zipper_dist.config.threat import Norm
 
 
 class BlockSquare(SquareAttack):  # type: ignore[misc]

@@ -31,7 +31,7 @@ class DamagedCheckpoint(Exception):
 
 
 @dataclass(frozen=True)
-class PartInfo:
+class CheckpointInfo:
     """What is known of a checkpoint file without its tensors.
 
     Attributes:
@@ -52,23 +52,23 @@ class PartInfo:
 
 
 @dataclass
-class Part:
+class LearnerCheckpoint:
     """The state of one learner: tensors by name, and what else the process remembers."""
 
-    info: PartInfo
+    info: CheckpointInfo
     tensors: Mapping[str, Tensor]
     notes: dict[str, Any] = field(default_factory=dict)
 
 
-def join(groups: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Groups of named tensors as one; :func:`split` takes them apart again."""
+def group(groups: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Groups of named tensors as one; :func:`ungroup` takes them apart again."""
     return {
         f"{group}:{name}": t for group, tensors in groups.items() for name, t in tensors.items()
     }
 
 
-def split(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """The groups that :func:`join` put together (those that were not empty)."""
+def ungroup(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """The groups that :func:`group` put together (those that were not empty)."""
     groups: dict[str, dict[str, Tensor]] = {}
     for joined, tensor in tensors.items():
         group, _, name = joined.partition(":")
@@ -81,7 +81,7 @@ def path_of(directory: Path, learner: str, step: int) -> Path:
     return directory / f"{learner}-{step:08d}.ckpt"
 
 
-def save(directory: Path, part: Part) -> Path:
+def save(directory: Path, part: LearnerCheckpoint) -> Path:
     """Write a part: a SHA-256 of the rest of the file, then a safetensors file."""
     about = json.dumps({"info": asdict(part.info), "notes": part.notes}).encode()
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in part.tensors.items()}
@@ -92,7 +92,7 @@ def save(directory: Path, part: Part) -> Path:
     return path
 
 
-def load(path: Path) -> Part:
+def load(path: Path) -> LearnerCheckpoint:
     """Read a part; raises DamagedCheckpoint if the file is not what was written."""
     raw = path.read_bytes()
     digest, content = raw[:DIGEST_SIZE], raw[DIGEST_SIZE:]
@@ -100,7 +100,7 @@ def load(path: Path) -> Part:
         raise DamagedCheckpoint(f"{path}: the checksum does not match its content")
     tensors = safetensors.torch.load(content)
     about = json.loads(bytes(tensors.pop("about").numpy()))
-    return Part(PartInfo(**about["info"]), tensors, about["notes"])
+    return LearnerCheckpoint(CheckpointInfo(**about["info"]), tensors, about["notes"])
 
 
 def steps_of(directory: Path, learner: str) -> list[int]:
@@ -109,7 +109,7 @@ def steps_of(directory: Path, learner: str) -> list[int]:
     return sorted((int(file.stem.rpartition("-")[2]) for file in files), reverse=True)
 
 
-def survey(directory: Path, learner: str) -> tuple[list[PartInfo], list[str]]:
+def survey(directory: Path, learner: str) -> tuple[list[CheckpointInfo], list[str]]:
     """The usable checkpoints of ``learner``, newest first, and a line about each damaged one."""
     usable, complaints = [], []
     for step in steps_of(directory, learner):
@@ -123,8 +123,8 @@ def survey(directory: Path, learner: str) -> tuple[list[PartInfo], list[str]]:
 
 
 def choose(
-    parts: Mapping[str, Sequence[PartInfo]], leader: str, together: bool
-) -> dict[str, PartInfo] | None:
+    parts: Mapping[str, Sequence[CheckpointInfo]], leader: str, together: bool
+) -> dict[str, CheckpointInfo] | None:
     """The newest parts, one for each learner, that can continue together; None if there are none.
 
     They fit if they have seen the same last redistribution, if every look that the leader has not
@@ -133,7 +133,7 @@ def choose(
     which a process that trains all learners in turn needs.
     """
 
-    def fits(candidate: tuple[PartInfo, ...]) -> bool:
+    def fits(candidate: tuple[CheckpointInfo, ...]) -> bool:
         by_name = {part.learner: part for part in candidate}
         evaluated = by_name[leader].evaluated
         return (
@@ -145,7 +145,7 @@ def choose(
             and all(set(evaluated) <= set(part.posted) for part in candidate)
         )
 
-    candidates: Iterable[tuple[PartInfo, ...]] = itertools.product(*parts.values())
+    candidates: Iterable[tuple[CheckpointInfo, ...]] = itertools.product(*parts.values())
     best = max(
         filter(fits, candidates),
         key=lambda candidate: (min(p.step for p in candidate), sum(p.step for p in candidate)),

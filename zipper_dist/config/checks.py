@@ -10,9 +10,9 @@ from zipper_dist.config.schema import (
     AdversarialLearnerConfig,
     AttackConfig,
     LearnerConfig,
-    Norm,
     TrainConfig,
 )
+from zipper_dist.config.threat import Norm
 from zipper_dist.errors import UserError
 from zipper_dist.training.scoring import NO_RADIUS, training_attack
 

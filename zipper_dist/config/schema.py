@@ -14,8 +14,8 @@ from typing import Annotated, Literal
 import tyro
 
 from zipper_dist.config.schedules import Interval, IntervalOption, Schedule, ScheduleOption
+from zipper_dist.config.threat import Norm
 
-Norm = Literal["linf", "l2"]
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "tf32", "bf16"]
 Architecture = Literal["small_cnn", "resnet18", "preact_resnet18", "wrn32_10"]

@@ -11,7 +11,7 @@ from zipper_dist.data.image_set import Dataset, ImageSet
 from zipper_dist.data.loader import Loader, Minibatch, blocks
 from zipper_dist.data.resizing import resize
 from zipper_dist.data.sources import SOURCES, source_named
-from zipper_dist.data.splits import limit_images, split
+from zipper_dist.data.splits import hold_out, limit_images
 
 __all__ = ["SOURCES", "Dataset", "ImageSet", "Loader", "Minibatch", "blocks", "fetch", "load"]
 
@@ -36,5 +36,5 @@ def load(config: DataConfig, seed: int) -> Dataset:
     test = limit_images(test, config.limit, "test")
     if config.image_size is not None:
         train, test = resize(train, config.image_size), resize(test, config.image_size)
-    train, validation = split(train, test, config.validation, seed)
+    train, validation = hold_out(train, test, config.validation, seed)
     return Dataset(train, validation, test, class_names, config.source)

@@ -40,7 +40,9 @@ def limit_images(image_set: ImageSet, limit: int | None, part: str) -> ImageSet:
     return image_set if len(indices) == len(image_set) else image_set.subset(indices)
 
 
-def split(train: ImageSet, test: ImageSet, validation: str, seed: int) -> tuple[ImageSet, ImageSet]:
+def hold_out(
+    train: ImageSet, test: ImageSet, validation: str, seed: int
+) -> tuple[ImageSet, ImageSet]:
     """Hold validation images out of ``train``, at random by ``seed``: (train, validation).
 
     ``validation`` is a fraction of the training set (``0.1``), a number of images (``1000``), or

@@ -1,47 +1,19 @@
-"""Waiting without idling, and stopping when a signal asks for it."""
+"""Waiting for other ranks without idling."""
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
-from zipper_dist.distributed.placement import Pending
-from zipper_dist.errors import Interrupted
+from zipper_dist.distributed.communication import Pending
+from zipper_dist.distributed.signals import Signals
 
 SHORTEST_NAP = 5e-5
 LONGEST_NAP = 5e-3
 
 
-class Signals:
-    """Turns Ctrl-C and SIGTERM into a request that the training loop asks after."""
-
-    def __init__(self) -> None:
-        self.number: int | None = None
-        # torchrun hands every rank each Ctrl-C once more, so only without it does a second one
-        # mean that the person has lost patience.
-        self._repeats_mean_now = "TORCHELASTIC_RUN_ID" not in os.environ
-
-    def install(self) -> None:
-        """Catch the signals from now on."""
-        signal.signal(signal.SIGINT, self._ask)
-        signal.signal(signal.SIGTERM, self._ask)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.number is not None and self._repeats_mean_now:
-            raise KeyboardInterrupt
-        self.number = number
-
-    def check(self) -> None:
-        """Raise Interrupted if a signal has asked to stop."""
-        if self.number is not None:
-            raise Interrupted(self.number)
-
-
-class Waiter:
+class Overlap:
     """Does ``work`` while it waits, and counts the seconds in which there was none.
 
     Args:

@@ -14,7 +14,8 @@ from torch import Tensor
 import zipper_dist
 from zipper_dist.data import Dataset
 from zipper_dist.data.splits import limited_indices
-from zipper_dist.distributed.placement import World, describe_device
+from zipper_dist.distributed.communication import World
+from zipper_dist.distributed.hardware import describe_device
 from zipper_dist.errors import UserError
 from zipper_dist.evaluation.batch_size import available_memory, batch_size_for
 from zipper_dist.evaluation.blocks import Layout

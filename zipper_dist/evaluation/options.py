@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from zipper_dist.config.schema import Device, Norm
+from zipper_dist.config.schema import Device
+from zipper_dist.config.threat import Norm
 from zipper_dist.data import SOURCES
 from zipper_dist.errors import UserError
 

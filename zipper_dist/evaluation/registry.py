@@ -27,7 +27,7 @@ from zipper_dist.attacks.cw import cw
 from zipper_dist.attacks.fgsm import fgsm
 from zipper_dist.attacks.mim import mim
 from zipper_dist.attacks.square import square
-from zipper_dist.config.schema import Norm
+from zipper_dist.config.threat import Norm
 from zipper_dist.errors import UserError
 from zipper_dist.evaluation.blocks import Places
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 
 from zipper_dist.checkpoint.files import write_atomically
-from zipper_dist.distributed.placement import World
+from zipper_dist.distributed.communication import World
 from zipper_dist.errors import TrainingDiverged
-from zipper_dist.metrics.terminal import Display, Quiet, Record
+from zipper_dist.metrics.terminal import Display, NullDisplay, Record
 from zipper_dist.training.learner import StepResult
 
 
@@ -92,7 +92,7 @@ class Window:
         return record
 
 
-class Journal:
+class JsonLinesSink:
     """metrics.jsonl: one JSON object a line, flushed as it happens. Rank 0 writes it."""
 
     def __init__(self, path: Path) -> None:
@@ -119,16 +119,16 @@ class Journal:
             file.write(json.dumps(record) + "\n")
 
 
-class Telemetry:
-    """Brings the records of all ranks to the journal and the display on rank 0."""
+class MetricsReporter:
+    """Brings the records of all ranks to the sink and the display on rank 0."""
 
     # The other ranks' news is fetched over a socket, so not at every unit of work.
     POLL_SECONDS = 0.2
 
-    def __init__(self, world: World, journal: Journal) -> None:
+    def __init__(self, world: World, sink: JsonLinesSink) -> None:
         self._world = world
-        self._journal = journal
-        self.display: Display = Quiet()
+        self._journal = sink
+        self.display: Display = NullDisplay()
         self._polled = 0.0
 
     def report(self, record: Record) -> None:

@@ -39,10 +39,10 @@ def duration(seconds: float) -> str:
     return f"{head}:{rest % 60:02}"
 
 
-class Quiet:
+class NullDisplay:
     """Shows nothing: the display of every rank but 0."""
 
-    def __enter__(self) -> Quiet:
+    def __enter__(self) -> NullDisplay:
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from zipper_dist.accel.precision import AttackView
+from zipper_dist.accel.precision import AttackedNetwork
 from zipper_dist.config.schema import AdversarialLearnerConfig, LearnerConfig
 from zipper_dist.objectives.at import Adversarial
-from zipper_dist.objectives.base import Moment, Objective
+from zipper_dist.objectives.base import Objective, StepContext
 from zipper_dist.objectives.fat import Fat
 from zipper_dist.objectives.mart import Mart
 from zipper_dist.objectives.natural import Natural
@@ -17,14 +17,14 @@ __all__ = [
     "Adversarial",
     "Fat",
     "Mart",
-    "Moment",
     "Natural",
     "Objective",
+    "StepContext",
     "Trades",
     "make_objective",
 ]
 
-ATTACKING: Mapping[str, Callable[[AdversarialLearnerConfig, AttackView], Objective]] = {
+ATTACKING: Mapping[str, Callable[[AdversarialLearnerConfig, AttackedNetwork], Objective]] = {
     "at": Adversarial,
     "trades": Trades,
     "fat": Fat,
@@ -32,7 +32,7 @@ ATTACKING: Mapping[str, Callable[[AdversarialLearnerConfig, AttackView], Objecti
 }
 
 
-def make_objective(config: LearnerConfig, view: Callable[[], AttackView]) -> Objective:
+def make_objective(config: LearnerConfig, view: Callable[[], AttackedNetwork]) -> Objective:
     """The objective that ``config`` names; ``view`` makes the network that attacks see."""
     if isinstance(config, AdversarialLearnerConfig):
         return ATTACKING[config.objective](config.resolved(), view())

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zipper_dist.accel.precision import AttackView
+from zipper_dist.accel.precision import AttackedNetwork
 from zipper_dist.attacks import pgd
 from zipper_dist.config.schema import AdversarialLearnerConfig
 from zipper_dist.data import Minibatch
-from zipper_dist.objectives.base import Moment
+from zipper_dist.objectives.base import StepContext
 
 
 class Adversarial:
@@ -19,14 +19,14 @@ class Adversarial:
     2018, equation 2.1.
     """
 
-    def __init__(self, config: AdversarialLearnerConfig, view: AttackView) -> None:
+    def __init__(self, config: AdversarialLearnerConfig, view: AttackedNetwork) -> None:
         self.attack = config.attack
         self.label_smoothing = config.label_smoothing
         self.view = view
 
-    def perturb(self, batch: Minibatch, moment: Moment) -> Tensor:
+    def perturb(self, batch: Minibatch, context: StepContext) -> Tensor:
         """The attacked images, (B, C, H, W)."""
-        attack = moment.strength(self.attack)
+        attack = context.strength(self.attack)
         with self.view.now() as network:
             return pgd(
                 network,
@@ -37,7 +37,7 @@ class Adversarial:
                 step_size=attack.step_size,
                 steps=attack.steps,
                 random_start=attack.random_start,
-                generator=moment.generator(batch.images.device, "pgd-start"),
+                generator=context.generator(batch.images.device, "pgd-start"),
             )
 
     def loss(self, model: nn.Module, batch: Minibatch, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from zipper_dist.rng import generator_at
 
 
 @dataclass(frozen=True)
-class Moment:
+class StepContext:
     """Where in the run an objective is asked for its loss: the address of its random draws."""
 
     seed: int
@@ -35,7 +35,7 @@ class Moment:
 class Objective(Protocol):
     """What a base learner minimises: images to train on, and a loss on them."""
 
-    def perturb(self, batch: Minibatch, moment: Moment) -> Tensor:
+    def perturb(self, batch: Minibatch, context: StepContext) -> Tensor:
         """The images (B, C, H, W) that :meth:`loss` is to take, attacked if the method attacks."""
 
     def loss(self, model: nn.Module, batch: Minibatch, images: Tensor) -> tuple[Tensor, Tensor]:

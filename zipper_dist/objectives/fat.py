@@ -6,12 +6,12 @@ import math
 
 from torch import Tensor
 
-from zipper_dist.accel.precision import AttackView
+from zipper_dist.accel.precision import AttackedNetwork
 from zipper_dist.attacks import friendly_pgd, make_ball
 from zipper_dist.config.schema import AdversarialLearnerConfig
 from zipper_dist.data import Minibatch
 from zipper_dist.objectives.at import Adversarial
-from zipper_dist.objectives.base import Moment
+from zipper_dist.objectives.base import StepContext
 
 
 class Fat(Adversarial):
@@ -21,18 +21,18 @@ class Fat(Adversarial):
     ICML 2020, algorithms 1 and 2.
     """
 
-    def __init__(self, config: AdversarialLearnerConfig, view: AttackView) -> None:
+    def __init__(self, config: AdversarialLearnerConfig, view: AttackedNetwork) -> None:
         super().__init__(config, view)
         assert config.tau is not None
         self.tau = config.tau
 
-    def perturb(self, batch: Minibatch, moment: Moment) -> Tensor:
+    def perturb(self, batch: Minibatch, context: StepContext) -> Tensor:
         """The attacked images, (B, C, H, W)."""
-        attack = moment.strength(self.attack)
+        attack = context.strength(self.attack)
         x = batch.images
         start = x.detach()
         if attack.random_start:
-            generator = moment.generator(x.device, "pgd-start")
+            generator = context.generator(x.device, "pgd-start")
             start = make_ball(attack.norm, x, attack.eps).random_start(generator)
         with self.view.now() as network:
             return friendly_pgd(
@@ -43,7 +43,7 @@ class Fat(Adversarial):
                 eps=attack.eps,
                 step_size=attack.step_size,
                 steps=attack.steps,
-                tau=self.tau_at(moment.progress),
+                tau=self.tau_at(context.progress),
                 start=start,
                 fixed_shape=self.view.fixed_shape,
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zipper_dist.accel.precision import AttackView
+from zipper_dist.accel.precision import AttackedNetwork
 from zipper_dist.attacks import divergence
 from zipper_dist.config.schema import AdversarialLearnerConfig
 from zipper_dist.data import Minibatch
@@ -22,7 +22,7 @@ class Mart(Adversarial):
     Examples", ICLR 2020, table 1.
     """
 
-    def __init__(self, config: AdversarialLearnerConfig, view: AttackView) -> None:
+    def __init__(self, config: AdversarialLearnerConfig, view: AttackedNetwork) -> None:
         super().__init__(config, view)
         assert config.beta is not None
         self.beta = config.beta

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from zipper_dist.config.schema import LearnerConfig
 from zipper_dist.data import Minibatch
-from zipper_dist.objectives.base import Moment
+from zipper_dist.objectives.base import StepContext
 
 
 class Natural:
@@ -16,7 +16,7 @@ class Natural:
     def __init__(self, config: LearnerConfig) -> None:
         self.label_smoothing = config.label_smoothing
 
-    def perturb(self, batch: Minibatch, moment: Moment) -> Tensor:
+    def perturb(self, batch: Minibatch, context: StepContext) -> Tensor:
         """The images as they are."""
         return batch.images
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zipper_dist.accel.precision import AttackView
+from zipper_dist.accel.precision import AttackedNetwork
 from zipper_dist.attacks import divergence, divergence_pgd
 from zipper_dist.config.schema import AdversarialLearnerConfig
 from zipper_dist.data import Minibatch
-from zipper_dist.objectives.base import Moment
+from zipper_dist.objectives.base import StepContext
 
 
 class Trades:
@@ -24,16 +24,16 @@ class Trades:
     2019, algorithm 1 (β is 1/λ there).
     """
 
-    def __init__(self, config: AdversarialLearnerConfig, view: AttackView) -> None:
+    def __init__(self, config: AdversarialLearnerConfig, view: AttackedNetwork) -> None:
         assert config.beta is not None
         self.attack = config.attack
         self.beta = config.beta
         self.label_smoothing = config.label_smoothing
         self.view = view
 
-    def perturb(self, batch: Minibatch, moment: Moment) -> Tensor:
+    def perturb(self, batch: Minibatch, context: StepContext) -> Tensor:
         """The attacked images, (B, C, H, W)."""
-        attack = moment.strength(self.attack)
+        attack = context.strength(self.attack)
         with self.view.now() as network:
             return divergence_pgd(
                 network,
@@ -42,7 +42,7 @@ class Trades:
                 eps=attack.eps,
                 step_size=attack.step_size,
                 steps=attack.steps,
-                generator=moment.generator(batch.images.device, "trades-start"),
+                generator=context.generator(batch.images.device, "trades-start"),
             )
 
     def loss(self, model: nn.Module, batch: Minibatch, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,15 +13,15 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from zipper_dist.distributed.overlap import Waiter
-from zipper_dist.distributed.placement import Pending, World
+from zipper_dist.distributed.communication import Pending, World
+from zipper_dist.distributed.overlap import Overlap
 from zipper_dist.training.mixing import total
 
-KEPT_LOOKS = 2
+KEPT_SNAPSHOTS = 2
 
 
 @dataclass(frozen=True)
-class Look:
+class Snapshot:
     """The shares of one process in θ_g after iteration ``step``, by learner.
 
     ``integers`` are the integer buffers of the leader, where it lives in this process.
@@ -32,11 +32,11 @@ class Look:
     integers: Mapping[str, Tensor]
 
 
-Evaluate = Callable[[Look, Tensor], Iterator[None]]
+Evaluate = Callable[[Snapshot, Tensor], Iterator[None]]
 """Evaluates θ_g (flat) of a look in small units of work, and keeps the result itself."""
 
 
-class Observatory:
+class AsyncValidation:
     """The looks of one process.
 
     A rank may be one look ahead of what is evaluated, so that the memory for looks is bounded; a
@@ -44,8 +44,8 @@ class Observatory:
     the job is interrupted before a look was evaluated, it is posted again.
     """
 
-    def __init__(self, world: World, wait: Waiter, evaluate: Evaluate) -> None:
-        self.kept: deque[Look] = deque(maxlen=KEPT_LOOKS)
+    def __init__(self, world: World, wait: Overlap, evaluate: Evaluate) -> None:
+        self.kept: deque[Snapshot] = deque(maxlen=KEPT_SNAPSHOTS)
         self.posted: list[int] = []
         self.evaluated: list[int] = []
         self._world = world
@@ -53,10 +53,10 @@ class Observatory:
         self._evaluate = evaluate
         self._evaluates = world.rank == 0
         self._ahead = 0 if world.size == 1 else 1
-        self._queue: deque[tuple[Look, Pending]] = deque()
+        self._queue: deque[tuple[Snapshot, Pending]] = deque()
         self._evaluation: Iterator[None] | None = None
 
-    def post(self, look: Look) -> None:
+    def post(self, look: Snapshot) -> None:
         """Hand in a look. Returns at once unless this rank is too far ahead."""
         if look.step not in self.posted:
             self.posted.append(look.step)
@@ -64,7 +64,7 @@ class Observatory:
             self._enqueue(look)
         self._wait.until(lambda: self._unfinished() <= self._ahead)
 
-    def repost(self, looks: list[Look], posted: list[int], evaluated: list[int]) -> None:
+    def repost(self, looks: list[Snapshot], posted: list[int], evaluated: list[int]) -> None:
         """Continue from a checkpoint: hand in again what had not been evaluated then."""
         self.posted, self.evaluated = list(posted), list(evaluated)
         for look in looks:
@@ -91,7 +91,7 @@ class Observatory:
         """Return once every look that was posted is dealt with."""
         self._wait.until(lambda: self._unfinished() == 0)
 
-    def _enqueue(self, look: Look) -> None:
+    def _enqueue(self, look: Snapshot) -> None:
         shares = {name: share.clone() for name, share in look.shares.items()}
         # In RAM: on a GPU, an all-reduce that waits for the other rank would keep it from working.
         self._queue.append((look, self._world.all_reduce(total(shares).cpu())))

@@ -8,26 +8,27 @@ import torch
 from torch import nn
 
 from zipper_dist.accel.compilation import resolve_compile, work
-from zipper_dist.accel.precision import Engine
+from zipper_dist.accel.precision import Acceleration
 from zipper_dist.checkpoint.run_directory import RunDirectory
 from zipper_dist.config.schema import Precision, TrainConfig
 from zipper_dist.data import Dataset, ImageSet, Loader, fetch, load
-from zipper_dist.distributed.overlap import Signals, Waiter
-from zipper_dist.distributed.placement import World
-from zipper_dist.metrics.telemetry import Telemetry
+from zipper_dist.distributed.communication import World
+from zipper_dist.distributed.overlap import Overlap
+from zipper_dist.distributed.signals import Signals
+from zipper_dist.metrics.telemetry import MetricsReporter
 from zipper_dist.models import ModelSpec, build
 from zipper_dist.rng import generator_at, seed_global_generators
-from zipper_dist.training.async_validation import Observatory
+from zipper_dist.training.async_validation import AsyncValidation
 from zipper_dist.training.evaluator import Evaluator
 from zipper_dist.training.flat_state import FlatState
 from zipper_dist.training.learner import BaseLearner
 from zipper_dist.training.mixing import Mixer, mixing_weights
 from zipper_dist.training.scoring import EvalAttack
-from zipper_dist.training.step_plan import Timetable
+from zipper_dist.training.step_plan import StepPlan
 from zipper_dist.training.trainer import Trainer
 
 
-def load_data(config: TrainConfig, world: World, wait: Waiter) -> Dataset:
+def load_data(config: TrainConfig, world: World, wait: Overlap) -> Dataset:
     """The images; one rank of each machine fetches them, the others wait for it."""
     if world.plan.fetches_data:
         fetch(config.data)
@@ -62,8 +63,8 @@ def assemble(
     data: Dataset,
     world: World,
     signals: Signals,
-    wait: Waiter,
-    telemetry: Telemetry,
+    wait: Overlap,
+    metrics: MetricsReporter,
     precision: Precision,
 ) -> Trainer:
     """A trainer at iteration 0: every learner, and the global learner, start from the same θ_0."""
@@ -75,14 +76,14 @@ def assemble(
         crop_padding=config.data.crop_padding,
         flip=config.data.flip,
     )
-    timetable = Timetable.of(config, loader.steps_per_epoch)
-    steps = timetable.total_steps
+    plan = StepPlan.of(config, loader.steps_per_epoch)
+    steps = plan.total_steps
     spec = model_spec(config, data)
     seed_global_generators(config.seed, "initial weights")
     model = build(spec).to(device)
     flop = work(config, model, (spec.channels, spec.height, spec.width), steps)
     compiled, note = resolve_compile(config.compile, device, spec.arch, flop)
-    engine = Engine(precision, compiled)
+    acceleration = Acceleration(precision, compiled)
     evaluator = Evaluator(
         copy.deepcopy(model),
         spec,
@@ -90,7 +91,7 @@ def assemble(
         EvalAttack.of(config),
         config.eval.batch_size,
         directory.best,
-        telemetry.report,
+        metrics.report,
     )
     return Trainer(
         config=config,
@@ -98,20 +99,20 @@ def assemble(
         world=world,
         signals=signals,
         wait=wait,
-        timetable=timetable,
+        plan=plan,
         loader=loader,
-        learners=_learners(config, model, world, steps, engine),
+        learners=_learners(config, model, world, steps, acceleration),
         mixer=_mixer(config, model, world, steps),
         evaluator=evaluator,
-        observatory=Observatory(world, wait, evaluator.look),
-        telemetry=telemetry,
+        validation=AsyncValidation(world, wait, evaluator.look),
+        metrics=metrics,
         engine_note=f"precision {precision}, {note}",
         compiled=compiled,
     )
 
 
 def _learners(
-    config: TrainConfig, model: nn.Module, world: World, steps: int, engine: Engine
+    config: TrainConfig, model: nn.Module, world: World, steps: int, acceleration: Acceleration
 ) -> list[BaseLearner]:
     return [
         BaseLearner(
@@ -120,7 +121,7 @@ def _learners(
             config.learners[name],
             seed=config.seed,
             total_steps=steps,
-            engine=engine,
+            acceleration=acceleration,
         )
         for name in world.plan.learners
     ]

@@ -14,7 +14,7 @@ from zipper_dist.checkpoint.weights import save_weights
 from zipper_dist.data import ImageSet
 from zipper_dist.metrics.terminal import Record
 from zipper_dist.models import ModelSpec
-from zipper_dist.training.async_validation import Look
+from zipper_dist.training.async_validation import Snapshot
 from zipper_dist.training.flat_state import FlatState
 from zipper_dist.training.scoring import EvalAttack, Score, score_in_steps
 
@@ -61,7 +61,7 @@ class Evaluator:
         self._state.flat.copy_(theta)
         self._state.load_integers(integers)
 
-    def look(self, look: Look, theta: Tensor) -> Iterator[None]:
+    def look(self, look: Snapshot, theta: Tensor) -> Iterator[None]:
         """Evaluate θ_g of a look in small units of work; save it if it is the best so far."""
         start = time.perf_counter()
         self.load(theta, look.integers)

@@ -26,13 +26,13 @@ def finish(trainer: Trainer, test: ImageSet, display: Display) -> dict[str, Any]
     which is empty on all ranks but 0.
     """
     theta = trainer.wait(trainer.world.all_reduce(total(trainer.mixer.shares())))
-    trainer.ledger.syncs += 1
+    trainer.timers.syncs += 1
     trainer.settle()
-    training = vars(trainer.ledger).copy()
-    trainer.observatory.finish()
+    training = vars(trainer.timers).copy()
+    trainer.validation.finish()
     trainer.settle()
     # The last look is done now in every placement, so that all count the same evaluations.
-    with_looks = vars(trainer.ledger).copy()
+    with_looks = vars(trainer.timers).copy()
     _save_weights(trainer, theta)
     scores = _evaluate(trainer, theta, test, display)
     trainer.settle()
@@ -40,10 +40,10 @@ def finish(trainer: Trainer, test: ImageSet, display: Display) -> dict[str, Any]
         "scores": {name: vars(score) for name, score in scores.items()},
         "training": training,
         "with_looks": with_looks,
-        "ledger": _account(trainer),
+        "timers": _account(trainer),
     }
     reports = trainer.wait(trainer.world.gather("final scores", report))
-    trainer.telemetry.poll(now=True)
+    trainer.metrics.poll(now=True)
     if trainer.world.rank != 0:
         return {}
     summary = _summary(trainer, reports)
@@ -73,7 +73,7 @@ def _evaluate(trainer: Trainer, theta: Tensor, test: ImageSet, display: Display)
             trainer.signals.check()
             done = sum(score.images for score in scores.values())
             display.stage("evaluating on the test set", done / work)
-        trainer.ledger.eval_seconds += time.perf_counter() - start
+        trainer.timers.eval_seconds += time.perf_counter() - start
 
     for learner in trainer.learners:
         evaluator.load(learner.state.flat, learner.state.integers)
@@ -84,16 +84,16 @@ def _evaluate(trainer: Trainer, theta: Tensor, test: ImageSet, display: Display)
 
 
 def _account(trainer: Trainer) -> dict[str, Any]:
-    ledger = trainer.ledger
-    busy = ledger.wall_seconds - ledger.eval_seconds - ledger.wait_seconds
+    timers = trainer.timers
+    busy = timers.wall_seconds - timers.eval_seconds - timers.wait_seconds
     return {
         "rank": trainer.world.rank,
         "learners": [learner.name for learner in trainer.learners],
         "device": str(trainer.world.plan.device),
         "threads": trainer.world.plan.threads,
         "busy_seconds": busy,
-        **vars(ledger),
-        "looks": len(trainer.observatory.posted),
+        **vars(timers),
+        "looks": len(trainer.validation.posted),
     }
 
 
@@ -108,17 +108,17 @@ def _summary(trainer: Trainer, reports: list[dict[str, Any]]) -> dict[str, Any]:
     # Up to the last sync. Evaluation happens beside the training where a rank would wait; where it
     # does not, it is no part of the training time either.
     train_seconds = max(t["wall_seconds"] - t["eval_seconds"] for t in training)
-    steps = trainer.timetable.total_steps
+    steps = trainer.plan.total_steps
     return {
         "recipe": config.recipe,
         "seed": config.seed,
         "steps": steps,
-        "epochs": trainer.timetable.epoch(steps),
-        "redistributions": trainer.timetable.redistributions,
+        "epochs": trainer.plan.epoch(steps),
+        "redistributions": trainer.plan.redistributions,
         "wall_seconds": max(report["with_looks"]["wall_seconds"] for report in reports),
         "look_seconds": sum(report["with_looks"]["eval_seconds"] for report in reports),
         "train_seconds": train_seconds,
-        "eval_seconds": sum(report["ledger"]["eval_seconds"] for report in reports),
+        "eval_seconds": sum(report["timers"]["eval_seconds"] for report in reports),
         "images_per_second": steps * config.batch_size / train_seconds,
         "evaluation_attack": vars(evaluator.attack),
         "final": {
@@ -126,5 +126,5 @@ def _summary(trainer: Trainer, reports: list[dict[str, Any]]) -> dict[str, Any]:
             "learners": {name: scores[name].accuracies() for name in order},
         },
         "best": evaluator.best,
-        "ranks": [report["ledger"] for report in reports],
+        "ranks": [report["timers"] for report in reports],
     }

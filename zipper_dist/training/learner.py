@@ -10,10 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from zipper_dist.accel.precision import Engine
+from zipper_dist.accel.precision import Acceleration
 from zipper_dist.config.schema import AdversarialLearnerConfig, LearnerConfig
 from zipper_dist.data import Minibatch
-from zipper_dist.objectives import Moment, make_objective
+from zipper_dist.objectives import StepContext, make_objective
 from zipper_dist.rng import seed_global_generators
 from zipper_dist.training.flat_state import FlatState
 from zipper_dist.training.weight_perturbation import WeightPerturbation
@@ -26,7 +26,7 @@ class StepResult(NamedTuple):
     correct: Tensor
 
 
-def warmed_up(decay: float, t: int) -> float:
+def ema_decay(decay: float, t: int) -> float:
     """α_t = min(α, (1 + t) / (10 + t)): a young average forgets its start quickly."""
     return min(decay, (1 + t) / (10 + t))
 
@@ -40,7 +40,7 @@ class BaseLearner:
         config: objective, optimizer and schedules.
         seed: the run's seed.
         total_steps: T, the number of iterations that the schedules span.
-        engine: how the network is run.
+        acceleration: how the network is run.
     """
 
     def __init__(
@@ -50,13 +50,13 @@ class BaseLearner:
         config: LearnerConfig,
         seed: int,
         total_steps: int,
-        engine: Engine = Engine(),
+        acceleration: Acceleration = Acceleration(),
     ) -> None:
         self.name = name
         self.config = config
         self.state = FlatState(model)
-        self.model = engine.training_view(model)
-        self.objective = make_objective(config, lambda: engine.attack_view(model))
+        self.model = acceleration.training_network(model)
+        self.objective = make_objective(config, lambda: acceleration.attacked_network(model))
         fused = self.state.flat.is_cuda
         self.optimizer = torch.optim.SGD(
             model.parameters(),
@@ -69,7 +69,7 @@ class BaseLearner:
         )
         self.average = self.state.flat.clone() if config.weight_average > 0 else None
         self._perturbed = _weight_perturbation(model, config)
-        self._engine = engine
+        self._acceleration = acceleration
         self._seed = seed
         self._total_steps = total_steps
 
@@ -85,15 +85,15 @@ class BaseLearner:
         self.model.train()
         # Before the attack: a captured graph is about to reuse the memory of the last gradients.
         self.optimizer.zero_grad(set_to_none=True)
-        moment = Moment(self._seed, self.name, t, t / self._total_steps)
-        with self._engine.arithmetic():
-            images = self.objective.perturb(batch, moment)
+        context = StepContext(self._seed, self.name, t, t / self._total_steps)
+        with self._acceleration.arithmetic():
+            images = self.objective.perturb(batch, context)
             with self._perturbed(lambda: self.objective.loss(self.model, batch, images)[0]):
                 loss, logits = self.objective.loss(self.model, batch, images)
                 loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         if self.average is not None:
-            alpha = warmed_up(self.config.weight_average, t)
+            alpha = ema_decay(self.config.weight_average, t)
             self.average.lerp_(self.state.flat, 1 - alpha)
         correct = (logits.detach().argmax(1) == batch.labels).sum()
         return StepResult(loss.detach(), correct)
@@ -103,7 +103,7 @@ class BaseLearner:
         """What the global learner mixes: the flat weights, or their average (WA) if it is on."""
         return self.state.flat if self.average is None else self.average
 
-    def adopt(self, theta: Tensor) -> None:
+    def load_global(self, theta: Tensor) -> None:
         """Continue from the global learner's flat weights; the optimizer keeps its state."""
         self.state.flat.copy_(theta)
         if self.average is not None:

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from zipper_dist.config.schema import MixConfig
-from zipper_dist.training.learner import warmed_up
+from zipper_dist.training.learner import ema_decay
 
 # How small the scale of the accumulators may get before they are brought back to scale 1.
 SMALLEST_SCALE = 2.0**-20
@@ -72,7 +72,7 @@ class Mixer:
 
     def accumulate(self, t: int, thetas: Mapping[str, Tensor]) -> None:
         """Add iteration ``t`` of the learners in this process: ``thetas`` by name, flat."""
-        alpha = warmed_up(self._decay, t)
+        alpha = ema_decay(self._decay, t)
         weights = self._weights(t)
         self.carry *= alpha
         self.scale *= alpha

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from zipper_dist.checkpoint import format as checkpoint
-from zipper_dist.checkpoint.format import Part, PartInfo
-from zipper_dist.metrics.telemetry import Journal
-from zipper_dist.training.async_validation import Look
-from zipper_dist.training.trainer import Ledger, Trainer
+from zipper_dist.checkpoint.format import CheckpointInfo, LearnerCheckpoint
+from zipper_dist.metrics.telemetry import JsonLinesSink
+from zipper_dist.training.async_validation import Snapshot
+from zipper_dist.training.trainer import Timers, Trainer
 
 
-def resume(trainer: Trainer, journal: Journal) -> list[str]:
+def resume(trainer: Trainer, sink: JsonLinesSink) -> list[str]:
     """Bring ``trainer`` to where the newest usable checkpoints are; what to tell the person.
 
     The ranks agree on the checkpoints: each reports what it has for its learners, rank 0 chooses.
@@ -26,7 +26,7 @@ def resume(trainer: Trainer, journal: Journal) -> list[str]:
     reports = trainer.wait(world.gather("checkpoints", {"found": found, "damaged": complaints}))
     messages = [line for report in reports for line in report["damaged"]]
     parts = {
-        name: [PartInfo(**info) for info in infos]
+        name: [CheckpointInfo(**info) for info in infos]
         for report in reports
         for name, infos in report["found"].items()
     }
@@ -38,7 +38,7 @@ def resume(trainer: Trainer, journal: Journal) -> list[str]:
             messages.append(
                 "no checkpoints that fit together were found; starting from iteration 1"
             )
-        journal.trim({}) if world.rank == 0 else None
+        sink.trim({}) if world.rank == 0 else None
         return messages
     loaded = [
         checkpoint.load(checkpoint.path_of(directory, learner.name, chosen[learner.name].step))
@@ -47,14 +47,14 @@ def resume(trainer: Trainer, journal: Journal) -> list[str]:
     _restore(trainer, loaded, chosen[leader].evaluated)
     if world.rank == 0:
         last = {name: info.step for name, info in chosen.items()}
-        journal.trim(last | {"global": max(chosen[leader].evaluated, default=0)})
+        sink.trim(last | {"global": max(chosen[leader].evaluated, default=0)})
     at = sorted({info.step for info in chosen.values()})
     messages.append(f"continuing from iteration {' and '.join(map(str, at))}")
     return messages
 
 
-def _restore(trainer: Trainer, parts: list[Part], evaluated: list[int]) -> None:
-    groups = [checkpoint.split(part.tensors) for part in parts]
+def _restore(trainer: Trainer, parts: list[LearnerCheckpoint], evaluated: list[int]) -> None:
+    groups = [checkpoint.ungroup(part.tensors) for part in parts]
     for learner, part, tensors in zip(trainer.learners, parts, groups, strict=True):
         learner.restore(tensors["learner"])
         trainer.mixer.restore(
@@ -62,11 +62,11 @@ def _restore(trainer: Trainer, parts: list[Part], evaluated: list[int]) -> None:
         )
     first = parts[0]
     trainer.at = first.info.step
-    trainer.ledger = Ledger(**first.notes["ledger"])
+    trainer.timers = Timers(**first.notes["timers"])
     trainer.evaluator.history = first.notes["history"]
     device = trainer.world.plan.device
     looks = [
-        Look(
+        Snapshot(
             step,
             {
                 learner.name: tensors[f"look-{step}"]["share"].to(device)
@@ -76,4 +76,4 @@ def _restore(trainer: Trainer, parts: list[Part], evaluated: list[int]) -> None:
         )
         for step in first.info.kept
     ]
-    trainer.observatory.repost(looks, first.info.posted, evaluated)
+    trainer.validation.repost(looks, first.info.posted, evaluated)

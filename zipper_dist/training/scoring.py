@@ -10,12 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from zipper_dist.attacks import pgd_steps
-from zipper_dist.config.schema import (
-    AdversarialLearnerConfig,
-    AttackConfig,
-    Norm,
-    TrainConfig,
-)
+from zipper_dist.config.schema import AdversarialLearnerConfig, AttackConfig, TrainConfig
+from zipper_dist.config.threat import Norm
 from zipper_dist.data import ImageSet, blocks
 from zipper_dist.errors import UserError
 from zipper_dist.rng import generator_at

@@ -8,7 +8,7 @@ from zipper_dist.config.schema import TrainConfig
 
 
 @dataclass(frozen=True)
-class Timetable:
+class StepPlan:
     """The events of a run of iterations 1 … ``total_steps``.
 
     Attributes:
@@ -16,24 +16,24 @@ class Timetable:
         steps_per_epoch: iterations in a pass over the training set.
         mix_every: c, the redistribution interval; 0 = never.
         mix_start: t′, the first iteration at which redistribution is allowed.
-        look_every: interval of the evaluations and checkpoints.
+        validate_every: interval of the evaluations and checkpoints.
     """
 
     total_steps: int
     steps_per_epoch: int
     mix_every: int
     mix_start: int
-    look_every: int
+    validate_every: int
 
     @staticmethod
-    def of(config: TrainConfig, steps_per_epoch: int) -> Timetable:
-        """The timetable that ``config`` asks for."""
-        return Timetable(
+    def of(config: TrainConfig, steps_per_epoch: int) -> StepPlan:
+        """The plan that ``config`` asks for."""
+        return StepPlan(
             total_steps=config.steps or config.epochs * steps_per_epoch,
             steps_per_epoch=steps_per_epoch,
             mix_every=config.mix.every.iterations(steps_per_epoch),
             mix_start=config.mix.start.iterations(steps_per_epoch),
-            look_every=config.eval.every.iterations(steps_per_epoch),
+            validate_every=config.eval.every.iterations(steps_per_epoch),
         )
 
     def redistributes_at(self, t: int) -> bool:
@@ -49,9 +49,9 @@ class Timetable:
         before_start = (max(self.mix_start, 1) - 1) // self.mix_every
         return max(0, (self.total_steps - 1) // self.mix_every - before_start)
 
-    def looks_at(self, t: int) -> bool:
+    def validates_at(self, t: int) -> bool:
         """Whether θ_g is evaluated as it is after iteration ``t``, and a checkpoint made."""
-        return t > 0 and (t % self.look_every == 0 or t == self.total_steps)
+        return t > 0 and (t % self.validate_every == 0 or t == self.total_steps)
 
     def epoch(self, t: int) -> float:
         """How many passes over the training set ``t`` iterations are."""

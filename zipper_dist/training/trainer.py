@@ -11,19 +11,20 @@ from zipper_dist.checkpoint import format as checkpoint
 from zipper_dist.checkpoint.run_directory import RunDirectory
 from zipper_dist.config.schema import TrainConfig
 from zipper_dist.data import Loader
-from zipper_dist.distributed.overlap import Signals, Waiter
-from zipper_dist.distributed.placement import World
+from zipper_dist.distributed.communication import World
+from zipper_dist.distributed.overlap import Overlap
+from zipper_dist.distributed.signals import Signals
 from zipper_dist.errors import TrainingDiverged
-from zipper_dist.metrics.telemetry import Telemetry, Window
-from zipper_dist.training.async_validation import Look, Observatory
+from zipper_dist.metrics.telemetry import MetricsReporter, Window
+from zipper_dist.training.async_validation import AsyncValidation, Snapshot
 from zipper_dist.training.evaluator import Evaluator
 from zipper_dist.training.learner import BaseLearner, StepResult
 from zipper_dist.training.mixing import Mixer, total
-from zipper_dist.training.step_plan import Timetable
+from zipper_dist.training.step_plan import StepPlan
 
 
 @dataclass
-class Ledger:
+class Timers:
     """Where the time of this rank went, interrupted processes of the run included [seconds]."""
 
     wall_seconds: float = 0.0
@@ -41,17 +42,17 @@ class Trainer:
     directory: RunDirectory
     world: World
     signals: Signals
-    wait: Waiter
-    timetable: Timetable
+    wait: Overlap
+    plan: StepPlan
     loader: Loader
     learners: list[BaseLearner]
     mixer: Mixer
     evaluator: Evaluator
-    observatory: Observatory
-    telemetry: Telemetry
+    validation: AsyncValidation
+    metrics: MetricsReporter
     engine_note: str = ""
     compiled: bool = False
-    ledger: Ledger = field(default_factory=Ledger)
+    timers: Timers = field(default_factory=Timers)
     at: int = 0
 
     def __post_init__(self) -> None:
@@ -73,63 +74,63 @@ class Trainer:
         Doing it again after an interruption does only what is left of it.
         """
         self.at = t
-        self.telemetry.poll()
-        if t % self.config.log_every == 0 or t == self.timetable.total_steps:
+        self.metrics.poll()
+        if t % self.config.log_every == 0 or t == self.plan.total_steps:
             self.report()
-        if self.timetable.looks_at(t):
+        if self.plan.validates_at(t):
             self.check_finite()
-            self.observatory.post(self._look(t))
-        if self.timetable.redistributes_at(t) and self.mixer.synced_at < t:
+            self.validation.post(self._look(t))
+        if self.plan.redistributes_at(t) and self.mixer.synced_at < t:
             self.check_finite()
             self._redistribute(t)
-        if self.timetable.looks_at(t):
+        if self.plan.validates_at(t):
             self.save()
         self.signals.check()
         self._mark = time.perf_counter()
 
     def _redistribute(self, t: int) -> None:
         theta = self.wait(self.world.all_reduce(total(self.mixer.shares())))
-        self.ledger.syncs += 1
+        self.timers.syncs += 1
         self.mixer.sync(t, theta)
         for learner in self.learners:
-            learner.adopt(theta)
+            learner.load_global(theta)
 
-    def _look(self, t: int) -> Look:
+    def _look(self, t: int) -> Snapshot:
         integers = {
             name: tensor.clone() for name, tensor in self.learners[0].state.integers.items()
         }
-        return Look(t, self.mixer.shares(), integers)
+        return Snapshot(t, self.mixer.shares(), integers)
 
     def work(self) -> bool:
         """Do one unit of what can be done while waiting."""
         start = time.perf_counter()
-        worked = self.observatory.work()
+        worked = self.validation.work()
         if worked:
-            self.ledger.eval_seconds += time.perf_counter() - start
-        self.telemetry.poll()
+            self.timers.eval_seconds += time.perf_counter() - start
+        self.metrics.poll()
         return worked
 
     def report(self) -> None:
         """Report the windows of this rank's learners."""
         self.settle()
-        trained = self.ledger.wall_seconds - self.ledger.eval_seconds
+        trained = self.timers.wall_seconds - self.timers.eval_seconds
         for learner in self.learners:
             record = self._windows[learner.name].close()
             if record is not None:
                 step = record["step"]
-                record["epoch"] = round(self.timetable.epoch(step), 4)
+                record["epoch"] = round(self.plan.epoch(step), 4)
                 record["lr"] = learner.lr(step)
-                record["gamma"] = self.config.mix.gamma(step / self.timetable.total_steps)
+                record["gamma"] = self.config.mix.gamma(step / self.plan.total_steps)
                 record["train_seconds"] = round(trained, 4)
-                record["wait_seconds"] = round(self.ledger.wait_seconds, 4)
-                self.telemetry.report(record)
+                record["wait_seconds"] = round(self.timers.wait_seconds, 4)
+                self.metrics.report(record)
 
     def settle(self) -> None:
-        """Bring the ledger up to now."""
+        """Bring the timers up to now."""
         now = time.perf_counter()
-        self.ledger.wall_seconds += now - self._clock
-        self.ledger.wait_seconds += self.wait.seconds
-        self.ledger.comm_bytes += self.world.comm_bytes
+        self.timers.wall_seconds += now - self._clock
+        self.timers.wait_seconds += self.wait.seconds
+        self.timers.comm_bytes += self.world.comm_bytes
         self._clock, self.wait.seconds, self.world.comm_bytes = now, 0.0, 0
 
     def check_finite(self) -> None:
@@ -151,9 +152,9 @@ class Trainer:
         mine = [learner.name for learner in self.learners]
         checkpoint.prune(self.directory.checkpoints, mine, list(self.config.learners))
 
-    def _part(self, learner: BaseLearner) -> checkpoint.Part:
-        looks = self.observatory
-        info = checkpoint.PartInfo(
+    def _part(self, learner: BaseLearner) -> checkpoint.LearnerCheckpoint:
+        looks = self.validation
+        info = checkpoint.CheckpointInfo(
             learner=learner.name,
             step=self.at,
             synced_at=self.mixer.synced_at,
@@ -167,7 +168,7 @@ class Trainer:
             groups[f"look-{look.step}-integers"] = dict(look.integers)
         notes = {
             "carry": self.mixer.carry,
-            "ledger": vars(self.ledger).copy(),
+            "timers": vars(self.timers).copy(),
             "history": self.evaluator.history,
         }
-        return checkpoint.Part(info, checkpoint.join(groups), notes)
+        return checkpoint.LearnerCheckpoint(info, checkpoint.group(groups), notes)

@@ -1,0 +1,120 @@
+"""Topology: which rank trains which learner, on which device, cores and threads.
+
+Pure: :func:`plan` decides from what torchrun and the machine say (:class:`Machine`), and
+:mod:`zipper_dist.distributed.communication` carries it out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from zipper_dist.errors import UserError
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What this process finds: the job it belongs to and the hardware."""
+
+    rank: int
+    world_size: int
+    local_rank: int
+    local_world_size: int
+    gpus: int
+    cores: tuple[int, ...]
+
+    @staticmethod
+    def detect(environment: Mapping[str, str]) -> Machine:
+        """Read the variables that torchrun sets (absent: a job of one process) and the hardware."""
+
+        def number(name: str, default: int) -> int:
+            return int(environment.get(name, default))
+
+        available = getattr(os, "sched_getaffinity", None)
+        cores = sorted(available(0)) if available else range(os.cpu_count() or 1)
+        return Machine(
+            rank=number("RANK", 0),
+            world_size=number("WORLD_SIZE", 1),
+            local_rank=number("LOCAL_RANK", 0),
+            local_world_size=number("LOCAL_WORLD_SIZE", 1),
+            gpus=torch.cuda.device_count() if torch.cuda.is_available() else 0,
+            cores=tuple(cores),
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one process does: its learners, device, cores and threads, and the backend."""
+
+    rank: int
+    world_size: int
+    learners: tuple[str, ...]
+    device: torch.device
+    cores: tuple[int, ...]
+    threads: int
+    backend: str | None
+    fetches_data: bool
+    notes: tuple[str, ...] = ()
+
+
+def plan(machine: Machine, learners: Sequence[str], device: str, threads: int | None) -> Plan:
+    """Place ``learners`` on the ranks of the job.
+
+    One process trains all of them in turn; otherwise each learner has a rank.
+
+    Raises:
+        UserError: a number of ranks, a device or a thread count that cannot be served.
+    """
+    if machine.world_size not in (1, len(learners)):
+        allowed = "1 process" if len(learners) == 1 else f"1 or {len(learners)} processes"
+        raise UserError(
+            f"{machine.world_size} ranks were started, but this recipe trains {len(learners)} "
+            f"learner(s) ({', '.join(learners)}): start {allowed} (torchrun --nproc_per_node=…)"
+        )
+    mine = tuple(learners) if machine.world_size == 1 else (learners[machine.rank],)
+    return _placed(machine, mine, device, threads)
+
+
+def plan_shards(machine: Machine, device: str, threads: int | None) -> Plan:
+    """Place work that any number of ranks can share, such as the examples of an evaluation.
+
+    Raises:
+        UserError: a device or a thread count that cannot be served.
+    """
+    return _placed(machine, (), device, threads)
+
+
+def _placed(machine: Machine, learners: tuple[str, ...], device: str, threads: int | None) -> Plan:
+    """The device, cores, threads and backend of one process."""
+    if device == "cuda" and machine.gpus == 0:
+        raise UserError("--device cuda: no GPU was found here; use --device cpu or --device auto")
+    on_gpu = device == "cuda" or (device == "auto" and machine.gpus > 0)
+    share = max(1, len(machine.cores) // machine.local_world_size)
+    cores = machine.cores
+    if machine.local_world_size > 1 and len(cores) >= machine.local_world_size:
+        cores = cores[machine.local_rank * share : (machine.local_rank + 1) * share]
+    notes = []
+    backend = None
+    if machine.world_size > 1:
+        shared_gpu = on_gpu and machine.gpus < machine.local_world_size
+        backend = "nccl" if on_gpu and not shared_gpu else "gloo"
+        if shared_gpu:
+            notes.append(
+                f"{machine.local_world_size} ranks share {machine.gpus} GPU: they talk over gloo, "
+                "because NCCL needs a GPU for each rank"
+            )
+    index = machine.local_rank % max(1, machine.gpus)
+    return Plan(
+        rank=machine.rank,
+        world_size=machine.world_size,
+        learners=learners,
+        device=torch.device("cuda", index) if on_gpu else torch.device("cpu"),
+        cores=cores,
+        threads=threads or share,
+        backend=backend,
+        fetches_data=machine.local_rank == 0,
+        notes=tuple(notes),
+    )
