@@ -4,9 +4,9 @@ import copy
 
 import pytest
 import torch
+from objectives.plain_methods import batch, network, relative_error
 from torch import Tensor, nn
 
-from learners.plain_methods import batch, network, relative_error
 from zipper_dist.config.schema import AdversarialLearnerConfig, AdversarialObjective, AttackConfig
 from zipper_dist.objectives import StepContext
 from zipper_dist.rng import seed_global_generators

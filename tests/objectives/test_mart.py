@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from learners.plain_methods import (
+from objectives.plain_methods import (
     FP32,
     attacked_by,
     batch,

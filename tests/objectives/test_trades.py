@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from learners.plain_methods import (
+from objectives.plain_methods import (
     FP32,
     Path,
     attacked_by,
