@@ -17,6 +17,7 @@ from zipper_dist.checkpoint.run_directory import RunDirectory, as_json, differen
 from zipper_dist.config.checks import validate
 from zipper_dist.config.command_line import parse_train_options, run_command
 from zipper_dist.config.schema import Precision, TrainConfig
+from zipper_dist.data.splits import limit_images
 from zipper_dist.distributed.communication import World
 from zipper_dist.distributed.hardware import describe_device
 from zipper_dist.distributed.overlap import Overlap
@@ -26,7 +27,7 @@ from zipper_dist.errors import Interrupted, UserError
 from zipper_dist.metrics.tables import print_summary
 from zipper_dist.metrics.telemetry import JsonLinesSink, MetricsReporter
 from zipper_dist.metrics.terminal import NullDisplay, Progress
-from zipper_dist.training.build import assemble, load_data, sample
+from zipper_dist.training.build import assemble, load_data
 from zipper_dist.training.finalise import finish
 from zipper_dist.training.resume import resume
 from zipper_dist.training.trainer import Trainer
@@ -119,7 +120,7 @@ def _train(
             display.note(message)
         try:
             train(trainer)
-            test = sample(data.test, config.eval.limit).to(world.plan.device)
+            test = limit_images(data.test, config.eval.limit, "test").to(world.plan.device)
             return finish(trainer, test, display)
         except Interrupted:
             trainer.save()

@@ -7,6 +7,7 @@ import itertools
 import pytest
 
 from zipper_dist.config.checks import validate
+from zipper_dist.config.run_threats import run_threats
 from zipper_dist.config.schema import (
     AdversarialLearnerConfig,
     AttackConfig,
@@ -16,7 +17,6 @@ from zipper_dist.config.schema import (
 from zipper_dist.errors import UserError
 from zipper_dist.recipes.methods import METHODS, falling
 from zipper_dist.recipes.registry import CHOICES, RECIPES, recipe
-from zipper_dist.training.scoring import EvalAttack
 
 GOWAL = "cifar10-wrn32-gowal"
 NAMES = [f"{base}-{method}" for base, method in itertools.product(RECIPES, METHODS)]
@@ -59,7 +59,9 @@ def test_data_network_attack_and_length_are_zippers(base: str) -> None:
         config = recipe(f"{base}-{method}")
         assert (config.data, config.model) == (zipper.data, zipper.model)
         assert (config.epochs, config.batch_size) == (zipper.epochs, zipper.batch_size)
-        assert EvalAttack.of(config) == EvalAttack.of(zipper)
+        assert run_threats(config) == run_threats(zipper)
+        assert config.eval.attack_steps == zipper.eval.attack_steps
+        assert config.eval.step_size == zipper.eval.step_size
         if method == "natural":
             assert config.learners == {"natural": zipper.learners["natural"]}
         else:
@@ -70,7 +72,7 @@ def test_data_network_attack_and_length_are_zippers(base: str) -> None:
 
 @pytest.mark.parametrize("base", RECIPES)
 def test_natural_training_is_evaluated_at_the_radius_of_its_data(base: str) -> None:
-    attack = EvalAttack.of(recipe(f"{base}-natural"))
+    (attack,) = run_threats(recipe(f"{base}-natural"))
     assert attack.norm == "linf"
     assert attack.eps == EPS.get(base, 8 / 255)
     assert attack.eps != AttackConfig().eps or base in LIKE_CIFAR10

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from zipper_dist.config.run_threats import NO_RADIUS, training_attack
 from zipper_dist.config.schema import (
     DEFAULT_BETA,
     AdversarialLearnerConfig,
@@ -14,7 +15,6 @@ from zipper_dist.config.schema import (
 )
 from zipper_dist.config.threat import Norm
 from zipper_dist.errors import UserError
-from zipper_dist.training.scoring import NO_RADIUS, training_attack
 
 Problem = str
 

@@ -32,8 +32,8 @@ def load(config: DataConfig, seed: int) -> Dataset:
     Raises UserError when a file is missing or broken, or an option does not suit the data.
     """
     train, test, class_names = source_named(config.source).read(config)
-    train = limit_images(train, config.limit, "train")
-    test = limit_images(test, config.limit, "test")
+    train = limit_images(train.as_whole(), config.limit, "train")
+    test = limit_images(test.as_whole(), config.limit, "test")
     if config.image_size is not None:
         train, test = resize(train, config.image_size), resize(test, config.image_size)
     train, validation = hold_out(train, test, config.validation, seed)

@@ -10,10 +10,10 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from zipper_dist.metrics.terminal import PLAIN_LINE_SECONDS, duration
 
 
-class Quiet:
+class NullProgress:
     """Shows nothing: the display of every rank but 0."""
 
-    def __enter__(self) -> Quiet:
+    def __enter__(self) -> NullProgress:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -32,7 +32,7 @@ class Quiet:
         """Ignore the note."""
 
 
-class Bar(Quiet):
+class Bar(NullProgress):
     """How much of the work of this rank is done, and how long the rest will take.
 
     The rest is at most what is shown: what breaks early is not attacked to the end.

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import copy
 
-import torch
 from torch import nn
 
 from zipper_dist.accel.compilation import resolve_compile, work
 from zipper_dist.accel.precision import Acceleration
 from zipper_dist.checkpoint.run_directory import RunDirectory
 from zipper_dist.config.schema import Precision, TrainConfig
-from zipper_dist.data import Dataset, ImageSet, Loader, fetch, load
+from zipper_dist.data import Dataset, Loader, fetch, load
+from zipper_dist.data.splits import limit_images
 from zipper_dist.distributed.communication import World
 from zipper_dist.distributed.overlap import Overlap
 from zipper_dist.distributed.signals import Signals
 from zipper_dist.metrics.telemetry import MetricsReporter
 from zipper_dist.models import ModelSpec, build
-from zipper_dist.rng import generator_at, seed_global_generators
+from zipper_dist.rng import seed_global_generators
 from zipper_dist.training.async_validation import AsyncValidation
-from zipper_dist.training.evaluator import Evaluator
 from zipper_dist.training.flat_state import FlatState
 from zipper_dist.training.learner import BaseLearner
 from zipper_dist.training.mixing import Mixer, mixing_weights
-from zipper_dist.training.scoring import EvalAttack
 from zipper_dist.training.step_plan import StepPlan
 from zipper_dist.training.trainer import Trainer
+from zipper_dist.training.validation import Validator
 
 
 def load_data(config: TrainConfig, world: World, wait: Overlap) -> Dataset:
@@ -34,14 +33,6 @@ def load_data(config: TrainConfig, world: World, wait: Overlap) -> Dataset:
         fetch(config.data)
     wait(world.gather("data is there", None))
     return load(config.data, config.seed)
-
-
-def sample(image_set: ImageSet, limit: int | None) -> ImageSet:
-    """At most ``limit`` images of a set, always the same ones."""
-    if limit is None or limit >= len(image_set):
-        return image_set
-    shuffled = torch.randperm(len(image_set), generator=generator_at("cpu", "sample"))
-    return image_set.subset(shuffled[:limit].sort().values)
 
 
 def model_spec(config: TrainConfig, data: Dataset) -> ModelSpec:
@@ -84,12 +75,11 @@ def assemble(
     flop = work(config, model, (spec.channels, spec.height, spec.width), steps)
     compiled, note = resolve_compile(config.compile, device, spec.arch, flop)
     acceleration = Acceleration(precision, compiled)
-    evaluator = Evaluator(
+    evaluator = Validator(
         copy.deepcopy(model),
         spec,
-        sample(data.validation, config.eval.limit).to(device),
-        EvalAttack.of(config),
-        config.eval.batch_size,
+        limit_images(data.validation, config.eval.limit, "validation").to(device),
+        config,
         directory.best,
         metrics.report,
     )

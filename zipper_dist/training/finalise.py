@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor
@@ -11,12 +10,16 @@ from torch import Tensor
 from zipper_dist.checkpoint.run_directory import write_json
 from zipper_dist.checkpoint.weights import save_weights
 from zipper_dist.data import ImageSet
+from zipper_dist.evaluation.attack_list import distinct_parts
+from zipper_dist.evaluation.engine import Engine, Found
+from zipper_dist.evaluation.results.report import report
 from zipper_dist.metrics.terminal import Display
 from zipper_dist.training.mixing import total
-from zipper_dist.training.scoring import Score
 from zipper_dist.training.trainer import Trainer
+from zipper_dist.training.validation import accuracies
 
-Scores = dict[str, Score]
+Counts = dict[str, Found]
+"""What a rank found out about each network."""
 
 
 def finish(trainer: Trainer, test: ImageSet, display: Display) -> dict[str, Any]:
@@ -34,19 +37,19 @@ def finish(trainer: Trainer, test: ImageSet, display: Display) -> dict[str, Any]
     # The last look is done now in every placement, so that all count the same evaluations.
     with_looks = vars(trainer.timers).copy()
     _save_weights(trainer, theta)
-    scores = _evaluate(trainer, theta, test, display)
+    found = _evaluate(trainer, theta, test, display)
     trainer.settle()
-    report = {
-        "scores": {name: vars(score) for name, score in scores.items()},
+    mine = {
+        "found": found,
         "training": training,
         "with_looks": with_looks,
         "timers": _account(trainer),
     }
-    reports = trainer.wait(trainer.world.gather("final scores", report))
+    reports = trainer.wait(trainer.world.gather("final scores", mine))
     trainer.metrics.poll(now=True)
     if trainer.world.rank != 0:
         return {}
-    summary = _summary(trainer, reports)
+    summary = _summary(trainer, test, reports)
     write_json(trainer.directory.summary, summary)
     return summary
 
@@ -61,26 +64,34 @@ def _save_weights(trainer: Trainer, theta: Tensor) -> None:
         trainer.evaluator.save(directory.weights("global"), extra)
 
 
-def _evaluate(trainer: Trainer, theta: Tensor, test: ImageSet, display: Display) -> Scores:
-    world, evaluator = trainer.world, trainer.evaluator
-    scores: Scores = {learner.name: Score() for learner in trainer.learners}
-    scores["global"] = Score()
-    work = len(test) * (len(trainer.learners) + 1 / world.size)
+def _evaluate(trainer: Trainer, theta: Tensor, test: ImageSet, display: Display) -> Counts:
+    world, validator = trainer.world, trainer.evaluator
+    parts = distinct_parts(validator.wanted)
+    # Clean images, every step of every attack, and the verdicts on what they find.
+    cost = 1 + sum(attack.cost + 1 for attack in parts)
+    work = cost * len(test) * (len(trainer.learners) + 1 / world.size)
+    done = 0
+    counts: Counts = {}
 
-    def run(steps: Iterator[None]) -> None:
+    def tick(cost: int) -> None:
+        nonlocal done
+        done += cost
+
+    def run(name: str, engine: Engine) -> None:
         start = time.perf_counter()
-        for _ in steps:
+        engine.tick = tick
+        for _ in engine.run(validator.wanted):
             trainer.signals.check()
-            done = sum(score.images for score in scores.values())
-            display.stage("evaluating on the test set", done / work)
+            display.stage("evaluating on the test set", min(1.0, done / work))
         trainer.timers.eval_seconds += time.perf_counter() - start
+        counts[name] = engine.found(parts)
 
     for learner in trainer.learners:
-        evaluator.load(learner.state.flat, learner.state.integers)
-        run(evaluator.steps(test, scores[learner.name]))
-    evaluator.load(theta, trainer.learners[0].state.integers)
-    run(evaluator.steps(test, scores["global"], part=world.rank, parts=world.size))
-    return scores
+        validator.load(learner.state.flat, learner.state.integers)
+        run(learner.name, validator.engine(test))
+    validator.load(theta, trainer.learners[0].state.integers)
+    run("global", validator.engine(test, world.rank, world.size))
+    return counts
 
 
 def _account(trainer: Trainer) -> dict[str, Any]:
@@ -97,14 +108,14 @@ def _account(trainer: Trainer) -> dict[str, Any]:
     }
 
 
-def _summary(trainer: Trainer, reports: list[dict[str, Any]]) -> dict[str, Any]:
+def _summary(trainer: Trainer, test: ImageSet, reports: list[dict[str, Any]]) -> dict[str, Any]:
     config, evaluator = trainer.config, trainer.evaluator
-    scores: Scores = {}
-    for report in reports:
-        for name, fields in report["scores"].items():
-            scores[name] = scores.get(name, Score()) + Score(**fields)
-    order = [*config.learners, "global"]
-    training = [report["training"] for report in reports]
+    engine, wanted = evaluator.engine(test), evaluator.wanted
+    learners: dict[str, dict[str, float]] = {}
+    for name in (*config.learners, "global"):
+        found = [told["found"][name] for told in reports if name in told["found"]]
+        learners[name] = accuracies(report(engine, wanted, found), wanted)
+    training = [told["training"] for told in reports]
     # Up to the last sync. Evaluation happens beside the training where a rank would wait; where it
     # does not, it is no part of the training time either.
     train_seconds = max(t["wall_seconds"] - t["eval_seconds"] for t in training)
@@ -115,16 +126,16 @@ def _summary(trainer: Trainer, reports: list[dict[str, Any]]) -> dict[str, Any]:
         "steps": steps,
         "epochs": trainer.plan.epoch(steps),
         "redistributions": trainer.plan.redistributions,
-        "wall_seconds": max(report["with_looks"]["wall_seconds"] for report in reports),
-        "look_seconds": sum(report["with_looks"]["eval_seconds"] for report in reports),
+        "wall_seconds": max(told["with_looks"]["wall_seconds"] for told in reports),
+        "look_seconds": sum(told["with_looks"]["eval_seconds"] for told in reports),
         "train_seconds": train_seconds,
-        "eval_seconds": sum(report["timers"]["eval_seconds"] for report in reports),
+        "eval_seconds": sum(told["timers"]["eval_seconds"] for told in reports),
         "images_per_second": steps * config.batch_size / train_seconds,
-        "evaluation_attack": vars(evaluator.attack),
+        "evaluation_attack": evaluator.attack,
         "final": {
-            "images": scores["global"].images,
-            "learners": {name: scores[name].accuracies() for name in order},
+            "images": len(test),
+            "learners": learners,
         },
         "best": evaluator.best,
-        "ranks": [report["timers"] for report in reports],
+        "ranks": [told["timers"] for told in reports],
     }

@@ -17,10 +17,10 @@ from zipper_dist.distributed.signals import Signals
 from zipper_dist.errors import TrainingDiverged
 from zipper_dist.metrics.telemetry import MetricsReporter, Window
 from zipper_dist.training.async_validation import AsyncValidation, Snapshot
-from zipper_dist.training.evaluator import Evaluator
 from zipper_dist.training.learner import BaseLearner, StepResult
 from zipper_dist.training.mixing import Mixer, total
 from zipper_dist.training.step_plan import StepPlan
+from zipper_dist.training.validation import Validator
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Trainer:
     loader: Loader
     learners: list[BaseLearner]
     mixer: Mixer
-    evaluator: Evaluator
+    evaluator: Validator
     validation: AsyncValidation
     metrics: MetricsReporter
     engine_note: str = ""
