@@ -34,7 +34,8 @@ def test_training_and_the_command_agree_example_by_example(
     images = limit_images(data.test, 60, "test")
     validator = Validator(
         load_model(file_of_weights), spec, images,
-        TrainConfig(eval=EvalConfig(norm="linf", eps=EPS, limit=60, batch_size=32)), tmp_path / "best", print,
+        TrainConfig(eval=EvalConfig(norm="linf", eps=EPS, limit=60, batch_size=32)),
+        tmp_path / "best", print,
     )  # fmt: skip
     engine = validator.engine(images)
     for _ in engine.run(validator.wanted):

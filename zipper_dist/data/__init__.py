@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from zipper_dist.config.schema import DataConfig
 from zipper_dist.data.image_set import Dataset, ImageSet
-from zipper_dist.data.loader import Loader, Minibatch, blocks
+from zipper_dist.data.loader import Loader, Minibatch
 from zipper_dist.data.resizing import resize
 from zipper_dist.data.sources import SOURCES, source_named
 from zipper_dist.data.splits import hold_out, limit_images
 
-__all__ = ["SOURCES", "Dataset", "ImageSet", "Loader", "Minibatch", "blocks", "fetch", "load"]
+__all__ = ["SOURCES", "Dataset", "ImageSet", "Loader", "Minibatch", "fetch", "load"]
 
 
 def fetch(config: DataConfig) -> None:
