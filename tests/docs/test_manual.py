@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
@@ -20,10 +21,12 @@ PAGES = [
 ]
 REPOSITORY = "https://github.com/zipper-dist/zipper_dist"
 HAS_API = hasattr(zipper_dist, "fit")
-FEW_STEPS = (
-    "--steps=4 --batch-size=16 --mix.start=2 --mix.every=2 --eval.every=4 --eval.limit=10",
-    "--eval.attack-steps=1 --data.limit=60 --device=cpu --threads=1 --precision=fp32",
-)
+FEW_STEPS = " ".join(
+    (
+        "--steps=4 --batch-size=16 --mix.start=2 --mix.every=2 --eval.every=4 --eval.limit=10",
+        "--eval.attack-steps=1 --data.limit=60 --device=cpu --threads=1 --precision=fp32",
+    )
+).split()
 
 
 def code(page: Path, language: str) -> list[str]:
@@ -155,16 +158,54 @@ def test_the_python_of_the_manual_runs(
     assert "pgd-20" in done.stdout
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not HAS_API, reason="the registries are not all there")
-@pytest.mark.parametrize(
-    "command", commands(ROOT / "docs" / "extending.md"), ids=lambda command: command[-30:]
-)
-def test_the_examples_run_from_the_command_line(command: str, tmp_path: Path) -> None:
-    words = command.split()
-    assert words[:2] == ["python", "-m"]
-    options = ["--run-dir", str(tmp_path / "run"), *" ".join(FEW_STEPS).split()]
-    done = subprocess.run(
-        [sys.executable, *words[1:], *options], cwd=ROOT, capture_output=True, text=True
-    )
+REGISTRIES = {
+    "objective": "objectives:OBJECTIVES",
+    "attack": "attacks:ATTACKS",
+    "network": "models:NETWORKS",
+    "dataset": "data:DATASETS",
+    "recipe": "recipes:RECIPES",
+    "sink": "metrics.sinks:SINKS",
+}
+EXAMPLES = {
+    found[1]: command
+    for command in commands(ROOT / "docs" / "extending.md")
+    if (found := re.search(r"docs/examples/(\w+)\.py", command))
+}
+
+
+def run_module(*words: str) -> None:
+    done = subprocess.run([sys.executable, "-m", *words], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_every_kind_has_an_example_and_a_command() -> None:
+    files = {file.stem for file in (ROOT / "docs" / "examples").glob("*.py")}
+    assert files == REGISTRIES.keys() == EXAMPLES.keys()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", REGISTRIES)
+def test_the_example_runs_from_the_command_line(kind: str, tmp_path: Path) -> None:
+    module, _, registry = REGISTRIES[kind].partition(":")
+    try:
+        getattr(importlib.import_module(f"zipper_dist.{module}"), registry)
+    except (ImportError, AttributeError):
+        pytest.skip(f"this version has no {registry}")
+    run = str(tmp_path / "run")
+    words = EXAMPLES[kind].replace("runs/digits-seed0", run).split()
+    assert words[:2] == ["python", "-m"]
+    if words[2] == "zipper_dist.evaluate":
+        run_module("zipper_dist.train", "--run-dir", run, *FEW_STEPS)
+        run_module(*words[2:], "--limit", "10", "--threads", "1", "--device", "cpu")
+    else:
+        run_module(*words[2:], "--run-dir", run, *FEW_STEPS)
+    assert (tmp_path / "run" / "global.safetensors").exists()
+
+
+@pytest.mark.skipif(not HAS_API, reason="this version lacks some of them")
+def test_options_that_are_mentioned_exist() -> None:
+    command = [sys.executable, "-m", "zipper_dist.train", "digits", "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    text = (ROOT / "docs" / "training.md").read_text()
+    for option in re.findall(r"`(--(?:NAME|[a-z.-])+)", text):
+        assert option.rstrip(".").replace("NAME", "natural") in done.stdout, option
