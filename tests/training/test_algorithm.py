@@ -181,6 +181,7 @@ class Slip:
     no_warm_up: bool = False
     mixes_the_weights_themselves: bool = False
     average_outlives_redistribution: bool = False
+    redistributes_at_the_end: bool = False
 
 
 NONE = Slip()
@@ -336,7 +337,8 @@ def reference(config: TrainConfig, start: State, slip: Slip = NONE) -> History:
         n = t + slip.alpha
         alpha = config.mix.ema if slip.no_warm_up else min(config.mix.ema, (1 + n) / (10 + n))
         theta = {n: alpha * theta[n] + (1 - alpha) * mixed[n] for n in theta}
-        if every and t >= first + slip.start and t % (every + slip.interval) == 0:
+        last = t == STEPS and not slip.redistributes_at_the_end
+        if every and t >= first + slip.start and t % (every + slip.interval) == 0 and not last:
             for learner in learners:
                 learner.load_global(theta, slip)
         states = {learner.name: dict(learner.state) for learner in learners}
@@ -394,6 +396,22 @@ def test_one_learner_alone_has_all_the_weight(
     found = trained(config, tmp_path, monkeypatch)
     errors = largest_errors(found, reference(config, found[0]["global"]))
     assert max(errors.values()) < TOLERANCE, errors
+
+
+def test_a_run_that_ends_at_a_multiple_of_the_interval_leaves_the_learners_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(LATE)
+    assert STEPS % config.mix.every.amount == 0
+    found = trained(config, tmp_path, monkeypatch)
+    end = found[-1]
+    for name in config.learners:
+        assert not torch.equal(end[name]["conv.weight"], end["global"]["conv.weight"])
+    # The global learner is the same as with a redistribution at the end, which the learners are not.
+    slip = Slip(redistributes_at_the_end=True)
+    errors = largest_errors(found, reference(config, found[0]["global"], slip))
+    assert errors["global"] < TOLERANCE
+    assert min(errors[name] for name in config.learners) > 100 * TOLERANCE
 
 
 NOTICED: dict[str, tuple[TrainConfig, list[Slip]]] = {

@@ -46,12 +46,12 @@ def test_redistribution_begins_at_the_start_itself() -> None:
         plan = StepPlan(20, 10, mix_every=every, mix_start=start, validate_every=1)
         return [t for t in range(21) if plan.redistributes_at(t)]
 
-    assert times(every=5, start=10) == [10, 15, 20]
-    assert times(every=5, start=11) == [15, 20]
-    assert times(every=5, start=9) == [10, 15, 20]
-    assert times(every=5, start=0) == [5, 10, 15, 20]
-    assert times(every=20, start=20) == [20]
-    assert times(every=20, start=21) == []
+    assert times(every=5, start=10) == [10, 15]
+    assert times(every=5, start=11) == [15]
+    assert times(every=5, start=9) == [10, 15]
+    assert times(every=5, start=0) == [5, 10, 15]
+    assert times(every=19, start=19) == [19]
+    assert times(every=19, start=20) == []
     assert times(every=0, start=0) == []
 
 
@@ -59,8 +59,15 @@ def test_redistribution_begins_at_the_start_itself() -> None:
 @given(every=counts, start=st.integers(0, 60), t=st.integers(0, 60))
 def test_redistribution_is_every_so_often_from_the_start(every: int, start: int, t: int) -> None:
     plan = StepPlan(60, 10, mix_every=every, mix_start=start, validate_every=1)
-    multiples = range(every, 61, every)
+    multiples = range(every, 60, every)
     assert plan.redistributes_at(t) == (t in [m for m in multiples if m >= start])
+
+
+@settings(deadline=None)
+@given(total=counts, every=counts)
+def test_there_is_no_redistribution_after_the_last_iteration(total: int, every: int) -> None:
+    plan = StepPlan(total, 10, mix_every=every, mix_start=0, validate_every=1)
+    assert not plan.redistributes_at(total)
 
 
 @settings(deadline=None)
