@@ -19,7 +19,7 @@ import torch
 from reference import Reference
 from reference import loader as reference_loader
 from rich.console import Console
-from step_settings import Setting, Variant, images_for, plain
+from step_settings import Setting, Variant, images_for
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -146,7 +146,7 @@ class ReferenceIteration:
         self.device = device
         self.eps = attack.eps
         self.reference = Reference(
-            plain(build(setting.spec)).to(device),
+            build(setting.spec).to(device),
             (0.01, 0.01),
             (5e-4, 5e-4),
             attack.eps,

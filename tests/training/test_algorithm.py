@@ -407,7 +407,7 @@ def test_a_run_that_ends_at_a_multiple_of_the_interval_leaves_the_learners_apart
     end = found[-1]
     for name in config.learners:
         assert not torch.equal(end[name]["conv.weight"], end["global"]["conv.weight"])
-    # The global learner is the same as with a redistribution at the end, which the learners are not.
+    # A redistribution at the end would change the learners and not the global learner.
     slip = Slip(redistributes_at_the_end=True)
     errors = largest_errors(found, reference(config, found[0]["global"], slip))
     assert errors["global"] < TOLERANCE
