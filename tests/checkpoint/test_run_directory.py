@@ -200,7 +200,7 @@ def test_a_full_or_read_only_disk_is_a_clear_error(
     def fail(path: Path, content: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("zipper_dist.checkpoint.run_directory.write_atomically", fail)
+    monkeypatch.setattr("zipper_dist.checkpoint.files.write_atomically", fail)
     with pytest.raises(UserError, match="No space left on device"):
         RunDirectory(tmp_path).prepare()
 

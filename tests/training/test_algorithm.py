@@ -28,17 +28,18 @@ from zipper_dist.config.schema import (
     MixConfig,
     TrainConfig,
 )
-from zipper_dist.data import Dataset, ImageSet
+from zipper_dist.data import Dataset, ImageSet, Minibatch
 from zipper_dist.distributed.communication import World
 from zipper_dist.distributed.overlap import Overlap
 from zipper_dist.distributed.signals import Signals
 from zipper_dist.distributed.topology import Machine, plan
-from zipper_dist.metrics.telemetry import JsonLinesSink, MetricsReporter
+from zipper_dist.metrics.reporter import MetricsReporter
 from zipper_dist.models import ModelSpec
 from zipper_dist.rng import generator_at
-from zipper_dist.train import train
-from zipper_dist.training.build import assemble
+from zipper_dist.training.build import build_state
+from zipper_dist.training.context import RunContext
 from zipper_dist.training.flat_state import FlatState
+from zipper_dist.training.loop import train
 from zipper_dist.training.mixing import total
 
 State = dict[str, Tensor]
@@ -134,30 +135,39 @@ def trained(config: TrainConfig, directory: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("zipper_dist.training.build.build", tiny)
     cores = tuple(sorted(os.sched_getaffinity(0)))
     world = World(plan(Machine(0, 1, 0, 1, 0, cores), list(config.learners), "cpu", 1))
-    run_directory = RunDirectory(directory)
-    run_directory.prepare()
-    telemetry = MetricsReporter(world, JsonLinesSink(run_directory.metrics))
+    signals = Signals()
+    run = RunContext(
+        config=config,
+        precision="fp32",
+        directory=RunDirectory(directory),
+        world=world,
+        signals=signals,
+        wait=Overlap(signals),
+        metrics=MetricsReporter(world, []),
+    )
+    run.directory.prepare()
     data = Dataset(
         image_set(IMAGES, 0), image_set(4, 1), image_set(4, 2), ("a", "b", "c", "d"), "none"
     )
-    signals = Signals()
-    trainer = assemble(
-        config, run_directory, data, world, signals, Overlap(signals), telemetry, "fp32"
-    )
+    state = build_state(run, data)
     history: History = []
     mixed = FlatState(TinyNetwork())
-    conclude = trainer.conclude
+    minibatch = state.loader.minibatch
 
-    def conclude_and_record(t: int) -> None:
-        conclude(t)
-        assert len(history) == t
-        mixed.flat.copy_(total(trainer.mixer.shares()))
-        mixed.load_integers(trainer.learners[0].state.integers)
-        states = {learner.name: learner.state.state_dict() for learner in trainer.learners}
+    def record() -> None:
+        mixed.flat.copy_(total(state.mixer.shares()))
+        mixed.load_integers(state.learners[0].state.integers)
+        states = {learner.name: learner.state.state_dict() for learner in state.learners}
         history.append({**states, "global": mixed.state_dict()})
 
-    monkeypatch.setattr(trainer, "conclude", conclude_and_record)
-    train(trainer)
+    def record_what_was_before(t: int) -> Minibatch:
+        assert len(history) == t - 1
+        record()
+        return minibatch(t)
+
+    monkeypatch.setattr(state.loader, "minibatch", record_what_was_before)
+    train(run, state)
+    record()
     return history
 
 

@@ -18,7 +18,7 @@ from zipper_dist.accel.precision import Acceleration
 from zipper_dist.config.schema import AdversarialLearnerConfig, AttackConfig, LearnerConfig
 from zipper_dist.config.threat import Norm
 from zipper_dist.data import ImageSet, Loader
-from zipper_dist.metrics.telemetry import Window
+from zipper_dist.metrics.windows import Window
 from zipper_dist.models import ModelSpec, build
 from zipper_dist.training.flat_state import FlatState
 from zipper_dist.training.learner import BaseLearner

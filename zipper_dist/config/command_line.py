@@ -83,7 +83,7 @@ def _only_first_rank_talks() -> Iterator[None]:
             raise
 
 
-def run_command(command: Callable[[], None]) -> None:
+def run_command(command: Callable[[], object]) -> None:
     """Run ``command``; turn the ways it may end early into one line and an exit status."""
     try:
         command()

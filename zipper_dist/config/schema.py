@@ -208,6 +208,9 @@ class TrainConfig:
     """auto: continue the run directory where there is something to continue; never: start over."""
     log_every: int = 10
     """Write a line of metrics for each learner every so many iterations [iterations]."""
+    metrics: tuple[str, ...] = ("jsonl", "terminal")
+    """Where metrics go: jsonl (metrics.jsonl in the run directory), terminal, or sinks of your own
+    as package.module:Class or path/file.py:Class."""
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     mix: MixConfig = field(default_factory=MixConfig)
