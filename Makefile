@@ -11,7 +11,7 @@ help:
 	@echo "make train         train RECIPE=$(RECIPE) on RANKS=$(RANKS) processes; more options in ARGS='…'"
 	@echo "make train-serial  the same in one process"
 	@echo "make test          run the tests"
-	@echo "make lint          ruff and mypy"
+	@echo "make lint          ruff, mypy and import-linter"
 	@echo "make bench-time    compare methods: RECIPE=digits, cifar10, mnist-table …, SEEDS=$(SEEDS), METHODS='…'"
 	@echo "make bench-step, bench-eval, bench-precision   measure: see benchmarks/"
 	@echo "make clean         delete .venv and caches; runs/ and data/ stay"
@@ -49,6 +49,7 @@ lint: .venv/lint
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
