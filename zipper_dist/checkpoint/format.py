@@ -37,7 +37,7 @@ class CheckpointInfo:
         learner: whose state it is.
         step: after which iteration.
         synced_at: iteration of the last redistribution before.
-        posted: iterations of all looks that the learner had posted.
+        posted: iterations of all snapshots that the learner had posted.
         kept: those whose shares are in the file.
         evaluated: those known to be evaluated.
     """
@@ -172,8 +172,8 @@ def prune(directory: Path, mine: Iterable[str], learners: Sequence[str], keep: i
     found = [set(steps_of(directory, learner)) for learner in learners]
     present = [steps for steps in found if steps]
     if len(present) < len(found):
-        # The other learner has made none yet, or keeps them on another machine; it is at most two
-        # looks behind.
+        # Another learner has made none yet, or keeps them on another machine; it is at most two
+        # validations behind.
         keep += 2
     complete = sorted(set.intersection(*present), reverse=True) if present else []
     if len(complete) < keep:

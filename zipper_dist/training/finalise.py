@@ -29,15 +29,15 @@ def finalise(run: RunContext, state: TrainState, test: ImageSet) -> dict[str, An
     training = state.timers.figures()
     state.validation.finish()
     state.timers.settle(run.wait, run.world)
-    # The last look is done now in every placement, so that all count the same evaluations.
-    with_looks = state.timers.figures()
+    # The last snapshot is evaluated now in every placement, so that all count the same evaluations.
+    with_validation = state.timers.figures()
     _save_weights(run, state, theta)
     scores = _evaluate(run, state, theta, test)
     state.timers.settle(run.wait, run.world)
     report = {
         "scores": {name: vars(score) for name, score in scores.items()},
         "training": training,
-        "with_looks": with_looks,
+        "with_validation": with_validation,
         "timers": _account(run, state),
     }
     reports = run.wait(run.world.gather("final scores", report))
@@ -112,8 +112,8 @@ def _summary(run: RunContext, state: TrainState, reports: list[dict[str, Any]]) 
         "steps": steps,
         "epochs": state.plan.epoch(steps),
         "redistributions": state.plan.redistributions,
-        "wall_seconds": max(report["with_looks"]["wall_seconds"] for report in reports),
-        "look_seconds": sum(report["with_looks"]["eval_seconds"] for report in reports),
+        "wall_seconds": max(report["with_validation"]["wall_seconds"] for report in reports),
+        "look_seconds": sum(report["with_validation"]["eval_seconds"] for report in reports),
         "train_seconds": train_seconds,
         "eval_seconds": sum(report["timers"]["eval_seconds"] for report in reports),
         "images_per_second": steps * config.batch_size / train_seconds,
