@@ -15,7 +15,7 @@ from rich.console import Console
 from zipper_dist.accel.precision import resolve_precision
 from zipper_dist.checkpoint.run_directory import RunDirectory, as_json, differences
 from zipper_dist.config.checks import validate
-from zipper_dist.config.command_line import parse_train_options, run_command
+from zipper_dist.config.command_line import run_command
 from zipper_dist.config.schema import Precision, TrainConfig
 from zipper_dist.distributed.communication import World
 from zipper_dist.distributed.hardware import describe_device
@@ -26,6 +26,7 @@ from zipper_dist.errors import Interrupted, UserError
 from zipper_dist.metrics.tables import print_summary
 from zipper_dist.metrics.telemetry import JsonLinesSink, MetricsReporter
 from zipper_dist.metrics.terminal import NullDisplay, Progress
+from zipper_dist.recipes.command_line import parse_train_options
 from zipper_dist.training.build import assemble, load_data, sample
 from zipper_dist.training.finalise import finish
 from zipper_dist.training.resume import resume

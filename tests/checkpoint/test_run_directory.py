@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from zipper_dist.checkpoint.run_directory import RunDirectory, as_json, differences, write_json
-from zipper_dist.config.schedules import Interval, Schedule
+from zipper_dist.config.schedules import Schedule, iterations
 from zipper_dist.config.schema import MixConfig, TrainConfig
 from zipper_dist.errors import UserError
 from zipper_dist.recipes.registry import RECIPES, recipe
@@ -51,7 +51,7 @@ def test_differences_name_the_options_as_they_are_given() -> None:
     other = replace(
         one,
         batch_size=32,
-        mix=replace(one.mix, every=Interval(7, False)),
+        mix=replace(one.mix, every=iterations(7)),
         learners=learners,
         data=replace(one.data, root=Path("elsewhere")),
     )
@@ -82,7 +82,7 @@ def test_options_that_one_side_lacks_are_differences() -> None:
 @pytest.mark.parametrize(
     ("there", "here"),
     [
-        (MixConfig(every=Interval(1234567, False)), MixConfig(every=Interval(1234568, False))),
+        (MixConfig(every=iterations(1234567)), MixConfig(every=iterations(1234568))),
         (
             MixConfig(gamma=Schedule(((0.0, 0.12345678),))),
             MixConfig(gamma=Schedule(((0.0, 0.12345679),))),

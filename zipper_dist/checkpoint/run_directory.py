@@ -31,6 +31,8 @@ def as_json(value: Any) -> Any:
         return {f.name: as_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {str(key): as_json(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [as_json(item) for item in value]
     return str(value) if isinstance(value, Path) else value
 
 
@@ -69,7 +71,8 @@ class RunDirectory:
     @staticmethod
     def of(config: TrainConfig) -> RunDirectory:
         """The directory that ``config`` asks for."""
-        default = Path("runs") / f"{config.recipe}-seed{config.seed}"
+        name = config.recipe.rpartition(":")[2]  # of a recipe outside the package: its function
+        default = Path("runs") / f"{name}-seed{config.seed}"
         return RunDirectory(config.run_dir or default)
 
     def weights(self, name: str) -> Path:
