@@ -25,12 +25,12 @@ from zipper_dist.data.splits import limited_indices
 from zipper_dist.errors import UserError
 from zipper_dist.objectives.trades import TradesConfig
 from zipper_dist.recipes.command_line import parse_train_options
-from zipper_dist.recipes.registry import RECIPES
+from zipper_dist.recipes.registry import zippers
 
 NAMES = [
-    *RECIPES,
-    *(f"{recipe}-table" for recipe in RECIPES),
-    *(f"{recipe}-learning-rates" for recipe in RECIPES),
+    *zippers(),
+    *(f"{recipe}-table" for recipe in zippers()),
+    *(f"{recipe}-learning-rates" for recipe in zippers()),
     "mnist-slice",
 ]
 

@@ -31,10 +31,11 @@ def test_options_are_written_as_a_person_would() -> None:
     assert options["batch_size"] == 128
     assert options["data"]["flip"] is True
     assert options["mix"] == {
-        "every": "5ep",
-        "start": "75ep",
+        "every": "0.041666666666666664",
+        "start": "0.625",
         "ema": 0.999,
         "gamma": "0:1,0.333333:1,0.666667:1,1:0.4",
+        "weights": {},
     }
     attack = options["learners"]["adversarial"]["attack"]
     assert attack["eps"] == 8 / 255
@@ -59,7 +60,7 @@ def test_differences_name_the_options_as_they_are_given() -> None:
         "--batch-size 64 there, 32 now",
         "--data.root data there, elsewhere now",
         "--learners.adversarial.weight-decay 0.0035 there, 0.25 now",
-        "--mix.every 5ep there, 7 now",
+        "--mix.every 0.041666666666666664 there, 7 now",
     ]
     assert differences(as_json(one), as_json(one)) == []
 

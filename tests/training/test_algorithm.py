@@ -318,11 +318,9 @@ def reference(config: TrainConfig, start: State, slip: Slip = NONE) -> History:
     ]
     data = image_set(IMAGES, 0)
     steps_per_epoch = IMAGES // BATCH
+    per_unit = {"epochs": steps_per_epoch, "iterations": 1}
     every, first = (
-        round(
-            interval.amount
-            * ({"epochs": steps_per_epoch, "iterations": 1, "progress": STEPS}[interval.unit])
-        )
+        round(interval.amount * per_unit[interval.unit])
         for interval in (config.mix.every, config.mix.start)
     )
     history: History = [{**{learner.name: theta for learner in learners}, "global": theta}]
@@ -341,7 +339,7 @@ def reference(config: TrainConfig, start: State, slip: Slip = NONE) -> History:
         n = t + slip.alpha
         alpha = config.mix.ema if slip.no_warm_up else min(config.mix.ema, (1 + n) / (10 + n))
         theta = {n: alpha * theta[n] + (1 - alpha) * mixed[n] for n in theta}
-        if every and t >= first + slip.start and t % (every + slip.interval) == 0:
+        if every and first + slip.start <= t < STEPS and t % (every + slip.interval) == 0:
             for learner in learners:
                 learner.load_global(theta, slip)
         states = {learner.name: dict(learner.state) for learner in learners}

@@ -5,6 +5,6 @@ come from the public releases of Zipper for CIFAR-10 (ResNet-18 and WRN-32-10) a
 MNIST network and attack; the others are ours, as their docstrings say.
 """
 
-from zipper_dist.recipes.registry import METHODS, RECIPES, choices, recipe
+from zipper_dist.recipes.registry import METHODS, RECIPES, choices, recipe, zippers
 
-__all__ = ["METHODS", "RECIPES", "choices", "recipe"]
+__all__ = ["METHODS", "RECIPES", "choices", "recipe", "zippers"]

@@ -14,20 +14,24 @@ Recipe = Callable[[], TrainConfig]
 Method = Callable[[TrainConfig], TrainConfig]
 
 RECIPES: Registry[Recipe] = Registry("recipe", "zipper_dist.recipes")
-"""The recipes by name; each of two learners is a recipe for every one of :data:`METHODS`, too."""
+"""The recipes by name."""
 
 METHODS: Registry[Method] = Registry("method", "zipper_dist.recipes.methods")
 """The methods that Zipper is compared with, by the ending of a recipe's name: each turns a Zipper
 recipe into its own."""
 
 
+def zippers() -> list[str]:
+    """The recipes that mix learners, each of which is one for every method, too."""
+    return [name for name in RECIPES if len(RECIPES[name]().learners) > 1]
+
+
 def choices() -> str:
     """The recipes, in words."""
     endings = ", ".join(f"-{method}" for method in METHODS)
-    mixing = [name for name in RECIPES if _mixes(RECIPES[name]())]
-    alone = [name for name in RECIPES if name not in mixing]
+    alone = sorted(RECIPES.keys() - zippers())
     return (
-        f"{', '.join(mixing)}, each by Zipper or with the ending of another method ({endings}), "
+        f"{', '.join(zippers())}, each by Zipper or with the ending of another method ({endings}), "
         f"{', '.join(alone)}, and your own as package.module:function or path/file.py:function"
     )
 
@@ -41,15 +45,11 @@ def recipe(name: str) -> TrainConfig:
     if name in RECIPES:
         return replace(RECIPES[name](), recipe=name)
     base, _, method = name.rpartition("-")
-    if base in RECIPES and method in METHODS and _mixes(RECIPES[base]()):
+    if base in zippers() and method in METHODS:
         return replace(METHODS[method](RECIPES[base]()), recipe=name)
     if ":" in name:
         return _from_outside(name)
     raise UserError(f"unknown recipe {name!r}; the recipes are {choices()}")
-
-
-def _mixes(config: TrainConfig) -> bool:
-    return len(config.learners) > 1
 
 
 def _from_outside(reference: str) -> TrainConfig:
