@@ -25,14 +25,15 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from zipper_dist.accel.precision import Acceleration
-from zipper_dist.config.schema import AdversarialLearnerConfig, LearnerConfig, Precision
+from zipper_dist.config.schema import Precision
 from zipper_dist.data import Loader
 from zipper_dist.distributed.hardware import keep_freed_memory
 from zipper_dist.metrics.records import TrainingRecord
 from zipper_dist.metrics.sinks import RunInfo, make_sinks
 from zipper_dist.metrics.windows import Window
 from zipper_dist.models import build
-from zipper_dist.objectives import Adversarial
+from zipper_dist.objectives.at import Adversarial, AtConfig
+from zipper_dist.objectives.natural import NaturalConfig
 from zipper_dist.training.flat_state import FlatState
 from zipper_dist.training.learner import BaseLearner, StepResult
 from zipper_dist.training.mixing import Mixer
@@ -88,8 +89,8 @@ class EngineIteration:
         images = images_for(setting).to(device)
         self.loader = Loader(images, setting.batch_size, 0, padding, setting.augment)
         configs = {
-            "natural": LearnerConfig(lr=0.01),
-            "adversarial": AdversarialLearnerConfig(lr=0.01, attack=setting.attack),
+            "natural": NaturalConfig(lr=0.01),
+            "adversarial": AtConfig(lr=0.01, attack=setting.attack),
         }
         theta = FlatState(build(setting.spec).to(device)).flat
         self.learners = []
@@ -212,7 +213,7 @@ def count_flop(iteration: EngineIteration) -> int:
     """FLOP of one iteration of the engine, as torch counts them."""
     objective = iteration.learners[1].objective
     assert isinstance(objective, Adversarial)
-    view = objective.view
+    view = objective.attacked
     now = view.now
 
     @contextmanager

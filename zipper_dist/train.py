@@ -15,7 +15,7 @@ from rich.console import Console
 from zipper_dist.accel.precision import resolve_precision
 from zipper_dist.checkpoint.run_directory import RunDirectory, as_json, differences
 from zipper_dist.config.checks import validate
-from zipper_dist.config.command_line import parse_train_options, run_command
+from zipper_dist.config.command_line import run_command
 from zipper_dist.config.schema import TrainConfig
 from zipper_dist.data import Dataset
 from zipper_dist.distributed.communication import World
@@ -27,6 +27,7 @@ from zipper_dist.errors import Interrupted, UserError
 from zipper_dist.metrics.reporter import MetricsReporter
 from zipper_dist.metrics.sinks import RunInfo, make_sinks
 from zipper_dist.metrics.tables import print_summary
+from zipper_dist.recipes.command_line import parse_train_options
 from zipper_dist.training.build import build_state, load_data, sample
 from zipper_dist.training.context import RunContext
 from zipper_dist.training.finalise import finalise
@@ -53,15 +54,16 @@ def run(config: TrainConfig, console: Console | None = None) -> Trained:
     """
     context = _context(config)
     world, directory = context.world, context.directory
-    quiet = console is None or world.rank != 0
+    if world.rank != 0:
+        console = None
     summary = _open(context)
     if summary is None:
         data = load_data(context)
         with context.signals.installed():
             summary = _train(context, data, console)
-    elif console is not None and not quiet:
+    elif console is not None:
         console.print(f"{directory.root} is complete; --resume never would start it over.")
-    if console is not None and not quiet:
+    if console is not None:
         print_summary(summary, console)
         console.print(f"weights, metrics and summary are in {directory.root}", highlight=False)
     world.close()

@@ -13,9 +13,9 @@ from comparison.figures import KEYS, Found, Shared, are_first, evaluated, read_j
 from comparison.outcome import Run
 from comparison.runner import Job
 from zipper_dist.checkpoint.run_directory import as_json, differences
-from zipper_dist.config.command_line import parse_train_options
 from zipper_dist.config.schema import TrainConfig
 from zipper_dist.errors import UserError
+from zipper_dist.recipes.command_line import parse_train_options
 from zipper_dist.training.scoring import EvalAttack
 
 DATA_ROOT = Path("data")

@@ -16,9 +16,9 @@ FILE_IN_THE_WAY = "a-file"
 
 # What is given, and what the message must name.
 CASES: dict[str, tuple[str, list[str]]] = {
-    "unknown recipe": ("imagenet", ["unknown recipe 'imagenet'", "digits, mnist, cifar10"]),
+    "unknown recipe": ("imagenet", ["unknown recipe 'imagenet'", "cifar100, digits, folder"]),
     "unknown option": ("digits --no-such-option 3", ["--no-such-option"]),
-    "recipe in the wrong place": ("--seed 1 digits", ["digits"]),
+    "two recipes": ("--seed 1 digits mnist", ["mnist"]),
     "option of a learner that is not there": (
         "digits --learners.nobody.lr 1",
         ["--learners.nobody.lr"],
@@ -31,9 +31,9 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "negative interval": ("digits --mix.every -1", ["--mix.every", "'-1'"]),
     "β without a use": (
         "digits-at --learners.adversarial.beta 6",
-        ["--learners.adversarial.beta 6.0", "trades and mart", "not at"],
+        ["--learners.adversarial.beta: at has no such option", "mart and trades have it"],
     ),
-    "unknown method": ("digits-sgd", ["unknown recipe 'digits-sgd'", "-natural, -at, -trades"]),
+    "unknown method": ("digits-sgd", ["unknown recipe 'digits-sgd'", "-natural, -trades"]),
     "γ above 1": ("digits --mix.gamma 0:0.5,1:1.5", ["--mix.gamma 0:0.5,1:1.5"]),
     "no evaluation": ("digits --eval.every 0", ["--eval.every 0"]),
     "ε of 0": (

@@ -12,8 +12,8 @@ import torch
 from end_to_end.commands import SMALL, succeeded, train
 from end_to_end.conftest import Here
 from end_to_end.results import records
-from zipper_dist.config.command_line import parse_train_options
 from zipper_dist.distributed.hardware import preserved_process_state
+from zipper_dist.recipes.command_line import parse_train_options
 from zipper_dist.train import run as run_training
 
 TOY = '''

@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zipper_dist.checkpoint.run_directory import RunDirectory
-from zipper_dist.config.schedules import Interval, Schedule
+from zipper_dist.config.schedules import Schedule, epochs, iterations
 from zipper_dist.config.schema import (
-    AdversarialLearnerConfig,
     AttackConfig,
+    AttackedLearnerConfig,
     DataConfig,
     EvalConfig,
     LearnerConfig,
@@ -35,6 +35,8 @@ from zipper_dist.distributed.signals import Signals
 from zipper_dist.distributed.topology import Machine, plan
 from zipper_dist.metrics.reporter import MetricsReporter
 from zipper_dist.models import ModelSpec
+from zipper_dist.objectives.at import AtConfig
+from zipper_dist.objectives.natural import NaturalConfig
 from zipper_dist.rng import generator_at
 from zipper_dist.training.build import build_state
 from zipper_dist.training.context import RunContext
@@ -93,10 +95,10 @@ def config_of(mix: MixConfig, weight_average: float = 0.0) -> TrainConfig:
         data=DataConfig(source="none"),
         mix=mix,
         learners={
-            "natural": LearnerConfig(
+            "natural": NaturalConfig(
                 lr=0.1, weight_decay=5e-3, schedule=Schedule.parse("0:1,0.4:1,1:0.1")
             ),
-            "adversarial": AdversarialLearnerConfig(
+            "adversarial": AtConfig(
                 lr=0.05,
                 weight_decay=1e-2,
                 momentum=0.8,
@@ -109,21 +111,21 @@ def config_of(mix: MixConfig, weight_average: float = 0.0) -> TrainConfig:
             ),
         },
         # Looks and checkpoints are in between, and must not show.
-        eval=EvalConfig(every=Interval(9, False), attack_steps=1, batch_size=4),
+        eval=EvalConfig(every=iterations(9), attack_steps=1, batch_size=4),
     )
 
 
 # The EMA's warm-up ends at iteration 20. The first redistribution is at t′ itself in LATE, and at
 # the first multiple of c after t′ in LATER.
 LATE = MixConfig(
-    every=Interval(6, False),
-    start=Interval(12, False),
+    every=iterations(6),
+    start=iterations(12),
     ema=0.7,
     gamma=Schedule.parse("0:1,0.25:0.8,1:0.4"),
 )
-LATER = replace(LATE, start=Interval(13, False))
-EPOCHS = replace(LATE, every=Interval(1, True), start=Interval(3, True))
-NEVER = replace(LATE, every=Interval(0, False))
+LATER = replace(LATE, start=iterations(13))
+EPOCHS = replace(LATE, every=epochs(1), start=epochs(3))
+NEVER = replace(LATE, every=iterations(0))
 
 
 def trained(config: TrainConfig, directory: Path, monkeypatch: pytest.MonkeyPatch) -> History:
@@ -270,7 +272,7 @@ class SlowLearner:
 
     def step(self, images: Tensor, labels: Tensor, t: int, slip: Slip) -> None:
         config = self.config
-        if isinstance(config, AdversarialLearnerConfig):
+        if isinstance(config, AttackedLearnerConfig):
             images = attacked(self.state, images, labels, config.attack, self.seed, t, slip)
         names = parameters_of(self.state)
         leaves = {name: self.state[name].clone().requires_grad_() for name in names}
@@ -327,8 +329,9 @@ def reference(config: TrainConfig, start: State, slip: Slip = NONE) -> History:
     ]
     data = image_set(IMAGES, 0)
     steps_per_epoch = IMAGES // BATCH
+    per_unit = {"epochs": steps_per_epoch, "iterations": 1}
     every, first = (
-        round(interval.amount * (steps_per_epoch if interval.in_epochs else 1))
+        round(interval.amount * per_unit[interval.unit])
         for interval in (config.mix.every, config.mix.start)
     )
     history: History = [{**{learner.name: theta for learner in learners}, "global": theta}]

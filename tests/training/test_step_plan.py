@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zipper_dist.config.schedules import Interval
+from zipper_dist.config.schedules import epochs, iterations
 from zipper_dist.config.schema import EvalConfig, MixConfig, TrainConfig
 from zipper_dist.training.step_plan import StepPlan
 
 CONFIG = TrainConfig(
     epochs=6,
-    mix=MixConfig(every=Interval(2, True), start=Interval(3, True)),
-    eval=EvalConfig(every=Interval(0.5, True)),
+    mix=MixConfig(every=epochs(2), start=epochs(3)),
+    eval=EvalConfig(every=epochs(0.5)),
 )
 counts = st.integers(1, 60)
 
@@ -27,8 +27,8 @@ def test_epochs_become_iterations() -> None:
 def test_iterations_stay_iterations() -> None:
     config = replace(
         CONFIG,
-        mix=MixConfig(every=Interval(7, False), start=Interval(9, False)),
-        eval=EvalConfig(every=Interval(4, False)),
+        mix=MixConfig(every=iterations(7), start=iterations(9)),
+        eval=EvalConfig(every=iterations(4)),
     )
     assert StepPlan.of(config, steps_per_epoch=10) == StepPlan(60, 10, 7, 9, 4)
 

@@ -71,7 +71,8 @@ class RunDirectory:
     @staticmethod
     def of(config: TrainConfig) -> RunDirectory:
         """The directory that ``config`` asks for."""
-        default = Path("runs") / f"{config.recipe}-seed{config.seed}"
+        name = config.recipe.rpartition(":")[2]  # of a recipe outside the package: its function
+        default = Path("runs") / f"{name}-seed{config.seed}"
         return RunDirectory(config.run_dir or default)
 
     def weights(self, name: str) -> Path:

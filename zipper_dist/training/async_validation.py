@@ -94,7 +94,7 @@ class AsyncValidation:
         return True
 
     def finish(self) -> None:
-        """Return once every snapshot that was posted is evaluated, as far as this rank does that."""
+        """Return once this rank has nothing left to do for the snapshots that were posted."""
         self._wait.until(lambda: self._unfinished() == 0)
 
     def _enqueue(self, snapshot: Snapshot) -> None:

@@ -28,12 +28,14 @@ class StepPlan:
     @staticmethod
     def of(config: TrainConfig, steps_per_epoch: int) -> StepPlan:
         """The plan that ``config`` asks for."""
+        total_steps = config.steps or config.epochs * steps_per_epoch
+        span = (steps_per_epoch, total_steps)
         return StepPlan(
-            total_steps=config.steps or config.epochs * steps_per_epoch,
+            total_steps=total_steps,
             steps_per_epoch=steps_per_epoch,
-            mix_every=config.mix.every.iterations(steps_per_epoch),
-            mix_start=config.mix.start.iterations(steps_per_epoch),
-            validate_every=config.eval.every.iterations(steps_per_epoch),
+            mix_every=config.mix.every.iterations(*span),
+            mix_start=config.mix.start.iterations(*span),
+            validate_every=config.eval.every.iterations(*span),
         )
 
     def redistributes_at(self, t: int) -> bool:
