@@ -8,7 +8,8 @@ import pytest
 
 from zipper_dist.config.checks import problems, validate
 from zipper_dist.config.schedules import Schedule, epochs, iterations
-from zipper_dist.config.schema import TrainConfig
+from zipper_dist.config.schema import AttackConfig, MixConfig, TrainConfig
+from zipper_dist.config.threat import ThreatModel
 from zipper_dist.errors import UserError
 from zipper_dist.recipes.command_line import train_options
 from zipper_dist.recipes.registry import RECIPES, recipe
@@ -226,3 +227,64 @@ def test_all_problems_are_named_in_one_line() -> None:
         assert f"--{option} {value}: " in str(raised.value)
     assert "\n" not in str(raised.value)
     assert raised.value.status == 2
+
+
+def weights(**written: str) -> MixConfig:
+    return MixConfig(weights={name: Schedule.parse(text) for name, text in written.items()})
+
+
+@pytest.mark.parametrize(
+    "mix",
+    [
+        weights(a="0:1,0.3:0.5,1:0.2", b="0:0,0.3:0.5,1:0", c="0:0,0.3:0,1:0.8"),
+        weights(a="0.333333", b="0.333333", c="0.333333"),
+        weights(c="0", a="0:1,1:0", b="0:0,1:1"),
+    ],
+)
+def test_weights_that_sum_to_one(mix: MixConfig) -> None:
+    assert not list(mix.problems("abc"))
+    for progress in (0, 0.1, 0.3, 0.77, 1):
+        assert sum(w(progress) for w in mix.mixing_weights("abc").values()) == pytest.approx(1, abs=2e-6)
+    assert list(mix.mixing_weights("abc")) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("mix", "problem"),
+    [
+        (MixConfig(), "--mix.weights.a: give every learner (a, b, c) a schedule"),
+        (weights(a="0.5", b="0.5"), "--mix.weights.c: give every learner (a, b, c) a schedule"),
+        (
+            # 1 at both ends, and not between them.
+            weights(a="0:1,0.5:0.5,1:0", b="0:0,1:1", c="0:0,0.5:0.1,1:0"),
+            "--mix.weights: their sum at progress 0.5 is 1.1 (a 0.5 + b 0.5 + c 0.1)",
+        ),
+        (weights(a="0:1,1:0", b="0", c="0"), "--mix.weights: their sum at progress 1 is 0 "),
+        (weights(a="2", b="-1", c="0"), "--mix.weights.a 2: its values must lie in 0 … 1"),
+        (weights(a="1", b="0", c="0", d="0"), "--mix.weights.d: the learners are a, b, c"),
+    ],
+)
+def test_weights_that_do_not(mix: MixConfig, problem: str) -> None:
+    assert next(mix.problems("abc")).startswith(problem)
+
+
+def test_gamma_is_of_the_second_of_two_learners_and_a_single_one_has_all() -> None:
+    gamma = Schedule.parse("0:0.3,1:0.77")
+    first, second = MixConfig(gamma=gamma).mixing_weights(["one", "other"]).values()
+    for progress in (0, 0.1, 0.456, 1):
+        assert second(progress) == gamma(progress)
+        assert first(progress) == 1.0 - gamma(progress)  # to the bit
+    assert MixConfig(gamma=gamma).mixing_weights(["one"])["one"](0.5) == 1.0
+    with pytest.raises(ValueError, match="give every learner"):
+        MixConfig(gamma=gamma).mixing_weights("abc")
+
+
+def test_threat_models() -> None:
+    linf, l2 = ThreatModel("linf", 8 / 255), ThreatModel("l2", 0.5)
+    config = recipe("cifar10")
+    assert config.threats() == (linf,)
+    also = changed(config.learners["adversarial"], "attack", AttackConfig("l2", 0.5))
+    several = replace(config, learners={**config.learners, "l2": also, "more": also})
+    assert several.threats() == (linf, l2)
+    assert changed(several, "eval.norm", "l2").threats() == (l2,)
+    assert changed(several, "eval.eps", 0.1).threats() == (ThreatModel("linf", 0.1),)
+    assert changed(several, "eval.threats", (l2,)).threats() == (l2,)

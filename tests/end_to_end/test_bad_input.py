@@ -25,6 +25,31 @@ CASES: dict[str, tuple[str, list[str]]] = {
     ),
     "word for a number": ("digits --steps many", ["--steps", "'many'"]),
     "unknown choice": ("digits --device tpu", ["--device", "'tpu'", "'auto', 'cpu', 'cuda'"]),
+    "unknown network": ("digits --model.arch vgg", ["--model.arch vgg", "resnet18, small_cnn"]),
+    "unknown data set": ("digits --data.source cifar", ["--data.source cifar", "digits, folder"]),
+    "unknown objective": (
+        "digits --learners.natural.objective sgd",
+        ["--learners.natural.objective sgd", "at, fat, mart, natural, trades"],
+    ),
+    "objective that is not there": (
+        "digits --learners.natural.objective absent.py:Mine",
+        ["--learners.natural.objective absent.py:Mine", "cannot be loaded"],
+    ),
+    "weights that do not sum to 1": (
+        "digits --mix.weights.natural 0.5 --mix.weights.adversarial 0:0.5,0.7:0.2,1:0.5",
+        ["--mix.weights: their sum at progress 0.7 is 0.7 (natural 0.5 + adversarial 0.2)"],
+    ),
+    "a weight of one learner": (
+        "digits --mix.weights.natural 0.5",
+        ["--mix.weights.adversarial: give every learner (natural, adversarial)"],
+    ),
+    "more than the whole run": ("digits --mix.start 1.5", ["--mix.start", "'1.5'", "at most 1.0"]),
+    "threat model that is none": (
+        "digits --eval.threats linf:0.1 l3:1",
+        ["--eval.threats", "'l3:1'", "linf:8/255"],
+    ),
+    "threats twice": ("digits --eval.threats l2:1 --eval.eps 1", ["--eval.threats", "--eval.eps"]),
+    "no file": ("digits --config absent.yaml", ["--config absent.yaml", "No such file"]),
     "schedule that goes back": ("digits --mix.gamma 0:0.5,0:1", ["--mix.gamma", "'0:0.5,0:1'"]),
     "schedule that is none": ("digits --mix.gamma abc", ["--mix.gamma", "'abc'", "0:1,0.667:1"]),
     "interval that is none": ("digits --mix.every 5x", ["--mix.every", "'5x'", "5ep"]),

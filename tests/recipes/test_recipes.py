@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from zipper_dist.config.schedules import Schedule
@@ -167,3 +169,26 @@ def test_learners_are_natural_and_adversarial_in_that_order(name: str) -> None:
     learners = recipe(name).learners
     assert list(learners) == ["natural", "adversarial"]
     assert [learner.objective for learner in learners.values()] == ["natural", "at"]
+
+
+# The epochs of the recipe, between redistributions and before the first one.
+EPOCHS = {"digits": (18, 4, 10), "mnist": (20, 1, 12)}
+
+
+@pytest.mark.parametrize("name", ZIPPERS)
+@pytest.mark.parametrize("steps_per_epoch", [1, 20, 27, 390, 460, 469, 1407])
+def test_redistribution_is_at_the_epochs_it_is_known_by(name: str, steps_per_epoch: int) -> None:
+    total, every, start = EPOCHS.get(name, (120, 5, 75))
+    plan = StepPlan.of(recipe(name), steps_per_epoch)
+    assert plan.total_steps == total * steps_per_epoch
+    assert plan.mix_every == every * steps_per_epoch
+    assert plan.mix_start == start * steps_per_epoch
+
+
+@pytest.mark.parametrize("name", ZIPPERS)
+def test_a_shortened_run_keeps_its_shape(name: str) -> None:
+    whole, short = (StepPlan.of(replace(recipe(name), steps=n), 390) for n in (None, 720))
+    assert short.mix_start == pytest.approx(720 * whole.mix_start / whole.total_steps, abs=0.5)
+    assert whole.redistributions is not None
+    assert short.redistributions is not None
+    assert abs(short.redistributions - whole.redistributions) <= 1

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zipper_dist.config.schedules import epochs, iterations
+from zipper_dist.config.schedules import epochs, iterations, progress
 from zipper_dist.config.schema import EvalConfig, MixConfig, TrainConfig
 from zipper_dist.training.step_plan import StepPlan
 
@@ -39,6 +39,12 @@ def test_steps_replace_epochs() -> None:
     # Only the end moves: an interval in epochs is what it was.
     assert plan.mix_start == 30
     assert plan.epoch(17) == 1.7
+
+
+def test_a_part_of_the_run_moves_with_its_end() -> None:
+    config = replace(CONFIG, mix=MixConfig(every=progress(0.1), start=progress(0.5)))
+    assert StepPlan.of(config, steps_per_epoch=10) == StepPlan(60, 10, 6, 30, 5)
+    assert StepPlan.of(replace(config, steps=24), 10) == StepPlan(24, 10, 2, 12, 5)
 
 
 def test_redistribution_begins_at_the_start_itself() -> None:

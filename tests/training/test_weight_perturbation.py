@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from objectives.plain_methods import batch, network, relative_error
+from objectives.plain_methods import CLASSES, batch, network, relative_error
 from torch import Tensor, nn
 
 from zipper_dist.config.schema import AttackConfig
+from zipper_dist.data import Minibatch
+from zipper_dist.models import ModelSpec, build
 from zipper_dist.objectives import OBJECTIVES, StepContext
 from zipper_dist.rng import seed_global_generators
 from zipper_dist.training.flat_state import FlatState
@@ -159,3 +161,22 @@ def test_a_learner_with_it_goes_on_from_a_checkpoint_bit_for_bit() -> None:
         whole.step(batch(model, t), t)
         resumed.step(batch(model, t), t)
     assert torch.equal(whole.state.flat, resumed.state.flat)
+
+
+@pytest.mark.parametrize("arch", ["small_cnn", "resnet18"])
+@pytest.mark.parametrize("awp", [0.0, 0.01])
+@pytest.mark.parametrize("objective", ATTACKING)
+def test_every_objective_trains_every_kind_of_network(
+    objective: str, awp: float, arch: str
+) -> None:
+    # small_cnn has no buffers, which a perturbation would put back.
+    model = build(ModelSpec(arch, 1, 16, 16, CLASSES, 0.05))
+    kind: Any = OBJECTIVES[objective].Config
+    learner = BaseLearner("a", model, kind(attack=ATTACK, awp=awp), seed=1, total_steps=2)
+    before = learner.state.flat.clone()
+    draws = torch.Generator().manual_seed(0)
+    images = torch.rand(4, 1, 16, 16, generator=draws)
+    for t in (1, 2):
+        result = learner.step(Minibatch(images, torch.arange(4) % CLASSES), t)
+        assert bool(result.loss.isfinite())
+    assert not torch.equal(before, learner.state.flat)

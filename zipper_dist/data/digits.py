@@ -23,8 +23,8 @@ class Digits:
     def read(self, config: DataConfig) -> Parts:
         """The training set (1,437 images), the test set (360) and the class names.
 
-        scikit-learn has no test set of its own. Ours is the same in every run, whatever its seed, so
-        that accuracies can be compared, and has 36 images of every class.
+        scikit-learn has no test set of its own. Ours is the same in every run, whatever its seed,
+        so that accuracies can be compared, and has 36 images of every class.
         """
         # The import takes a second or two: leave it to those who ask for these images.
         from sklearn.datasets import load_digits

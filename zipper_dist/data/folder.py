@@ -47,8 +47,8 @@ class Folder:
     def read(self, config: DataConfig) -> Parts:
         """The training set, the test set and the class names, which are the names of the folders.
 
-        Images become RGB; with ``config.image_size`` they are resized, without it they must all have
-        one size. With ``config.limit`` only the images that it leaves are decoded.
+        Images become RGB; with ``config.image_size`` they are resized, without it they must all
+        have one size. With ``config.limit`` only the images that it leaves are decoded.
         Raises UserError when folders or images are not as they must be.
         """
         self.fetch(config)

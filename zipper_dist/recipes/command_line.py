@@ -13,7 +13,9 @@ from zipper_dist.config.command_line import parse_options
 from zipper_dist.config.files import as_words, flattened, read_options
 from zipper_dist.config.schedules import Schedule
 from zipper_dist.config.schema import LearnerConfig, TrainConfig
+from zipper_dist.data import DATASETS
 from zipper_dist.errors import UserError
+from zipper_dist.models import NETWORKS
 from zipper_dist.objectives import OBJECTIVES, with_objective
 from zipper_dist.recipes.registry import choices, recipe
 
@@ -84,6 +86,8 @@ def _parse(words: list[str], given: dict[str, Any], source: str) -> TrainConfig:
         f"recipe to start from its defaults: {choices()}. --config FILE takes options from a YAML "
         "or JSON file, such as a run's config.json; --version prints the version.",
     )
+    NETWORKS.find(config.model.arch, "--model.arch")
+    DATASETS.find(config.data.source, "--data.source")
     weights = {learner: w for learner, w in config.mix.weights.items() if w != NOT_GIVEN}
     return replace(config, mix=replace(config.mix, weights=weights))
 
@@ -108,7 +112,7 @@ def _learner_of(option: str, field: str) -> str | None:
 
 
 def _objectives(words: Sequence[str]) -> Iterator[tuple[str, str]]:
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip(words, [*words[1:], ""], strict=False):
         name = _learner_of(word, "objective")
         if name is not None:
             yield name, word.partition("=")[2] if "=" in word else following
