@@ -1,0 +1,196 @@
+"""Zipper from Python: the same as the commands, as functions.
+
+    import zipper_dist
+
+    run = zipper_dist.fit("digits", {"steps": 60, "mix.every": 10})
+    model = run.model()
+    report = zipper_dist.benchmark(model, "digits", zipper_dist.ThreatModel("linf", 0.17))
+
+Nothing is printed unless asked for, and the process is left as it was found: threads, CPU affinity,
+cuDNN and TF32 flags, random state, signal handlers. Mistakes of the caller raise
+:class:`zipper_dist.UserError` with the message that the commands print.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from zipper_dist.checkpoint.run_directory import RunDirectory, as_json
+from zipper_dist.checkpoint.weights import load_model as load_weights_file
+from zipper_dist.config.schema import DataConfig, TrainConfig
+from zipper_dist.config.threat import ThreatModel
+from zipper_dist.data import fetch, load
+from zipper_dist.distributed.hardware import preserved_process_state
+from zipper_dist.errors import CommandError, UserError
+from zipper_dist.evaluation.report import Report, evaluate_model
+from zipper_dist.recipes import recipe
+from zipper_dist.recipes.command_line import parse_train_options
+
+__all__ = ["Run", "benchmark", "fit", "load_model", "recipe"]
+
+
+class Run:
+    """A training run: what is in its directory.
+
+    Args:
+        directory: the run directory; of a run that is complete, or goes on.
+    """
+
+    def __init__(self, directory: str | Path) -> None:
+        self.directory = Path(directory)
+        """Where everything is that the run leaves behind."""
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """summary.json: accuracies, times, traffic; raises UserError before the run is complete."""
+        finished = RunDirectory(self.directory).finished()
+        if finished is None:
+            raise UserError(f"{self.directory}: no run is complete here")
+        return finished
+
+    def model(self, learner: str = "global") -> nn.Module:
+        """A network of the run, in eval mode, on the CPU: the global learner, ``best``, or a base
+        learner by its name."""
+        return load_weights_file(RunDirectory(self.directory).weights(learner), trust=True)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.directory)!r})"
+
+
+def fit(
+    recipe: str | TrainConfig = "digits",
+    options: Mapping[str, Any] | None = None,
+    *,
+    ranks: int = 1,
+    run_dir: str | Path | None = None,
+    verbose: bool = False,
+) -> Run:
+    """Train, or continue the run in ``run_dir``, to the end.
+
+    Args:
+        recipe: name of a recipe, or options such as :func:`recipe` returns.
+        options: options by their dotted names on the command line, ``{"mix.every": 10}``.
+        ranks: 1 trains in this process; more start so many processes, which share the learners.
+        run_dir: the run directory. None: a temporary one, which is deleted with the Run.
+        verbose: show progress and results on the terminal.
+
+    Raises:
+        UserError: bad options, or a directory that holds another run.
+        TrainingDiverged: a loss or a weight became NaN or infinite.
+    """
+    if ranks < 1:
+        raise UserError(f"ranks {ranks}: give 1 or more")
+    temporary = None if run_dir else tempfile.TemporaryDirectory(prefix="zipper-")
+    directory = Path(temporary.name if temporary else str(run_dir)).expanduser()
+    with tempfile.TemporaryDirectory() as scratch:
+        arguments = _arguments(recipe, {**(options or {}), "run-dir": directory}, Path(scratch))
+        if ranks == 1:
+            _fit_here(arguments, verbose)
+        else:
+            _fit_in_processes(arguments, ranks, verbose)
+    run = Run(directory)
+    run._temporary = temporary
+    return run
+
+
+def _fit_here(arguments: Sequence[str], verbose: bool) -> None:
+    from zipper_dist.train import run as train  # the command, thin as it is, stands above the API
+
+    with preserved_process_state():
+        train(parse_train_options(arguments), Console() if verbose else None)
+
+
+def _fit_in_processes(arguments: Sequence[str], ranks: int, verbose: bool) -> None:
+    launcher = ["-m", "zipper_dist.launcher", "--standalone", f"--nproc_per_node={ranks}"]
+    command = [sys.executable, *launcher, "-m", "zipper_dist.train", *arguments]
+    done = subprocess.run(
+        command,
+        stdout=None if verbose else subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+    )
+    if done.returncode != 0:
+        lines = [line for line in done.stderr.splitlines() if line.startswith("zipper: error: ")]
+        said = lines[0].removeprefix("zipper: error: ") if lines else done.stderr.strip()
+        kind = UserError if done.returncode == UserError.status else CommandError
+        raise kind(said or f"training ended with status {done.returncode}")
+
+
+def _arguments(
+    recipe: str | TrainConfig, options: Mapping[str, Any], scratch: Path
+) -> list[str]:
+    """The training command's arguments."""
+    words: list[str] = []
+    if isinstance(recipe, TrainConfig):
+        file = scratch / "options.json"
+        file.write_text(json.dumps(as_json(recipe)))
+        words += [recipe.recipe, "--config", str(file)]
+    else:
+        words.append(recipe)
+    for name, value in options.items():
+        option = "--" + name.replace("_", "-")
+        if isinstance(value, bool):
+            head, dot, last = option.rpartition(".")
+            words.append(option if value else f"{head}{dot}no-{last}" if dot else f"--no-{name}")
+        elif isinstance(value, (list, tuple)):
+            words += [option, *map(str, value)]
+        else:
+            words += [option, str(value)]
+    return words
+
+
+def load_model(path: str | Path, *, trust: bool = False) -> nn.Module:
+    """The network of a run directory (its global learner) or of a weights file, in eval mode.
+
+    ``trust``: import the code of a network from outside the package that the file names.
+
+    Raises:
+        UserError: nothing is there, or it is damaged, or names a network that is not trusted.
+    """
+    path = Path(path).expanduser()
+    file = RunDirectory(path).weights("global") if path.is_dir() else path
+    return load_weights_file(file, trust=trust)
+
+
+def benchmark(
+    model: nn.Module,
+    data: str | tuple[Tensor, Tensor],
+    threat: ThreatModel | Sequence[ThreatModel],
+    attacks: Sequence[str] = ("clean", "pgd-20", "aa"),
+    *,
+    root: str | Path = "data",
+    limit: int | None = None,
+) -> Report:
+    """Clean and robust accuracy of any network.
+
+    Args:
+        model: images (B, C, H, W), float32 in [0, 1] → logits (B, classes); on any device. It is
+            evaluated in eval mode and left as it was.
+        data: name of a data set, whose test images are used, or images and labels (N,).
+        threat: what the attacker may do; several are reported each, with their union.
+        attacks: as ``--attacks`` of the evaluation command takes them.
+        root: directory of the data sets.
+        limit: at most so many images, chosen at random but always the same.
+    """
+    if isinstance(data, str):
+        options = DataConfig(source=data, root=Path(root), validation="test")
+        fetch(options)
+        test = load(options, 0).test
+        images, labels = test.images.float().div_(255).contiguous(), test.labels
+    else:
+        images, labels = data
+    threats = (threat,) if isinstance(threat, ThreatModel) else tuple(threat)
+    with preserved_process_state():
+        return evaluate_model(model, images, labels, threats, attacks, limit=limit)
