@@ -13,9 +13,17 @@ if TYPE_CHECKING:
     from zipper_dist import attacks as attacks
     from zipper_dist.api import (
         Run as Run,
+    )
+    from zipper_dist.api import (
         benchmark as benchmark,
+    )
+    from zipper_dist.api import (
         fit as fit,
+    )
+    from zipper_dist.api import (
         load_model as load_model,
+    )
+    from zipper_dist.api import (
         recipe as recipe,
     )
     from zipper_dist.attacks import ATTACKS as ATTACKS

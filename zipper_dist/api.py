@@ -19,22 +19,24 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import torch
 from rich.console import Console
 from torch import Tensor, nn
 
 from zipper_dist.checkpoint.run_directory import RunDirectory, as_json
 from zipper_dist.checkpoint.weights import load_model as load_weights_file
+from zipper_dist.config.checks import validate
+from zipper_dist.config.files import flattened
 from zipper_dist.config.schema import DataConfig, TrainConfig
 from zipper_dist.config.threat import ThreatModel
 from zipper_dist.data import fetch, load
 from zipper_dist.distributed.hardware import preserved_process_state
 from zipper_dist.errors import CommandError, UserError
 from zipper_dist.evaluation.report import Report, evaluate_model
-from zipper_dist.recipes import recipe
-from zipper_dist.recipes.command_line import parse_train_options
+from zipper_dist.recipes.command_line import train_options
+from zipper_dist.recipes.registry import recipe
+from zipper_dist.training.run import run as train
 
 __all__ = ["Run", "benchmark", "fit", "load_model", "recipe"]
 
@@ -91,64 +93,44 @@ def fit(
     """
     if ranks < 1:
         raise UserError(f"ranks {ranks}: give 1 or more")
+    changes = dict(options or {})
+    if isinstance(recipe, TrainConfig):
+        changes = flattened(as_json(recipe)) | flattened(changes)
+        recipe = recipe.recipe
     temporary = None if run_dir else tempfile.TemporaryDirectory(prefix="zipper-")
     directory = Path(temporary.name if temporary else str(run_dir)).expanduser()
-    with tempfile.TemporaryDirectory() as scratch:
-        arguments = _arguments(recipe, {**(options or {}), "run-dir": directory}, Path(scratch))
-        if ranks == 1:
-            _fit_here(arguments, verbose)
-        else:
-            _fit_in_processes(arguments, ranks, verbose)
+    config = train_options(recipe, changes | {"run-dir": str(directory)})
+    if ranks == 1:
+        with preserved_process_state():
+            train(config, Console() if verbose else None)
+    else:
+        _train_in_processes(config, ranks, verbose)
     run = Run(directory)
     run._temporary = temporary
     return run
 
 
-def _fit_here(arguments: Sequence[str], verbose: bool) -> None:
-    from zipper_dist.train import run as train  # the command, thin as it is, stands above the API
-
-    with preserved_process_state():
-        train(parse_train_options(arguments), Console() if verbose else None)
-
-
-def _fit_in_processes(arguments: Sequence[str], ranks: int, verbose: bool) -> None:
-    launcher = ["-m", "zipper_dist.launcher", "--standalone", f"--nproc_per_node={ranks}"]
-    command = [sys.executable, *launcher, "-m", "zipper_dist.train", *arguments]
-    done = subprocess.run(
-        command,
-        stdout=None if verbose else subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        stdin=subprocess.DEVNULL,
-        text=True,
-    )
+def _train_in_processes(config: TrainConfig, ranks: int, verbose: bool) -> None:
+    """Have the training command train on so many ranks of this machine."""
+    validate(config)
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "options.json"
+        file.write_text(json.dumps(as_json(config)))
+        launcher = ["zipper_dist.launcher", "--standalone", f"--nproc_per_node={ranks}"]
+        command = [*launcher, "-m", "zipper_dist.train", "--config", str(file)]
+        done = subprocess.run(
+            [sys.executable, "-m", *command],
+            stdout=None if verbose else subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+        )
     if done.returncode != 0:
-        lines = [line for line in done.stderr.splitlines() if line.startswith("zipper: error: ")]
-        said = lines[0].removeprefix("zipper: error: ") if lines else done.stderr.strip()
+        mark = "zipper: error: "
+        lines = [line for line in done.stderr.splitlines() if line.startswith(mark)]
+        said = lines[0].removeprefix(mark) if lines else done.stderr.strip()
         kind = UserError if done.returncode == UserError.status else CommandError
         raise kind(said or f"training ended with status {done.returncode}")
-
-
-def _arguments(
-    recipe: str | TrainConfig, options: Mapping[str, Any], scratch: Path
-) -> list[str]:
-    """The training command's arguments."""
-    words: list[str] = []
-    if isinstance(recipe, TrainConfig):
-        file = scratch / "options.json"
-        file.write_text(json.dumps(as_json(recipe)))
-        words += [recipe.recipe, "--config", str(file)]
-    else:
-        words.append(recipe)
-    for name, value in options.items():
-        option = "--" + name.replace("_", "-")
-        if isinstance(value, bool):
-            head, dot, last = option.rpartition(".")
-            words.append(option if value else f"{head}{dot}no-{last}" if dot else f"--no-{name}")
-        elif isinstance(value, (list, tuple)):
-            words += [option, *map(str, value)]
-        else:
-            words += [option, str(value)]
-    return words
 
 
 def load_model(path: str | Path, *, trust: bool = False) -> nn.Module:
