@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from zipper_dist.config.threat import ThreatModel as ThreatModel
     from zipper_dist.data import DATASETS as DATASETS
     from zipper_dist.errors import UserError as UserError
-    from zipper_dist.evaluation.report import Report as Report
+    from zipper_dist.evaluation.results.report import Report as Report
     from zipper_dist.models import NETWORKS as NETWORKS
     from zipper_dist.objectives import OBJECTIVES as OBJECTIVES
     from zipper_dist.recipes import RECIPES as RECIPES
@@ -48,7 +48,7 @@ _HOME = {
     "NETWORKS": "models",
     "OBJECTIVES": "objectives",
     "RECIPES": "recipes",
-    "Report": "evaluation.report",
+    "Report": "evaluation.results.report",
     "ThreatModel": "config.threat",
     "UserError": "errors",
 }

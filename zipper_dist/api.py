@@ -31,9 +31,11 @@ from zipper_dist.config.files import flattened
 from zipper_dist.config.schema import DataConfig, TrainConfig
 from zipper_dist.config.threat import ThreatModel
 from zipper_dist.data import fetch, load
+from zipper_dist.data.splits import limited_indices
 from zipper_dist.distributed.hardware import preserved_process_state
 from zipper_dist.errors import CommandError, UserError
-from zipper_dist.evaluation.report import Report, evaluate_model
+from zipper_dist.evaluation.in_memory import HowToEvaluate, evaluate_model
+from zipper_dist.evaluation.results.report import Report
 from zipper_dist.recipes.command_line import train_options
 from zipper_dist.recipes.registry import recipe
 from zipper_dist.training.run import run as train
@@ -70,6 +72,7 @@ class Run:
         return f"Run({str(self.directory)!r})"
 
 
+@preserved_process_state()
 def fit(
     recipe: str | TrainConfig = "digits",
     options: Mapping[str, Any] | None = None,
@@ -101,8 +104,7 @@ def fit(
     directory = Path(temporary.name if temporary else str(run_dir)).expanduser()
     config = train_options(recipe, changes | {"run-dir": str(directory)})
     if ranks == 1:
-        with preserved_process_state():
-            train(config, Console() if verbose else None)
+        train(config, Console() if verbose else None)
     else:
         _train_in_processes(config, ranks, verbose)
     run = Run(directory)
@@ -146,6 +148,7 @@ def load_model(path: str | Path, *, trust: bool = False) -> nn.Module:
     return load_weights_file(file, trust=trust)
 
 
+@preserved_process_state()
 def benchmark(
     model: nn.Module,
     data: str | tuple[Tensor, Tensor],
@@ -170,9 +173,9 @@ def benchmark(
         options = DataConfig(source=data, root=Path(root), validation="test")
         fetch(options)
         test = load(options, 0).test
-        images, labels = test.images.float().div_(255).contiguous(), test.labels
+        images, labels = test.images, test.labels
     else:
         images, labels = data
-    threats = (threat,) if isinstance(threat, ThreatModel) else tuple(threat)
-    with preserved_process_state():
-        return evaluate_model(model, images, labels, threats, attacks, limit=limit)
+    numbers = limited_indices(len(labels), limit, "test")
+    images, labels = images[numbers.to(images.device)], labels[numbers.to(labels.device)]
+    return evaluate_model(model, images, labels, threat, attacks, HowToEvaluate(numbers=numbers))

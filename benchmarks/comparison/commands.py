@@ -16,7 +16,6 @@ from zipper_dist.checkpoint.run_directory import as_json, differences
 from zipper_dist.config.schema import TrainConfig
 from zipper_dist.errors import UserError
 from zipper_dist.recipes.command_line import parse_train_options
-from zipper_dist.training.scoring import EvalAttack
 
 DATA_ROOT = Path("data")
 """Where the training command looks for data sets by itself."""
@@ -124,9 +123,9 @@ class Commands:
 
     def _threat(self) -> list[str]:
         """What all networks are attacked with, whatever they were trained for: Zipper's attack."""
-        attack, step_size = EvalAttack.of(self.zipper), self.zipper.eval.step_size
+        (threat,), step_size = self.zipper.threats(), self.zipper.eval.step_size
         step = [] if step_size is None else ["--step-size", f"{step_size:g}"]
-        return ["--norm", attack.norm, "--eps", repr(attack.eps), *step]
+        return ["--norm", threat.norm, "--eps", repr(threat.eps), *step]
 
     def _maker(self, module: str, arguments: Sequence[str]) -> Callable[[Sequence[str]], Command]:
         return lambda on: self._devices.command(module, arguments, on)

@@ -12,6 +12,7 @@ from zipper_dist.checkpoint.run_directory import RunDirectory, as_json, differen
 from zipper_dist.config.checks import validate
 from zipper_dist.config.schema import TrainConfig
 from zipper_dist.data import Dataset
+from zipper_dist.data.splits import limit_images
 from zipper_dist.distributed.communication import World
 from zipper_dist.distributed.hardware import describe_device
 from zipper_dist.distributed.overlap import Overlap
@@ -21,7 +22,7 @@ from zipper_dist.errors import Interrupted, UserError
 from zipper_dist.metrics.reporter import MetricsReporter
 from zipper_dist.metrics.sinks import RunInfo, make_sinks
 from zipper_dist.metrics.tables import print_summary
-from zipper_dist.training.build import build_state, load_data, sample
+from zipper_dist.training.build import build_state, load_data
 from zipper_dist.training.context import RunContext
 from zipper_dist.training.finalise import finalise
 from zipper_dist.training.loop import save, train
@@ -124,7 +125,8 @@ def _train(run: RunContext, data: Dataset, console: Console | None) -> dict[str,
         try:
             complete_iteration(run, state)
             train(run, state)
-            return finalise(run, state, sample(data.test, run.config.eval.limit).to(run.device))
+            test = limit_images(data.test, run.config.eval.limit, "test").to(run.device)
+            return finalise(run, state, test)
         except Interrupted:
             save(run, state)
             run.metrics.note(
