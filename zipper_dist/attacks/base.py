@@ -36,6 +36,8 @@ class Attack:
     norm: Norm = "linf"
     """Norm of the ball."""
 
+    family: ClassVar[str] = ""
+    """Its name, less the number of steps; default: that of the class, in small letters."""
     one_block: ClassVar[bool] = False
     """Whether a batch must hold examples of one block only."""
     only_right: ClassVar[bool] = False
@@ -52,7 +54,7 @@ class Attack:
     @property
     def name(self) -> str:
         """As in ``--attacks``; also part of the address of its random draws."""
-        return type(self).__name__.lower()
+        return self.family or type(self).__name__.lower()
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -117,7 +119,10 @@ class Attack:
                 for rows in _batches(going, part.one_block):
                     draws = _draws(seed, part, len(x)).of(rows, 0)
                     task = Task(part, (model,), model, draws)
-                    result[rows], broken = finish(task.steps(x[rows], y[rows]))
+                    steps = task.steps(x[rows], y[rows])
+                    while (found := advance(steps)) is None:
+                        pass
+                    result[rows], broken = found
                     going[rows[broken.to(rows.device)]] = False
         return result
 
@@ -171,7 +176,7 @@ class Task:
     verdict: Network
     draws: ExampleDraws
 
-    def steps(self, x: Tensor, y: Tensor) -> Generator[None, None, tuple[Tensor, Tensor]]:
+    def steps(self, x: Tensor, y: Tensor) -> Steps:
         """Attack images ``x`` with labels ``y``, yielding between gradient steps.
 
         Returns the images (B, C, H, W), exactly inside the ball, and which of them are
@@ -201,14 +206,18 @@ class Task:
         return result, broken
 
 
-def finish(steps: Generator[None, None, tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Run ``steps`` to their end: what they return."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            found: tuple[Tensor, Tensor] = end.value
-            return found
+Steps = Generator[None, None, tuple[Tensor, Tensor]]
+"""What :meth:`Task.steps` gives."""
+
+
+def advance(steps: Steps) -> tuple[Tensor, Tensor] | None:
+    """Do one piece of work; what ``steps`` return if it was the last."""
+    try:
+        next(steps)
+    except StopIteration as end:
+        found: tuple[Tensor, Tensor] = end.value
+        return found
+    return None
 
 
 def _draws(seed: int, attack: Attack, count: int) -> ExampleDraws:

@@ -7,7 +7,7 @@ classified right when clean and under each of them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,31 +97,23 @@ def measures(
 
     An attack that is given as an object has its threat model already.
     """
-    return list(_measures(names, threats, step_size, restarts))
-
-
-def _measures(
-    names: Sequence[str | Attack], threats: Sequence[ThreatModel], step_size: float | None,
-    restarts: int,
-) -> Iterator[Measure]:  # fmt: skip
+    wanted: list[Measure] = []
     for name in names:
         if not isinstance(name, str):
-            yield Measure.of(name.name, name)
-            continue
-        if name == "clean":
-            yield Measure(name)
-            continue
-        found = [attack_named(name, threat, step_size, restarts) for threat in threats]
-        if len(threats) == 1:
-            yield Measure.of(name, found[0])
-            continue
-        each = [
-            Measure.of(f"{name}@{short(threat)}", attack)
-            for threat, attack in zip(threats, found, strict=True)
-        ]
-        yield from each
-        parts = tuple(part for measure in each for part in measure.parts)
-        yield Measure(f"{name}@union", parts, tuple(measure.label for measure in each))
+            wanted.append(Measure.of(name.name, name))
+        elif name == "clean":
+            wanted.append(Measure(name))
+        elif len(threats) == 1:
+            wanted.append(Measure.of(name, attack_named(name, threats[0], step_size, restarts)))
+        else:
+            each = [
+                Measure.of(f"{name}@{short(t)}", attack_named(name, t, step_size, restarts))
+                for t in threats
+            ]
+            parts = tuple(part for measure in each for part in measure.parts)
+            labels = tuple(measure.label for measure in each)
+            wanted += [*each, Measure(f"{name}@union", parts, labels)]
+    return wanted
 
 
 def short(threat: ThreatModel) -> str:

@@ -8,7 +8,7 @@ generator that yields between the steps of an attack, so that other work can be 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from zipper_dist.accel.precision import Acceleration
 from zipper_dist.attacks import Attack, Blocks, ExampleDraws
-from zipper_dist.attacks.base import Task
+from zipper_dist.attacks.base import Task, advance
 from zipper_dist.evaluation.attack_list import Measure
 from zipper_dist.evaluation.network_views import Meter, NetworkViews
 from zipper_dist.evaluation.outcomes import (
@@ -154,7 +154,7 @@ class Engine:
                     start = time.perf_counter()
                     # The figures are fp32 figures. Nothing of it is left at the yield.
                     with Acceleration().arithmetic():
-                        end = _advance(steps)
+                        end = advance(steps)
                     seconds += time.perf_counter() - start
                     if end is not None:
                         break
@@ -209,16 +209,6 @@ class Engine:
             outcome.add_spent({name: amount * n / total for name, amount in spent.items()})
             self.store.save(self.address(attack), block, outcome)
             at += n
-
-
-def _advance(steps: Generator[None, None, tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor] | None:
-    """One piece of work; what ``steps`` return if it was the last."""
-    try:
-        next(steps)
-    except StopIteration as end:
-        found: tuple[Tensor, Tensor] = end.value
-        return found
-    return None
 
 
 def _spent(start: float, meters: Sequence[Meter]) -> dict[str, float]:

@@ -23,15 +23,12 @@ __all__ = ["APGD", "FAB", "APGDOnDLR", "APGDTargeted", "AutoAttack", "Square"]
 class AutoAttack(Attack):
     """The standard version of AutoAttack."""
 
+    family = "aa"
+
     iterations: int = ITERATIONS
     """Of APGD and FAB, for a target."""
     queries: int = QUERIES
     """Of Square."""
-
-    @property
-    def name(self) -> str:
-        """See :class:`~zipper_dist.attacks.base.Attack`."""
-        return "aa"
 
     @property
     def parts(self) -> tuple[Attack, ...]:

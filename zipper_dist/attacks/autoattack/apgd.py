@@ -46,13 +46,7 @@ class APGD(FromAuthors):
     iterations: int = ITERATIONS
     """Gradient steps."""
 
-    loss = "ce"
-    """The package's name of the loss."""
-
-    @property
-    def name(self) -> str:
-        """See :class:`~zipper_dist.attacks.base.Attack`."""
-        return f"apgd-{self.loss}"
+    family, loss = "apgd-ce", "ce"
 
     @property
     def cost(self) -> int:
@@ -74,7 +68,7 @@ class APGD(FromAuthors):
 class APGDOnDLR(APGD):
     """Auto-PGD on the difference of logits ratio (DLR), which takes 3 classes or more."""
 
-    loss = "dlr"
+    family, loss = "apgd-dlr", "dlr"
 
     def unsuitable(self, classes: int) -> str | None:
         """See :class:`~zipper_dist.attacks.base.Attack`."""
@@ -92,15 +86,12 @@ class APGDTargeted(FromAuthors):
     An example is attacked until it is broken.
     """
 
+    family = "apgd-t"
+
     iterations: int = ITERATIONS
     """Gradient steps for a target."""
     targets: int = TARGETS
     """Wrong classes at most."""
-
-    @property
-    def name(self) -> str:
-        """See :class:`~zipper_dist.attacks.base.Attack`."""
-        return "apgd-t"
 
     @property
     def cost(self) -> int:

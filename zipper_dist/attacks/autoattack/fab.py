@@ -34,15 +34,12 @@ class FAB(FromAuthors):
     It draws no random numbers.
     """
 
+    family = "fab-t"
+
     iterations: int = ITERATIONS
     """Steps for a target."""
     targets: int = TARGETS
     """Wrong classes at most."""
-
-    @property
-    def name(self) -> str:
-        """See :class:`~zipper_dist.attacks.base.Attack`."""
-        return "fab-t"
 
     @property
     def cost(self) -> int:
