@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from torch import nn
 
-from zipper_dist.accel.side_by_side import Conv2d
 from zipper_dist.config.schema import AttackConfig, Precision
 from zipper_dist.data import ImageSet
 from zipper_dist.models import ModelSpec
@@ -64,12 +62,3 @@ def images_for(setting: Setting) -> ImageSet:
     images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
     labels = torch.randint(0, spec.classes, shape[:1], generator=generator)
     return ImageSet(images, labels)
-
-
-def plain(model: nn.Module) -> nn.Module:
-    """``model`` with torch's own convolutions."""
-    for module in model.modules():
-        ours = isinstance(module, Conv2d)
-        if ours:
-            module.__class__ = nn.Conv2d  # it has the same attributes, and another forward
-    return model

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -19,18 +20,20 @@ import torch
 from reference import Reference
 from reference import loader as reference_loader
 from rich.console import Console
-from step_settings import Setting, Variant, images_for, plain
+from step_settings import Setting, Variant, images_for
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from zipper_dist.accel.precision import Acceleration
-from zipper_dist.config.schema import AdversarialLearnerConfig, LearnerConfig, Precision
+from zipper_dist.config.schema import Precision
 from zipper_dist.data import Loader
 from zipper_dist.distributed.hardware import keep_freed_memory
-from zipper_dist.metrics.telemetry import JsonLinesSink, Window
-from zipper_dist.metrics.terminal import Progress
+from zipper_dist.metrics.records import TrainingRecord
+from zipper_dist.metrics.sinks import RunInfo, make_sinks
+from zipper_dist.metrics.windows import Window
 from zipper_dist.models import build
-from zipper_dist.objectives import Adversarial
+from zipper_dist.objectives.at import Adversarial, AtConfig
+from zipper_dist.objectives.natural import NaturalConfig
 from zipper_dist.training.flat_state import FlatState
 from zipper_dist.training.learner import BaseLearner, StepResult
 from zipper_dist.training.mixing import Mixer
@@ -48,21 +51,29 @@ class Log:
 
     def __init__(self, learners: list[str], batch_size: int) -> None:
         self.windows = [Window(name, batch_size) for name in learners]
-        self.journal = JsonLinesSink(Path(tempfile.mkdtemp()) / "metrics.jsonl")
         nowhere = Path(os.devnull).open("w")  # noqa: SIM115 (as long as the process)
-        terminal = Console(file=nowhere, force_terminal=True)
-        self.progress = Progress(learners, 1000, 0, terminal)
-        self.progress.__enter__()
+        console = Console(file=nowhere, force_terminal=True)
+        self.sinks = make_sinks(["jsonl", "terminal"])
+        for sink in self.sinks:
+            sink.open(RunInfo(Path(tempfile.mkdtemp()), learners, 1000, console=console))
 
     def report(self, t: int, shown: list[StepResult]) -> None:
         """Take up an iteration of every learner."""
         for window, result in zip(self.windows, shown, strict=True):
             window.add(t, result, 1.0)
-            record = window.close()
-            assert record is not None
-            record |= {"lr": 0.1, "gamma": 0.5, "epoch": 0.0, "wait_seconds": 0.0}
-            self.journal.append(record)
-            self.progress.update(record)
+            summary = window.close()
+            assert summary is not None
+            record = TrainingRecord(
+                **asdict(summary),
+                epoch=0.0,
+                lr=0.1,
+                gamma=0.5,
+                weight=None,
+                train_seconds=0.0,
+                wait_seconds=0.0,
+            )
+            for sink in self.sinks:
+                sink.write(record.as_json())
 
 
 class EngineIteration:
@@ -78,8 +89,8 @@ class EngineIteration:
         images = images_for(setting).to(device)
         self.loader = Loader(images, setting.batch_size, 0, padding, setting.augment)
         configs = {
-            "natural": LearnerConfig(lr=0.01),
-            "adversarial": AdversarialLearnerConfig(lr=0.01, attack=setting.attack),
+            "natural": NaturalConfig(lr=0.01),
+            "adversarial": AtConfig(lr=0.01, attack=setting.attack),
         }
         theta = FlatState(build(setting.spec).to(device)).flat
         self.learners = []
@@ -146,7 +157,7 @@ class ReferenceIteration:
         self.device = device
         self.eps = attack.eps
         self.reference = Reference(
-            plain(build(setting.spec)).to(device),
+            build(setting.spec).to(device),
             (0.01, 0.01),
             (5e-4, 5e-4),
             attack.eps,
@@ -202,7 +213,7 @@ def count_flop(iteration: EngineIteration) -> int:
     """FLOP of one iteration of the engine, as torch counts them."""
     objective = iteration.learners[1].objective
     assert isinstance(objective, Adversarial)
-    view = objective.view
+    view = objective.attacked
     now = view.now
 
     @contextmanager

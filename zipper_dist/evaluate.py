@@ -14,6 +14,7 @@ from rich.console import Console
 from zipper_dist.config.command_line import parse_options, run_command
 from zipper_dist.data import fetch, load
 from zipper_dist.distributed.communication import World
+from zipper_dist.distributed.hardware import keep_freed_memory
 from zipper_dist.distributed.overlap import Overlap
 from zipper_dist.distributed.signals import Signals
 from zipper_dist.distributed.topology import Machine, plan_shards
@@ -59,8 +60,7 @@ def run(options: EvaluateOptions) -> None:
         display.tick(cost)
 
     evaluation.engine.tick = evaluation.sampler.tick = tick
-    signals.install()
-    with display:
+    with signals.installed(), display:
         for note in (*world.plan.notes, *evaluation.notes):
             display.note(note)
         try:
@@ -95,6 +95,7 @@ def _prepare(options: EvaluateOptions, wait: Overlap) -> tuple[Evaluation, World
 
 def main() -> None:
     """Entry point of the evaluation command."""
+    keep_freed_memory()
     run_command(lambda: run(parse_options(EvaluateOptions, sys.argv[1:], "zipper_dist.evaluate")))
 
 

@@ -13,10 +13,9 @@ from comparison.figures import KEYS, Found, Shared, are_first, evaluated, read_j
 from comparison.outcome import Run
 from comparison.runner import Job
 from zipper_dist.checkpoint.run_directory import as_json, differences
-from zipper_dist.config.command_line import parse_train_options
-from zipper_dist.config.run_threats import run_threats
 from zipper_dist.config.schema import TrainConfig
 from zipper_dist.errors import UserError
+from zipper_dist.recipes.command_line import parse_train_options
 
 DATA_ROOT = Path("data")
 """Where the training command looks for data sets by itself."""
@@ -124,7 +123,7 @@ class Commands:
 
     def _threat(self) -> list[str]:
         """What all networks are attacked with, whatever they were trained for: Zipper's attack."""
-        (threat,), step_size = run_threats(self.zipper), self.zipper.eval.step_size
+        (threat,), step_size = self.zipper.threats(), self.zipper.eval.step_size
         step = [] if step_size is None else ["--step-size", f"{step_size:g}"]
         return ["--norm", threat.norm, "--eps", repr(threat.eps), *step]
 

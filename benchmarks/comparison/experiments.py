@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from zipper_dist.config.schedules import Schedule
 from zipper_dist.errors import UserError
-from zipper_dist.recipes.registry import RECIPES, recipe
+from zipper_dist.recipes.registry import recipe, zippers
 
 Options = tuple[tuple[str, str], ...]
 """Options of the training command with their values."""
@@ -280,11 +280,11 @@ def experiment(name: str) -> Experiment:
         return replace(found, attacks=attacks, sweep=Sweep((1.0, 4.0), (0.2,), 2, few))
     for ending, make in (("-table", table), ("-learning-rates", learning_rates)):
         base = name.removesuffix(ending)
-        if name.endswith(ending) and base in RECIPES:
+        if name.endswith(ending) and base in zippers():
             return make(base)
-    if name in RECIPES:
+    if name in zippers():
         return timed(name, f"{name}: training time and accuracy", name)
-    recipes = ", ".join(RECIPES)
+    recipes = ", ".join(zippers())
     raise UserError(
         f"unknown experiment {name!r}: give a recipe ({recipes}), one with -table or "
         "-learning-rates after it, or mnist-slice"

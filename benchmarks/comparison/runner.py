@@ -26,7 +26,7 @@ from rich.progress import (
 
 from comparison.devices import Command, Devices
 from zipper_dist.errors import CommandError, Interrupted, UserError
-from zipper_dist.metrics.terminal import duration
+from zipper_dist.metrics.tables import duration
 
 POLL_SECONDS = 0.5
 IMPATIENCE = 2.0

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from zipper_dist.accel.precision import Acceleration, resolve_precision
-from zipper_dist.config.schema import AdversarialLearnerConfig, AttackConfig, LearnerConfig
+from zipper_dist.config.schema import AttackConfig
 from zipper_dist.data import ImageSet, Loader, Minibatch
 from zipper_dist.errors import UserError
 from zipper_dist.models import ModelSpec, build
+from zipper_dist.objectives.at import AtConfig
+from zipper_dist.objectives.natural import NaturalConfig
 from zipper_dist.rng import generator_at
 from zipper_dist.training.flat_state import FlatState
 from zipper_dist.training.learner import BaseLearner
@@ -65,8 +67,8 @@ def test_every_iteration_of_the_engine_is_that_of_plain_code() -> None:
         0.99,
     )
     configs = {
-        "natural": LearnerConfig(lr=0.001, weight_decay=5e-4),
-        "adversarial": AdversarialLearnerConfig(lr=0.0005, weight_decay=1e-3, attack=ATTACK),
+        "natural": NaturalConfig(lr=0.001, weight_decay=5e-4),
+        "adversarial": AtConfig(lr=0.0005, weight_decay=1e-3, attack=ATTACK),
     }
     learners = [BaseLearner(n, network(), c, SEED, STEPS) for n, c in configs.items()]
     theta = FlatState(network())
@@ -111,8 +113,8 @@ def test_the_engine_left_alone_stays_on_the_trajectory_of_plain_code() -> None:
         0.5, 0.99,
     )  # fmt: skip
     configs = {
-        "natural": LearnerConfig(lr=0.001, weight_decay=5e-4),
-        "adversarial": AdversarialLearnerConfig(lr=0.0005, weight_decay=1e-3, attack=attack),
+        "natural": NaturalConfig(lr=0.001, weight_decay=5e-4),
+        "adversarial": AtConfig(lr=0.0005, weight_decay=1e-3, attack=attack),
     }
     learners = [BaseLearner(n, smooth_network(), c, SEED, STEPS) for n, c in configs.items()]
     theta = FlatState(smooth_network())
@@ -135,7 +137,7 @@ def test_the_engine_left_alone_stays_on_the_trajectory_of_plain_code() -> None:
 
 def test_bf16_keeps_everything_but_the_products_in_fp32() -> None:
     learner = BaseLearner(
-        "a", network(), AdversarialLearnerConfig(attack=ATTACK), SEED, STEPS, Acceleration("bf16")
+        "a", network(), AtConfig(attack=ATTACK), SEED, STEPS, Acceleration("bf16")
     )
     result = learner.step(batches().minibatch(1), 1)
     assert result.loss.dtype == torch.float32

@@ -62,8 +62,11 @@ def load_target(options: EvaluateOptions) -> Target:
                 f"{path}: say which network it is for with --model package.module:factory"
             )
         file, name = path, path.stem
-    spec, state = load_weights(file)
-    return Target(load_model(file), file, name, checksum(state), spec, _run_options(file.parent))
+    # The code of a network outside the package runs for the run that was trained with it alone.
+    run = _run_options(file.parent)
+    trust = ":" in run.get("model", {}).get("arch", "")
+    spec, state = load_weights(file, trust)
+    return Target(load_model(file, trust), file, name, checksum(state), spec, run)
 
 
 def _missing(directory: Path, file: Path) -> str:

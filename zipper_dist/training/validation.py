@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from zipper_dist.attacks import Blocks
 from zipper_dist.checkpoint.weights import save_weights
-from zipper_dist.config.run_threats import run_threats
 from zipper_dist.config.schema import TrainConfig
 from zipper_dist.data import ImageSet
 from zipper_dist.evaluation.attack_list import Measure, measures
@@ -21,7 +20,7 @@ from zipper_dist.evaluation.engine import Engine, Examples
 from zipper_dist.evaluation.network_views import NetworkViews
 from zipper_dist.evaluation.outcomes import MemoryStore
 from zipper_dist.evaluation.results.report import Report, report
-from zipper_dist.metrics.terminal import Record
+from zipper_dist.metrics.records import Record
 from zipper_dist.models import ModelSpec
 from zipper_dist.training.async_validation import Snapshot
 from zipper_dist.training.flat_state import FlatState
@@ -33,7 +32,7 @@ class Validator:
     Args:
         model: a network of the run's architecture, on its device; the validator owns it.
         spec: its description, for the weight file.
-        validation: images for :meth:`look`, on the device.
+        validation: images for :meth:`evaluate`, on the device.
         config: the options of the run.
         best_path: file for the weights with the highest clean + robust validation accuracy.
         report: takes each result.
@@ -50,7 +49,7 @@ class Validator:
     ) -> None:
         self.history: list[Record] = []
         self.spec = spec
-        self.threats = run_threats(config)
+        self.threats = config.threats()
         self.steps, self.step_size = config.eval.attack_steps, config.eval.step_size
         self.wanted = measures(("clean", f"pgd-{self.steps}"), self.threats, self.step_size)
         self._batch_size = config.eval.batch_size
@@ -91,18 +90,18 @@ class Validator:
         mine = blocks.dealt(part, parts)
         return Engine(examples, self._views, MemoryStore(), blocks, mine, self._batch_size)
 
-    def look(self, look: Snapshot, theta: Tensor) -> Iterator[None]:
-        """Evaluate θ_g of a look in small units of work; save it if it is the best so far."""
+    def evaluate(self, snapshot: Snapshot, theta: Tensor) -> Iterator[None]:
+        """Evaluate θ_g of a snapshot in small units of work; save it if it is the best so far."""
         start = time.perf_counter()
-        self.load(theta, look.integers)
+        self.load(theta, snapshot.integers)
         engine = self.engine(self._validation)
         yield from engine.run(self.wanted)
         found = accuracies(report(engine, self.wanted), self.wanted)
-        record: Record = {"step": look.step, "learner": "global", **found}
+        record: Record = {"step": snapshot.step, "learner": "global", **found}
         record["seconds"] = time.perf_counter() - start
         self.history.append(record)
         if self.best is record:
-            self.save(self._best_path, {"step": str(look.step)})
+            self.save(self._best_path, {"step": str(snapshot.step)})
         self._report(record)
 
     def save(self, path: Path, extra: Mapping[str, Any]) -> None:
