@@ -51,14 +51,12 @@ class FriendlyPGD(PGD):
     """PGD on each image for as long as it is friendly.
 
     Before each of at most ``steps`` steps an image that is misclassified where it is uses up one of
-    its ``tau``; when it has none left it stays there. So most images end just across the decision
-    boundary, ``tau`` steps beyond it. An image that is classified right again on its way uses up
-    nothing, as in the source.
+    its ``tau``; when it has none left it stays there. An image that is classified right again on
+    its way uses up nothing, as in the source.
 
     The attack ends when all images have stopped. Those that have are taken out of the batch, unless
-    ``fixed_shape``; that changes the rounding of the others and nothing else. How many go on is
-    read from the device at every step; not so on a GPU with ``fixed_shape``, where all steps are
-    taken, because the host is not to wait for the GPU.
+    ``fixed_shape``; that changes the rounding of the others and nothing else. On a GPU with
+    ``fixed_shape`` all steps are taken, because the host is not to wait for the GPU.
     """
 
     tau: int = 0

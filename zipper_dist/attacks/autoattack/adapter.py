@@ -1,19 +1,17 @@
 """An adapter to ``pyautoattack``, the authors' own package.
 
-The attacks are the authors' code. What the adapter adds is where random numbers come from. The
-package draws for whatever batch an attack still works on, so that an example's numbers depend on
-which others have been broken. Here every draw is made for the whole of a fixed block of examples,
-and an example takes its own row of it: the very numbers that the package draws when it attacks all
-examples of the block with the block's seed. (But for Square in L2: there the package draws at each
-query for those that still stand, so that no call of it could be matched.) So an outcome depends on
-neither the batch nor what was attacked before, and the ensemble can use the outcomes of its parts.
+The package draws random numbers for whatever batch an attack still works on, so that those of an
+example depend on which others have been broken. Here every draw is made for the whole of a fixed
+block of examples, and an example takes its own row of it: the numbers that the package draws when
+it attacks all examples of the block with the block's seed. (But for Square in L2, where the package
+draws at each query for those that still stand.) So an outcome depends on neither the batch nor what
+was attacked before, and the ensemble can use the outcomes of its parts.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, ClassVar
@@ -48,6 +46,10 @@ class FromAuthors(Attack):
 
     only_right: ClassVar[bool] = True
 
+    def package_options(self, x: Tensor) -> dict[str, Any]:
+        """What every attack of the package takes, for a batch ``x``."""
+        return {"norm": NAMES[self.norm], "eps": self.eps, "device": x.device}
+
     @property
     def settings(self) -> dict[str, Any]:
         """See :class:`~zipper_dist.attacks.base.Attack`."""
@@ -72,11 +74,6 @@ def plain(network: Network) -> Network:
     return lambda images: network(_PlainGradient.apply(images)).clone()
 
 
-def global_draws_kept(x: Tensor) -> AbstractContextManager[None]:
-    """For the duration, torch's global generators are the package's; afterwards as they were."""
-    return torch.random.fork_rng(devices=[x.device] if x.is_cuda else [])
-
-
 class BlockNoise:
     """Random images, each example's from its row in the draws of its block."""
 
@@ -88,9 +85,8 @@ class BlockNoise:
     def like(self, x: Tensor) -> Tensor:
         """The next draw for all examples of the batch ``x``, shaped as it and on its device."""
         draw = torch.rand if self._norm == "linf" else torch.randn
-        rows = [
+        drawn = torch.cat([
             draw((block.size, *x.shape[1:]), generator=generator)[block.rows]
             for block, generator in self._blocks
-        ]
-        drawn = torch.cat(rows)
+        ])  # fmt: skip
         return (2 * drawn - 1 if self._norm == "linf" else drawn).to(x.device)

@@ -1,28 +1,27 @@
-"""Auto-PGD, untargeted and targeted, by its authors' own code.
+"""Auto-PGD and FAB, the attacks of AutoAttack that follow gradients, by their authors' own code.
 
-Source: Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse
-parameter-free attacks", ICML 2020.
+Sources, both by Croce and Hein: "Reliable evaluation of adversarial robustness with an ensemble of
+diverse parameter-free attacks" and "Minimally distorted adversarial examples with a fast adaptive
+boundary attack", ICML 2020.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
+from pyautoattack.fab_pt import FABAttack_PT
 from torch import Tensor
 
 from zipper_dist.accel.precision import Network
 from zipper_dist.attacks.autoattack.adapter import (
     ITERATIONS,
-    NAMES,
     SILENT,
     TARGETS,
     BlockNoise,
     FromAuthors,
-    global_draws_kept,
     plain,
 )
 from zipper_dist.attacks.base import ATTACKS
@@ -33,7 +32,7 @@ def _run(attack: APGDAttack, x: Tensor, y: Tensor, noise: Tensor) -> tuple[Tenso
     """Adversarial images, and whether each is misclassified, from the package's own start."""
     attack.init_hyperparam(x)
     start = x + attack.eps * torch.ones_like(x) * attack.normalize(noise)
-    with global_draws_kept(x):
+    with torch.random.fork_rng([x.device] if x.is_cuda else []):
         _, correct, _, adversarial = attack.attack_single_run(x, y, x_init=start)
     return adversarial, ~correct.bool()
 
@@ -54,10 +53,10 @@ class APGD(FromAuthors):
         return 2 * self.iterations
 
     def iterates(self, network: Network, x: Tensor, y: Tensor, draws: Draws) -> Iterator[Tensor]:
-        """See :class:`~zipper_dist.attacks.base.Attack`; there is only the result."""
+        """See :class:`~zipper_dist.attacks.base.Attack`; yields the result alone."""
         attack = APGDAttack(
-            plain(network), norm=NAMES[self.norm], eps=self.eps, n_iter=self.iterations,
-            loss=self.loss, device=x.device, logger=SILENT,
+            plain(network), n_iter=self.iterations, loss=self.loss, logger=SILENT,
+            **self.package_options(x),
         )  # fmt: skip
         adversarial, broken = _run(attack, x, y, BlockNoise(self.norm, draws.blocks()).like(x))
         yield torch.where(broken[:, None, None, None], adversarial, x)
@@ -100,9 +99,8 @@ class APGDTargeted(FromAuthors):
 
     def iterates(self, network: Network, x: Tensor, y: Tensor, draws: Draws) -> Iterator[Tensor]:
         """See :class:`~zipper_dist.attacks.base.Attack`; yields after each target."""
-        options: dict[str, Any] = {"norm": NAMES[self.norm], "eps": self.eps, "device": x.device}
         attack = APGDAttack_targeted(
-            plain(network), n_iter=self.iterations, logger=SILENT, **options
+            plain(network), n_iter=self.iterations, logger=SILENT, **self.package_options(x)
         )
         with torch.no_grad():
             order = network(x).sort(dim=1)[1]
@@ -119,3 +117,36 @@ class APGDTargeted(FromAuthors):
             yield result
             if len(standing) == 0:
                 break
+
+
+@ATTACKS.register("fab-t")
+@dataclass(frozen=True)
+class FAB(FromAuthors):
+    """FAB towards each of the 9 likeliest wrong classes (all, where there are fewer).
+
+    It draws no random numbers.
+    """
+
+    family = "fab-t"
+
+    iterations: int = ITERATIONS
+    """Steps for a target."""
+    targets: int = TARGETS
+    """Wrong classes at most."""
+
+    @property
+    def cost(self) -> int:
+        """See :class:`~zipper_dist.attacks.base.Attack`."""
+        return 3 * self.targets * self.iterations
+
+    def iterates(self, network: Network, x: Tensor, y: Tensor, draws: Draws) -> Iterator[Tensor]:
+        """See :class:`~zipper_dist.attacks.base.Attack`; yields the result alone."""
+        with torch.no_grad():
+            classes = network(x[:1]).shape[1]
+        attack = FABAttack_PT(
+            plain(network), n_iter=self.iterations, targeted=True,
+            n_target_classes=min(self.targets, classes - 1), **self.package_options(x),
+        )  # fmt: skip
+        with torch.random.fork_rng([x.device] if x.is_cuda else []):
+            adversarial: Tensor = attack.perturb(x, y)
+        yield adversarial
