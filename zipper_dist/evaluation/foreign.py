@@ -20,13 +20,8 @@ WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 
 
 class Normalised(nn.Module):
-    """A network that takes images in [0, 1] and normalises them first.
-
-    Args:
-        network: takes normalised images.
-        mean: of each channel.
-        std: of each channel.
-    """
+    """A network that takes images in [0, 1] and normalises them first, by mean and standard
+    deviation of each channel."""
 
     mean: Tensor
     std: Tensor
@@ -57,19 +52,6 @@ def load_foreign(
     Raises:
         UserError: the factory cannot be called, the file cannot be read, or they do not fit.
     """
-    network = _make(factory)
-    state = read_state_dict(file)
-    try:
-        network.load_state_dict(state)
-    except (RuntimeError, TypeError) as error:
-        raise UserError(f"{file}: does not fit {factory}: {_one_line(error)}") from None
-    if mean is not None and std is not None:
-        network = Normalised(network, mean, std)
-    # The normalisation is part of what the network computes, so of its checksum too.
-    return network.eval(), {name: t.detach() for name, t in network.state_dict().items()}
-
-
-def _make(factory: str) -> nn.Module:
     made = load_reference(factory, "--model")
     try:
         network = made()  # type: ignore[operator]
@@ -77,10 +59,16 @@ def _make(factory: str) -> nn.Module:
         reason = f"{type(error).__name__}: {_one_line(error)}"
         raise UserError(f"--model {factory}: cannot be made: {reason}") from None
     if not isinstance(network, nn.Module):
-        raise UserError(
-            f"--model {factory}: made a {type(network).__name__}, not a torch.nn.Module"
-        )
-    return network
+        kind = type(network).__name__
+        raise UserError(f"--model {factory}: made a {kind}, not a torch.nn.Module")
+    try:
+        network.load_state_dict(read_state_dict(file))
+    except (RuntimeError, TypeError) as error:
+        raise UserError(f"{file}: does not fit {factory}: {_one_line(error)}") from None
+    if mean is not None and std is not None:
+        network = Normalised(network, mean, std)
+    # The normalisation is part of what the network computes, so of its checksum too.
+    return network.eval(), {name: t.detach() for name, t in network.state_dict().items()}
 
 
 def read_state_dict(file: Path) -> dict[str, Tensor]:
@@ -103,20 +91,15 @@ def read_state_dict(file: Path) -> dict[str, Tensor]:
         ) from None
     except (OSError, RuntimeError, EOFError, ValueError, safetensors.SafetensorError) as error:
         raise UserError(f"{file}: cannot be read: {_one_line(error)}") from None
-    return _state_dict(file, content)
-
-
-def _state_dict(file: Path, content: Any) -> dict[str, Tensor]:
     for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
     tensors = isinstance(content, Mapping) and all(isinstance(v, Tensor) for v in content.values())
     if not (tensors and content):
         raise UserError(f"{file}: holds no state dict (names and tensors)")
-    state = dict(content)
-    if all(name.startswith("module.") for name in state):  # nn.DataParallel adds it
-        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    return state
+    if all(name.startswith("module.") for name in content):  # nn.DataParallel adds it
+        return {name.removeprefix("module."): tensor for name, tensor in content.items()}
+    return dict(content)
 
 
 def _one_line(error: BaseException) -> str:
