@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -67,9 +67,3 @@ def ascend(
         gradient = image_gradient(network, x_adv, loss)
         x_adv = ball.step(x_adv, direction(gradient) if direction else gradient, step_size)
         yield x_adv  # under no context manager, or it would hold for the caller
-
-
-def last(iterates: Iterable[Tensor]) -> Tensor:
-    """Run an attack to its end: the last of ``iterates``, of which there is one at least."""
-    *_, images = iterates
-    return images

@@ -1,8 +1,4 @@
-"""What an attack is, how a person calls one, and where they are registered.
-
-An attack is a frozen dataclass of its options. ``PGD(eps=8 / 255)(model, x, y)`` attacks a batch;
-:meth:`Attack.iterates` is the same in steps, for callers that have other work to do in between.
-"""
+"""What an attack is, how a person calls one, and where they are registered."""
 
 from __future__ import annotations
 
@@ -18,7 +14,6 @@ from torch import Tensor, nn
 
 from zipper_dist.accel.frozen import frozen_eval_mode
 from zipper_dist.accel.precision import Network
-from zipper_dist.attacks.ascent import last
 from zipper_dist.attacks.ball import make_ball
 from zipper_dist.attacks.draws import BLOCK_SIZE, Blocks, Draws, ExampleDraws
 from zipper_dist.config.threat import Norm, ThreatModel
@@ -29,7 +24,11 @@ AnyAttack = TypeVar("AnyAttack", bound="Attack")
 
 @dataclass(frozen=True)
 class Attack:
-    """An untargeted attack within a norm ball; subclasses add their options as fields."""
+    """An untargeted attack within a norm ball; subclasses add their options as fields.
+
+    ``attack(model, x, y)`` attacks a batch; :meth:`iterates` is the same in steps, for callers that
+    have other work to do in between.
+    """
 
     eps: float = 8 / 255
     """Radius of the ball, in the norm [1 = the full pixel range]."""
@@ -92,14 +91,14 @@ class Attack:
 
     def run(self, network: Network, x: Tensor, y: Tensor, draws: Draws) -> Tensor:
         """The last of :meth:`iterates`."""
-        return last(self.iterates(network, x, y, draws))
+        *_, images = self.iterates(network, x, y, draws)
+        return images
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, seed: int = 0) -> Tensor:
         """Attack a batch of images: the adversarial ones, (B, C, H, W), inside the ball.
 
         Args:
-            model: any network of images in [0, 1]; it is in eval mode and its weights are frozen
-                for the duration, and afterwards it is as it was.
+            model: any network of images in [0, 1]; for the duration it is in eval mode and frozen.
             x: clean images (B, C, H, W), floating-point numbers in [0, 1].
             y: labels (B,), integers.
             seed: of the random draws. Each example has draws of its own, by its place in ``x``.

@@ -48,8 +48,7 @@ class Measure:
 def expand(names: Sequence[str]) -> list[str]:
     """``--attacks`` with ``standard`` spelled out, commas taken for spaces, nothing twice.
 
-    Raises:
-        UserError: an unknown attack, or none.
+    Raises UserError for an unknown attack, and for none.
     """
     given = " ".join(names).replace(",", " ").split()
     spelled = [n for name in given for n in (STANDARD if name == "standard" else (name,))]

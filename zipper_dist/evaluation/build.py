@@ -96,7 +96,8 @@ def assemble(
         for threat in threats.models
         if options.sanity or "standard" in " ".join(options.attacks).replace(",", " ").split()
     }
-    sampler = replace(engine, mine=[b for b in engine.mine if b < len(blocks.first(SAMPLE))])
+    sample = blocks.first(SAMPLE)
+    sampler = replace(engine, blocks=sample, mine=sample.dealt(world.rank, world.size))
     about = _about(options, target, data, threats, engine, world)
     return Evaluation(
         options, target, data, threats, wanted, checks, numbers, engine, sampler, notes, about

@@ -206,11 +206,7 @@ class Engine:
 
 
 class Meter:
-    """Measures work: seconds, forward passes and gradients [images].
-
-    Args:
-        tick: called with the cost of each use of a network; it may raise.
-    """
+    """Measures work: seconds, forward passes and gradients [images]; ``tick`` sees each use."""
 
     def __init__(self, tick: Tick) -> None:
         self.spent: dict[str, float] = {"seconds": 0.0, "forwards": 0, "gradients": 0}

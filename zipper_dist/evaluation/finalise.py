@@ -25,7 +25,6 @@ from zipper_dist.evaluation.outcomes import BROKEN
 from zipper_dist.evaluation.results.picture import COLUMNS, Portrait, draw
 from zipper_dist.evaluation.results.report import Report, report
 from zipper_dist.evaluation.results.sanity import (
-    SAMPLE,
     Check,
     check_attacks,
     check_images,
@@ -63,9 +62,8 @@ def finalise(evaluation: Evaluation, found: Sequence[Found], console: Console) -
 
 def _checks(e: Evaluation, found: Sequence[Found]) -> Iterator[Check]:
     clean = Measure("clean")
-    sample_blocks = e.engine.blocks.first(SAMPLE)
     for threat, wanted in e.checks.items():
-        sample = report(e.sampler, [clean, *wanted], found, sample_blocks)
+        sample = report(e.sampler, [clean, *wanted], found)
         parts = [p for p in distinct_parts(e.wanted) if ThreatModel(p.norm, p.eps) == threat]
         each = [Measure(part.name, (part,)) for part in parts]
         full = report(e.engine, [clean, *each], found)
@@ -81,7 +79,7 @@ def _checks(e: Evaluation, found: Sequence[Found]) -> Iterator[Check]:
 def _write_figures(e: Evaluation, result: Report, checks: Sequence[Check]) -> None:
     """evaluation.json: what was evaluated, a figure for each attack, checks and warnings."""
     content = e.about | {
-        "attacks": {name: figure.as_json() for name, figure in result.figures.items()},
+        "attacks": {name: vars(figure) for name, figure in result.figures.items()},
         "sanity": [vars(check) for check in checks],
         "warnings": [*e.notes, *(check.verdict for check in checks if not check.passed)],
     }
@@ -118,11 +116,10 @@ def adversarial_images(engine: Engine, measure: Measure, block: int) -> tuple[Te
 
 
 def _save_adversarial(e: Evaluation, path: Path) -> None:
-    """Write the images of every attack to a safetensors file.
+    """Write ``examples`` (numbers in the test set), ``labels``, ``clean`` and, for each attack,
+    images (N, C, H, W), float32 in [0, 1]: clean ones where it failed.
 
-    It holds ``examples`` (numbers in the test set), ``labels``, ``clean`` and, for each attack,
-    images (N, C, H, W), float32 in [0, 1]; an example that an attack did not break has its clean
-    image there. Raises UserError where the file cannot be written.
+    Raises UserError where the file cannot be written.
     """
     clean, labels = e.engine.examples.take(slice(None))
     tensors = {"examples": e.numbers, "labels": labels.cpu(), "clean": clean.cpu()}

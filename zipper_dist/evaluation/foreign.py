@@ -44,13 +44,10 @@ def load_foreign(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> tuple[nn.Module, dict[str, Tensor]]:
-    """The network that ``package.module:factory`` makes, with the state dict in ``file``.
+    """The network that ``package.module:factory`` makes, and the state dict in ``file`` that it
+    has taken over.
 
-    ``factory`` is code that the user names, found on Python's path or in the working directory;
-    ``file`` is only read: safetensors, or a ``.pt`` with nothing but tensors and plain containers.
-
-    Raises:
-        UserError: the factory cannot be called, the file cannot be read, or they do not fit.
+    Raises UserError where the factory or the file cannot be used, or they do not fit.
     """
     made = load_reference(factory, "--model")
     try:
@@ -72,10 +69,9 @@ def load_foreign(
 
 
 def read_state_dict(file: Path) -> dict[str, Tensor]:
-    """The state dict in a file, on the CPU; nothing in the file is executed.
+    """The state dict in a safetensors or ``.pt`` file, on the CPU; nothing in it is executed.
 
-    Raises:
-        UserError: the file is absent, damaged, holds no state dict, or more than plain data.
+    Raises UserError where it is absent, damaged, no state dict, or more than plain data.
     """
     try:
         if file.suffix == ".safetensors":

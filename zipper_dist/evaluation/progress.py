@@ -13,12 +13,9 @@ from zipper_dist.metrics.tables import duration
 
 
 class Display:
-    """How much of the work of this rank is done, and how long the rest will take.
+    """How much of the work of this rank is done, and how long the rest will take at most.
 
-    The rest is at most what is shown: what breaks early is not attacked to the end.
-
-    Args:
-        console: where to show it; None: nowhere.
+    ``console``: where to show it; None: nowhere.
     """
 
     def __init__(self, console: Console | None) -> None:

@@ -41,11 +41,7 @@ class Target:
 
 
 def load_target(options: EvaluateOptions) -> Target:
-    """The network that the options name.
-
-    Raises:
-        UserError: nothing is there, or it is damaged, or not what it is said to be.
-    """
+    """The network that the options name; raises UserError where it is absent or damaged."""
     path = options.target
     if options.model is not None:
         model, state = load_foreign(options.model, path, options.mean, options.std)
@@ -86,8 +82,7 @@ def _run_options(directory: Path) -> Mapping[str, Any]:
 def data_config(target: Target, options: EvaluateOptions) -> DataConfig:
     """The test set: as the options say, or else as the run has it, whole.
 
-    Raises:
-        UserError: neither says which data set.
+    Raises UserError where neither says which data set.
     """
     run: Mapping[str, Any] = target.run.get("data", {})
     source = options.dataset or run.get("source")
@@ -117,12 +112,10 @@ class Threats(NamedTuple):
 
 
 def threats_of(target: Target, source: str, options: EvaluateOptions) -> Threats:
-    """The attacker's means: as the options say, or else what the network was trained for.
+    """The attacker's means: as the options say, or else what the network was trained for, or else
+    what the recipe for the data set trains for.
 
-    Without a run that says so, that is what the recipe for the data set trains for.
-
-    Raises:
-        UserError: a radius out of range, or a norm that needs a radius.
+    Raises UserError for a radius out of range, and for a norm that needs a radius.
     """
     run = target.run
     trained = trained_threats(run)

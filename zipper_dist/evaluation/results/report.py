@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from zipper_dist.attacks import Attack, Blocks
+from zipper_dist.attacks import Blocks
 from zipper_dist.evaluation.attack_list import Measure, distinct_parts
 from zipper_dist.evaluation.engine import Engine, Found
 from zipper_dist.evaluation.outcomes import BROKEN, ROBUST
@@ -39,10 +39,6 @@ class Figure:
     forwards_per_example: float
     """Forward passes without a gradient, over all n examples."""
     settings: Mapping[str, Any]
-
-    def as_json(self) -> dict[str, Any]:
-        """The fields as plain JSON values."""
-        return asdict(self) | {"interval": list(self.interval)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,18 +113,16 @@ def _tally(
 
 
 def report(
-    engine: Engine, wanted: Sequence[Measure], found: Sequence[Found] | None = None,
-    blocks: Blocks | None = None,
-) -> Report:  # fmt: skip
-    """Put together what ranks found; by default, what this one found, for all its examples.
+    engine: Engine, wanted: Sequence[Measure], found: Sequence[Found] | None = None
+) -> Report:
+    """Put together what ranks found; by default, what this one found.
 
-    ``blocks``: the first blocks of the engine's, where only they are to count. The figures of an
-    ensemble say what its attacks took, also where they were run for their own sake.
+    The figures of an ensemble say what its attacks took, also where they were run for their own
+    sake.
     """
-    blocks = blocks or engine.blocks
-    parts: list[Attack | None] = [None, *distinct_parts(wanted)]
-    found = [engine.found(distinct_parts(wanted))] if found is None else found
-    tallies = {part: _tally(found, engine.address(part), blocks) for part in parts}
+    parts = distinct_parts(wanted)
+    found = [engine.found(parts)] if found is None else found
+    tallies = {p: _tally(found, engine.address(p), engine.blocks) for p in (None, *parts)}
     figures, correct = {}, {}
     for measure in wanted:
         right = tallies[None][0] == ROBUST

@@ -96,46 +96,45 @@ def check_attacks(sample: Report, full: Report, classes: int) -> Iterator[Check]
         found = {name: sample.accuracy[name] for name in names}
         rise = max(b - a for a, b in pairwise(found.values()))
         listed = ", ".join(f"{name}: {accuracy:.1f} %" for name, accuracy in found.items())
-        verdict = f"Accuracy does not rise with {more} ({listed})."
-        if rise > SLACK:
-            verdict = f"Accuracy rises by {rise:.1f} points with {more} ({listed}): the attack "
-            verdict += f"fails; {HINT}."
-        yield Check(more, rise <= SLACK, verdict, found)
-    survives = sample.correct["large pgd"] & sample.correct["large cw"]
-    accuracy, chance = _per_cent(survives), 100 / classes
-    passed = accuracy <= chance + SLACK
-    verdict = f"With a ball that holds every image, accuracy is {accuracy:.1f} %"
-    verdict += f", no better than guessing ({chance:.1f} %)." if passed else (
-        f", though guessing gives {chance:.1f} %: the attack fails where it cannot; {HINT}."
+        yield _check(
+            more, rise <= SLACK, "Accuracy ", f"does not rise with {more} ({listed}).",
+            f"rises by {rise:.1f} points with {more} ({listed}): the attack fails; {HINT}.", found,
+        )  # fmt: skip
+    accuracy = _per_cent(sample.correct["large pgd"] & sample.correct["large cw"])
+    chance = 100 / classes
+    yield _check(
+        "very large eps", accuracy <= chance + SLACK,
+        f"With a ball that holds every image, accuracy is {accuracy:.1f} %, ",
+        f"no better than guessing ({chance:.1f} %).",
+        f"though guessing gives {chance:.1f} %: the attack fails where it cannot; {HINT}.",
+        {"accuracy": accuracy, "chance": chance},
     )  # fmt: skip
-    yield Check("very large eps", passed, verdict, {"accuracy": accuracy, "chance": chance})
     start, no_start = sample.accuracy["eps x 1"], sample.accuracy["no start"]
-    passed = abs(start - no_start) <= START_SLACK
-    verdict = f"With a random start PGD-20 leaves {start:.1f} %, without one {no_start:.1f} %: "
-    verdict += "it matters little." if passed else (
-        "the loss is rugged around the images; use restarts, and the strongest attacks."
+    yield _check(
+        "random start", abs(start - no_start) <= START_SLACK,
+        f"With a random start PGD-20 leaves {start:.1f} %, without one {no_start:.1f} %: ",
+        "it matters little.",
+        "the loss is rugged around the images; use restarts, and the strongest attacks.",
+        {"with": start, "without": no_start},
     )  # fmt: skip
-    yield Check("random start", passed, verdict, {"with": start, "without": no_start})
-    yield _black_box(sample, full)
-
-
-def _black_box(sample: Report, full: Report) -> Check:
-    """Of the attacks that were asked for, where Square and strong others are among them."""
     white = [name for name in full.correct if name not in ("clean", "square")]
     results = full
     if not ("square" in full.correct and {"apgd-ce", "apgd-t"} <= set(white)):
         white, results = ["eps x 1", "apgd-ce", "cw"], sample
-    survives = results.correct["clean"]
-    for name in white:
-        survives = survives & results.correct[name]
+    survives = torch.stack([results.correct[name] for name in ("clean", *white)]).all(0)
     only_square = _per_cent(survives & ~results.correct["square"])
-    passed = only_square <= max(1.0, 200 / results.n)  # two examples of a small set
-    verdict = (
+    yield _check(
+        "black box", only_square <= max(1.0, 200 / results.n),  # two examples of a small set
         f"Square, which sees no gradients, breaks {only_square:.1f} % of the examples that "
-        "gradient attacks do not"
-    )
-    verdict += ": they are no weaker than it." if passed else f"; {HINT}."
-    return Check("black box", passed, verdict, {"only_square": only_square})
+        "gradient attacks do not",
+        ": they are no weaker than it.", f"; {HINT}.", {"only_square": only_square},
+    )  # fmt: skip
+
+
+def _check(
+    name: str, passed: bool, says: str, if_passed: str, if_failed: str, figures: Mapping[str, Any]
+) -> Check:
+    return Check(name, passed, says + (if_passed if passed else if_failed), figures)
 
 
 def _per_cent(flags: Tensor) -> float:
