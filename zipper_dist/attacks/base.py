@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from zipper_dist.accel.frozen import frozen_eval_mode
 from zipper_dist.accel.precision import Network
-from zipper_dist.attacks.ball import make_ball
+from zipper_dist.attacks.ascent import Direction, Loss, ascend, summed_cross_entropy
+from zipper_dist.attacks.ball import Ball, make_ball
 from zipper_dist.attacks.draws import BLOCK_SIZE, Blocks, Draws, ExampleDraws
 from zipper_dist.config.threat import Norm, ThreatModel
 from zipper_dist.registry import Registry
@@ -129,6 +130,60 @@ class Attack:
 
 ATTACKS: Registry[type[Attack]] = Registry("attack", "zipper_dist.attacks")
 """The attacks by name, without the number of steps that a name may end with."""
+
+
+@dataclass(frozen=True)
+class Iterated(Attack):
+    """Ascent on the cross-entropy from the clean image; subclasses have other starts, losses or
+    directions."""
+
+    step_size: float | None = None
+    """Length of a step, in the norm [1 = the full pixel range]; None: 2.5 eps / steps."""
+    steps: int = 20
+    """Gradient steps."""
+
+    @property
+    def name(self) -> str:
+        """See :class:`Attack`."""
+        return f"{super().name}-{self.steps}"
+
+    @property
+    def step(self) -> float:
+        """The length of a step [1 = the full pixel range]."""
+        if self.step_size is not None:
+            return self.step_size
+        return ThreatModel(self.norm, self.eps).default_step_size(max(1, self.steps))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """See :class:`Attack`."""
+        return super().settings | {"step_size": self.step}
+
+    @property
+    def cost(self) -> int:
+        """See :class:`Attack`."""
+        return 2 * self.steps * self.starts
+
+    def start(self, ball: Ball, x: Tensor, draws: Draws) -> Tensor:
+        """Where the first step starts: images (B, C, H, W) in the ball around ``x``."""
+        return x
+
+    def loss(self, network: Network, x: Tensor, y: Tensor) -> Loss:
+        """What is ascended."""
+        return summed_cross_entropy(y)
+
+    def direction(self) -> Direction | None:
+        """What is made of the gradients of one batch; None: nothing."""
+        return None
+
+    def iterates(self, network: Network, x: Tensor, y: Tensor, draws: Draws) -> Iterator[Tensor]:
+        """See :class:`Attack`."""
+        ball = make_ball(self.norm, x, self.eps)
+        start = self.start(ball, x, draws)
+        loss, direction = self.loss(network, x, y), self.direction()
+        if self.steps == 0:
+            yield start
+        yield from ascend(network, start, ball, loss, self.step, self.steps, direction)
 
 
 def in_steps(

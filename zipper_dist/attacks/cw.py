@@ -14,9 +14,8 @@ from torch import Tensor
 from zipper_dist.accel.precision import Network
 from zipper_dist.attacks.ascent import Loss
 from zipper_dist.attacks.ball import Ball
-from zipper_dist.attacks.base import ATTACKS
+from zipper_dist.attacks.base import ATTACKS, Iterated
 from zipper_dist.attacks.draws import Draws
-from zipper_dist.attacks.iterated import Iterated
 
 
 def summed_margin(y: Tensor) -> Loss:
@@ -44,9 +43,9 @@ class Cw(Iterated):
     """Start at a random point of the ball."""
 
     def start(self, ball: Ball, x: Tensor, draws: Draws) -> Tensor:
-        """See :class:`~zipper_dist.attacks.iterated.Iterated`."""
+        """See :class:`~zipper_dist.attacks.base.Iterated`."""
         return ball.random_start(draws.generators()) if self.random_start else x
 
     def loss(self, network: Network, x: Tensor, y: Tensor) -> Loss:
-        """See :class:`~zipper_dist.attacks.iterated.Iterated`."""
+        """See :class:`~zipper_dist.attacks.base.Iterated`."""
         return summed_margin(y)

@@ -35,11 +35,11 @@ class DivergencePGD(PGD):
     not used."""
 
     def start(self, ball: Ball, x: Tensor, draws: Draws) -> Tensor:
-        """See :class:`~zipper_dist.attacks.iterated.Iterated`."""
+        """See :class:`~zipper_dist.attacks.base.Iterated`."""
         noise = drawn(x.shape, x, draws.generators(), torch.Tensor.normal_)
         return ball.project(x + START * noise)
 
     def loss(self, network: Network, x: Tensor, y: Tensor) -> Loss:
-        """See :class:`~zipper_dist.attacks.iterated.Iterated`."""
+        """See :class:`~zipper_dist.attacks.base.Iterated`."""
         clean = logits_at(network, x)
         return lambda logits: divergence(clean, logits).sum()

@@ -22,7 +22,7 @@ from zipper_dist.attacks.pgd import PGD
 
 @dataclass(frozen=True)
 class FriendlyPGD(PGD):
-    """PGD on each image for as long as it is friendly.
+    """PGD that stops at each image once it has been misclassified for ``tau`` steps.
 
     Before each of at most ``steps`` steps an image that is misclassified where it is uses up one of
     its ``tau``; when it has none left it stays there. An image that is classified right again on
@@ -68,8 +68,9 @@ class FriendlyPGD(PGD):
                 break
             if count < len(rows) and not self.fixed_shape:
                 found[rows] = x_adv
-                rows, x_adv, y, left = (t[going] for t in (rows, x_adv, y, left))
-                going = going[going]
+                kept = going.nonzero().squeeze(1)
+                rows, x_adv, y, left = (t[kept] for t in (rows, x_adv, y, left))
+                going = going[kept]
                 ball = make_ball(self.norm, x[rows], self.eps)
         found[rows] = x_adv
         return found

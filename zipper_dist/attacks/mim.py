@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from zipper_dist.attacks.ascent import Direction
-from zipper_dist.attacks.base import ATTACKS
-from zipper_dist.attacks.iterated import Iterated
+from zipper_dist.attacks.base import ATTACKS, Iterated
 
 
 def momentum(decay: float) -> Direction:
@@ -44,5 +43,5 @@ class Mim(Iterated):
     """Of the momentum; 0: plain ascent."""
 
     def direction(self) -> Direction:
-        """See :class:`~zipper_dist.attacks.iterated.Iterated`."""
+        """See :class:`~zipper_dist.attacks.base.Iterated`."""
         return momentum(self.decay)

@@ -1,4 +1,4 @@
-"""Projected gradient descent (PGD): the attack of adversarial training and its first yardstick.
+"""Projected gradient descent (PGD): the attack of adversarial training.
 
 Source: Madry, Makelov, Schmidt, Tsipras and Vladu, "Towards Deep Learning Models Resistant to
 Adversarial Attacks", ICLR 2018.
@@ -12,9 +12,8 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from zipper_dist.attacks.ball import Ball
-from zipper_dist.attacks.base import ATTACKS
+from zipper_dist.attacks.base import ATTACKS, Iterated
 from zipper_dist.attacks.draws import Draws
-from zipper_dist.attacks.iterated import Iterated
 from zipper_dist.config.schema import AttackConfig
 
 AnyPGD = TypeVar("AnyPGD", bound="PGD")
@@ -57,5 +56,5 @@ class PGD(Iterated):
         return self.restarts
 
     def start(self, ball: Ball, x: Tensor, draws: Draws) -> Tensor:
-        """See :class:`~zipper_dist.attacks.iterated.Iterated`."""
+        """See :class:`~zipper_dist.attacks.base.Iterated`."""
         return ball.random_start(draws.generators()) if self.random_start else x.detach().clone()

@@ -149,7 +149,7 @@ class Engine:
             for places in torch.split(torch.cat(list(group.values())), self.batch_size):
                 steps, result = self._steps(attack, places, meter), None
                 while result is None:
-                    # The figures are fp32 figures. Nothing of it is left at the yield.
+                    # Attacks run in fp32; at the yield the caller's mode is back.
                     with meter.running(), Acceleration().arithmetic():
                         result = next(steps)
                     if result is None:

@@ -22,14 +22,10 @@ from zipper_dist.evaluation.attack_list import Measure, distinct_parts, short
 from zipper_dist.evaluation.build import Evaluation
 from zipper_dist.evaluation.engine import Engine, Found
 from zipper_dist.evaluation.outcomes import BROKEN
+from zipper_dist.evaluation.results import sanity
 from zipper_dist.evaluation.results.picture import COLUMNS, Portrait, draw
 from zipper_dist.evaluation.results.report import Report, report
-from zipper_dist.evaluation.results.sanity import (
-    Check,
-    check_attacks,
-    check_images,
-    check_network,
-)
+from zipper_dist.evaluation.results.sanity import Check
 
 
 def finalise(evaluation: Evaluation, found: Sequence[Found], console: Console) -> None:
@@ -67,13 +63,13 @@ def _checks(e: Evaluation, found: Sequence[Found]) -> Iterator[Check]:
         parts = [p for p in distinct_parts(e.wanted) if ThreatModel(p.norm, p.eps) == threat]
         each = [Measure(part.name, (part,)) for part in parts]
         full = report(e.engine, [clean, *each], found)
-        for check in check_attacks(sample, full, e.data.classes):
+        for check in sanity.check_attacks(sample, full, e.data.classes):
             several = len(e.checks) > 1
             yield replace(check, name=f"{check.name}@{short(threat)}") if several else check
     first = e.engine.examples.take(e.engine.blocks.span(0))
     attacked = {m.label: adversarial_images(e.engine, m, 0)[0] for m in e.wanted if m.parts}
-    yield from check_network(e.target.model, e.engine.views.attacked, *first)
-    yield check_images(first[0], attacked)
+    yield from sanity.check_network(e.target.model, e.engine.views.attacked, *first)
+    yield sanity.check_images(first[0], attacked)
 
 
 def _write_figures(e: Evaluation, result: Report, checks: Sequence[Check]) -> None:

@@ -78,18 +78,16 @@ class NetworkView:
     def __call__(self, given: Tensor) -> Tensor:
         """Logits (B, classes), float32, of images (B, C, H, W), float32 in [0, 1]."""
         rows = len(given)
-        # A copy has the strides of its layout; a tensor of one channel may have those of any, which
+        # A clone has the strides of its layout; a tensor of one channel may have those of any, which
         # decide on the kernels and so on the rounding.
-        images = given.clone(memory_format=self._layout)
+        images = given
         if 0 < rows < LEAST_ROWS:
             more = given[:1].detach().expand(LEAST_ROWS - rows, *given.shape[1:])
-            filled = torch.cat([given, more]).clone(memory_format=self._layout)
-            logits = self._network(filled)[:rows]
-        else:
-            logits = self._network(images)
-        if images.requires_grad and torch.is_grad_enabled() and not logits.requires_grad:
-            # A network of steps cuts the graph. Its gradient is zero, and the checks say so.
-            logits = logits + 0 * images.flatten(1).sum(1, keepdim=True)
+            images = torch.cat([given, more])
+        logits = self._network(images.clone(memory_format=self._layout))[:rows]
+        if given.requires_grad and torch.is_grad_enabled() and not logits.requires_grad:
+            # A network of step functions cuts the graph: its gradient is zero.
+            logits = logits + 0 * given.flatten(1).sum(1, keepdim=True)
         return logits
 
 

@@ -9,8 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from zipper_dist.attacks.autoattack.adapter import ITERATIONS, QUERIES
-from zipper_dist.attacks.autoattack.gradient import APGD, FAB, APGDOnDLR, APGDTargeted
+from zipper_dist.attacks.autoattack.adapter import (
+    APGD,
+    FAB,
+    ITERATIONS,
+    QUERIES,
+    APGDOnDLR,
+    APGDTargeted,
+)
 from zipper_dist.attacks.autoattack.square import Square
 from zipper_dist.attacks.base import ATTACKS, Attack
 

@@ -21,21 +21,11 @@ from zipper_dist.config.threat import ThreatModel
 from zipper_dist.evaluation.attack_list import Measure
 from zipper_dist.evaluation.results.report import Report
 
-SAMPLE = 256
-"""The checks attack the first blocks, of so many examples or a few more together [images]."""
-
-SLACK = 3.0
-"""An attack that is no weaker may break so much fewer examples by chance [points]."""
-
-START_SLACK = 5.0
-"""How much a random start may matter [points]."""
-
-ZERO_GRADIENTS = 1.0
-"""How many examples may have a gradient of exactly zero [per cent]."""
-
-QUERIES = 500
-"""Of Square, where it is run for the checks alone."""
-
+SAMPLE = 256  # the checks attack the first blocks, of about so many examples together [images]
+QUERIES = 500  # of Square, where it is run for the checks alone
+SLACK = 3.0  # by how much accuracy may be higher under an attack that is no weaker [points]
+START_SLACK = 5.0  # how much a random start may matter [points]
+ZERO_GRADIENTS = 1.0  # how many examples may have a gradient of exactly zero [per cent]
 HINT = "the network may hide its gradients, and then its robust accuracy is an illusion"
 
 RISES = {
