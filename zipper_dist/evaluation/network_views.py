@@ -78,8 +78,8 @@ class NetworkView:
     def __call__(self, given: Tensor) -> Tensor:
         """Logits (B, classes), float32, of images (B, C, H, W), float32 in [0, 1]."""
         rows = len(given)
-        # A clone has the strides of its layout; a tensor of one channel may have those of any, which
-        # decide on the kernels and so on the rounding.
+        # A clone has the strides of its layout; those of one channel may be of any layout, which
+        # decides on the kernels and so on the rounding.
         images = given
         if 0 < rows < LEAST_ROWS:
             more = given[:1].detach().expand(LEAST_ROWS - rows, *given.shape[1:])
