@@ -29,6 +29,8 @@ from zipper_dist.evaluation.options import EvaluateOptions, ImageOptions
 from zipper_dist.evaluation.results.report import wilson_interval
 from zipper_dist.models import build
 
+pytestmark = pytest.mark.slow
+
 COMMAND = ["-m", "zipper_dist.evaluate"]
 IMAGES = 64
 SHORT = [
