@@ -230,13 +230,13 @@ def test_the_first_images(
         run(EvaluateOptions(
             run_directory, ("clean",), first=count, out=tmp_path / name, picture=False, threads=1,
         ))  # fmt: skip
-        shown = capsys.readouterr().out
+        shown = " ".join(capsys.readouterr().out.split())
         numbers = [int(line["example"]) for line in flags(tmp_path / name)]
         assert numbers == list(range(min(count, 360)))
         about = json.loads((tmp_path / name / "evaluation.json").read_text())["data"]
         assert about["chosen"] == ("all" if name == "all" else "the first")
         which = f"the first {count} test images" if name != "all" else "360 test images"
-        assert which in " ".join(shown.split())
+        assert which in shown
         assert ("the first" in shown) == (name != "all")
         lacking = f"--first {count}: these images show "
         assert (lacking in shown) == (name == "few")
