@@ -12,6 +12,7 @@ from pathlib import Path
 
 import tyro
 from comparison.campaign import Campaign
+from comparison.commands import DATA_ROOT, Settings
 from comparison.devices import Devices
 from comparison.experiments import (
     Experiment,
@@ -20,8 +21,8 @@ from comparison.experiments import (
     with_autoattack_on,
     with_methods,
 )
+from comparison.jobs import Runner
 from comparison.page import print_summary, write_page
-from comparison.runner import Runner
 from rich.console import Console
 
 from zipper_dist.config.checks import validate
@@ -64,7 +65,7 @@ class BenchOptions:
     tuning_runs: int | None = None
     """At most so many more values of β are tried to bring TRADES to Zipper's clean accuracy;
     default: that of the experiment."""
-    data_root: Path = Path("data")
+    data_root: Path = DATA_ROOT
     """Directory that holds the data sets, or is to hold them after their download."""
     limit: int | None = None
     """Evaluate on at most so many test images, a fixed random choice for all attacks [images]."""
@@ -74,7 +75,7 @@ class BenchOptions:
     """Directory for everything; a folder for each experiment."""
 
 
-OURS = ("--seed", "--run-dir", "--resume", "--device", "--threads", "--data.root")
+SET_HERE = ("--seed", "--run-dir", "--resume", "--device", "--threads", "--data.root")
 """Options of the training command that the comparison sets itself."""
 DEFINING = tuple(f"--learners.adversarial.{name}" for name in ("objective", "beta", "tau"))
 """Options that make one method of another."""
@@ -96,14 +97,14 @@ def pairs(words: Sequence[str]) -> Options:
             raise UserError(f"after --: {word!r} follows no option of the training command")
     for option, _ in found:
         name = option.partition("=")[0].replace("_", "-")
-        if name in OURS:
+        if name in SET_HERE:
             raise UserError(f"after --: {name} is set by the comparison; leave it out")
         if name in DEFINING:
             raise UserError(f"after --: {name} would turn methods into others; see --betas")
     return tuple(found)
 
 
-def chosen(options: BenchOptions, console: Console) -> Iterator[Experiment]:
+def chosen(options: BenchOptions, extra: Options, console: Console) -> Iterator[Experiment]:
     """The experiments that the options name.
 
     Raises:
@@ -121,68 +122,73 @@ def chosen(options: BenchOptions, console: Console) -> Iterator[Experiment]:
             found = with_methods(found, options.methods)
         if options.autoattack_seeds is not None:
             found = with_autoattack_on(found, options.autoattack_seeds)
-        sweep = found.sweep
-        if sweep is not None:
-            runs = sweep.matching_runs if options.tuning_runs is None else options.tuning_runs
+        if (sweep := found.sweep) is not None:
+            runs = sweep.tuning_runs if options.tuning_runs is None else options.tuning_runs
             betas, gammas = options.betas or sweep.betas, options.gammas or sweep.gammas
-            sweep = replace(sweep, betas=betas, gammas=gammas, matching_runs=runs)
-        yield replace(found, sweep=sweep)
-
-
-def check(campaign: Campaign) -> None:
-    """Find bad options and absent data before any run starts."""
-    for row in campaign.rows():
-        config = campaign.config_of(row)
-        validate(config)
-        fetch(config.data)
-
-
-def report(campaign: Campaign, command: str, machine: str, console: Console) -> None:
-    """Write the page of a comparison, and show its table."""
-    write_page(campaign.outcome, campaign.out, command, machine)
-    print_summary(campaign.outcome, console)
-    console.print(f"page, plots and figures are in {campaign.out}", highlight=False)
+            sweep = replace(sweep, betas=betas, gammas=gammas, tuning_runs=runs)
+        yield replace(found, options=(*found.options, *extra), sweep=sweep)
 
 
 def bench(options: BenchOptions, extra: Options) -> None:
-    """Carry out the experiments, one after the other; ``extra`` is for every training command."""
+    """Carry out the experiments that the options name; ``extra`` is for every training command."""
     console = Console()
-    numbers = (
+    for name, number, fewest in (
         ("seeds", options.seeds, 1),
         ("autoattack-seeds", options.autoattack_seeds, 0),
         ("limit", options.limit, 1),
-    )
-    for name, number, fewest in numbers:
+    ):
         if number is not None and number < fewest:
             raise UserError(f"--{name} {number}: give {fewest} or more")
     runner = Runner(Devices.detect(options.device), console)
+    settings = Settings(options.out, options.seeds, options.data_root, options.limit)
+    experiments = list(chosen(options, extra, console))
+    carry_out(experiments, settings, runner, console)
+
+
+def carry_out(
+    experiments: Sequence[Experiment], settings: Settings, runner: Runner, console: Console
+) -> None:
+    """Carry out experiments, one after the other, each in a folder of ``settings.out``; write
+    their pages."""
     campaigns = [
-        Campaign(found, options.seeds, options.out / found.name, runner, extra, options.data_root,
-                 options.limit)
-        for found in chosen(options, console)
-    ]  # fmt: skip
+        Campaign(found, replace(settings, out=settings.out / found.name), runner)
+        for found in experiments
+    ]
+    # Bad options and absent data are found before any run starts.
     for campaign in campaigns:
-        check(campaign)
-    command = shlex.join(["python", "benchmarks/bench_time.py", *sys.argv[1:]])
-    machine = runner.devices.describe()
+        for row in campaign.rows():
+            config = campaign.commands.config_of(row)
+            validate(config)
+            fetch(config.data)
     for campaign in campaigns:
-        console.print(f"[bold]{campaign.experiment.title}[/] on {machine}", highlight=False)
+        title = f"[bold]{campaign.experiment.title}[/] on {runner.devices.describe()}"
+        console.print(title, highlight=False)
         try:
             campaign.carry_out()
         except CommandError:
             # What there is may be days' work. Nothing about it is to hide why there is no more.
             with suppress(Exception):
-                if campaign.collect().found:
-                    report(campaign, command, machine, console)
+                campaign.collect()
+                if campaign.outcome.found:
+                    report(campaign, runner, console)
             raise
-        report(campaign, command, machine, console)
+        report(campaign, runner, console)
+
+
+def report(campaign: Campaign, runner: Runner, console: Console) -> None:
+    """Write the page of a comparison, and show its table."""
+    command = shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    write_page(campaign.outcome, campaign.out, command, runner.devices.describe())
+    print_summary(campaign.outcome, console)
+    console.print(f"page, plots and figures are in {campaign.out}", highlight=False)
 
 
 def main() -> None:
     """Entry point of the benchmark."""
-    arguments = sys.argv[1:]
-    ours = arguments[: arguments.index("--")] if "--" in arguments else arguments
-    for_training = arguments[len(ours) + 1 :]
+    ours, for_training = sys.argv[1:], []
+    if "--" in ours:
+        at = ours.index("--")
+        ours, for_training = ours[:at], ours[at + 1 :]
     run_command(lambda: bench(parse_options(BenchOptions, ours, "bench_time"), pairs(for_training)))
 
 

@@ -7,6 +7,7 @@ import platform
 import shlex
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +17,12 @@ import torch
 from zipper_dist.config.schema import Device
 from zipper_dist.errors import UserError
 
+TOPOLOGY = Path("/sys/devices/system/cpu")
+
 
 @dataclass(frozen=True)
 class Command:
-    """A command and what its environment has beside ours."""
+    """A command, and the environment variables that it needs beside ours."""
 
     argv: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -38,7 +41,7 @@ class Devices:
     Attributes:
         kind: "cuda" or "cpu".
         names: which ones, as CUDA_VISIBLE_DEVICES and taskset take them.
-        pins: whether a process can be kept on its cores (by taskset); GPUs always can.
+        pins: whether processes can be kept on their cores (by taskset).
     """
 
     kind: str
@@ -61,7 +64,7 @@ class Devices:
             return Devices("cuda", tuple(names))
         available = getattr(os, "sched_getaffinity", None)
         processors = sorted(available(0)) if available else range(os.cpu_count() or 1)
-        names = map(str, apart(processors, TOPOLOGY))
+        names = map(str, one_of_each_core_first(processors, TOPOLOGY))
         return Devices("cpu", tuple(names), pins=shutil.which("taskset") is not None)
 
     def words(self, count: int) -> str:
@@ -71,7 +74,7 @@ class Devices:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """What says to a command that it is to run on them."""
+        """The options that make a command run on them."""
         return ("--device", self.kind, *(("--threads", "1") if self.kind == "cpu" else ()))
 
     def command(self, module: str, arguments: Sequence[str], on: Sequence[str]) -> Command:
@@ -86,22 +89,20 @@ class Devices:
     def describe(self) -> str:
         """The machine in words."""
         if self.kind == "cuda":
-            found = [torch.cuda.get_device_name(index) for index in range(len(self.names))]
-            return ", ".join(f"{found.count(name)} × {name}" for name in dict.fromkeys(found))
+            found = Counter(map(torch.cuda.get_device_name, range(len(self.names))))
+            return ", ".join(f"{count} × {name}" for name, count in found.items())
         return f"{self.words(len(self.names))}, {processor()}"
 
 
-TOPOLOGY = Path("/sys/devices/system/cpu")
-
-
-def apart(processors: Sequence[int], topology: Path) -> list[int]:
+def one_of_each_core_first(processors: Sequence[int], topology: Path) -> list[int]:
     """Logical processors, one of each core first: the others of a core share it."""
-    seen: dict[str, int] = {}
+    seen: Counter[str] = Counter()
     place = {}
     for number in processors:
         file = topology / f"cpu{number}" / "topology" / "thread_siblings_list"
         core = file.read_text().strip() if file.exists() else str(number)
-        place[number] = seen[core] = seen.get(core, -1) + 1
+        place[number] = seen[core]
+        seen[core] += 1
     return sorted(processors, key=lambda number: (place[number], number))
 
 

@@ -7,7 +7,7 @@ with ``-learning-rates`` (a grid of the two learners' rates), or ``mnist-slice``
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from zipper_dist.config.schedules import Schedule
@@ -16,6 +16,47 @@ from zipper_dist.recipes.registry import RECIPES, recipe
 
 Options = tuple[tuple[str, str], ...]
 """Options of the training command with their values."""
+
+METHODS = {
+    "zipper-serial": "Zipper (serial)",
+    "zipper-parallel": "Zipper (parallel)",
+    "trades": "TRADES",
+    "fat": "FAT",
+    "mart": "MART",
+    "at": "AT",
+    "natural": "NT",
+}
+"""The methods that a table may have, with the names that people know."""
+
+BASELINE, SERIAL, PARALLEL = "trades", "zipper-serial", "zipper-parallel"
+ZIPPER = {SERIAL, PARALLEL}
+AUTOATTACK = "aa"
+AVERAGED = "-ema"
+"""Ending of a method whose network is a moving average over the run, as Zipper's is."""
+
+# Published pairs (natural, adversarial) of learning rates: the paper's table for CIFAR-10.
+LEARNING_RATES = (
+    ("0.1", "0.01"), ("0.1", "0.1"), ("0.1", "0.001"), ("0.01", "0.01"), ("0.01", "0.1"),
+)  # fmt: skip
+
+# What one core learns of MNIST in a minute or less: a quarter of the width, and ε = 0.2, since at
+# 0.3 training has hardly begun by then. Far from a full run in accuracy, but more images than
+# digits have to tell methods apart.
+MNIST_SLICE: Options = (
+    ("--model.width", "0.25"),
+    ("--steps", "500"),
+    ("--batch-size", "64"),
+    ("--data.limit", "20000"),
+    ("--learners.natural.lr", "0.05"),
+    ("--learners.adversarial.attack.eps", "0.2"),
+    ("--learners.adversarial.attack.steps", "7"),
+    ("--learners.adversarial.attack.step-size", "0.05"),
+    ("--mix.start", "260"),
+    ("--mix.every", "20"),
+    ("--mix.ema", "0.98"),
+    ("--eval.every", "250"),
+    ("--eval.limit", "500"),
+)
 
 
 @dataclass(frozen=True)
@@ -63,10 +104,7 @@ class Images:
 
 @dataclass(frozen=True)
 class Attacks:
-    """Attacks that are made on the same images.
-
-    With ``seeds``, only the networks of the first so many seeds are attacked.
-    """
+    """Attacks on the same images, and on the networks of the first ``seeds`` seeds (None: all)."""
 
     names: tuple[str, ...]
     images: Images = Images()
@@ -75,16 +113,13 @@ class Attacks:
 
 @dataclass(frozen=True)
 class Sweep:
-    """The trade-off as a curve: TRADES for several β, Zipper for several last values of γ, to which
-    its own is added.
-
-    With it, TRADES is tuned: ``matching_runs`` more values of β are tried to bring its clean
-    accuracy to Zipper's.
-    """
+    """The trade-off as curves: TRADES for several β, Zipper for several last values of γ, to which
+    its own is added. After it, ``tuning_runs`` more values of β are tried to bring the clean
+    accuracy of TRADES to Zipper's."""
 
     betas: tuple[float, ...]
     gammas: tuple[float, ...]
-    matching_runs: int = 2
+    tuning_runs: int = 2
     images: Images = Images()
 
 
@@ -108,97 +143,48 @@ class Experiment:
 
     def options_of(self, row: Row) -> Options:
         """The options of a row's training command: those of the experiment that its recipe has a
-        use for, then its own. A single learner is not mixed, and is alone with its options."""
+        use for, then its own. A single learner is not mixed, and has no other's options."""
         learners = recipe(row.recipe).learners
-        decay = ("--mix.ema", f"{recipe(self.recipe).mix.ema:g}")
-        usable = [decay] if row.averaged else []
+        usable = [("--mix.ema", f"{recipe(self.recipe).mix.ema:g}")] if row.averaged else []
         for option, value in self.options:
-            averages = row.averaged and option == "--mix.ema"
-            if option.startswith("--mix.") and len(learners) == 1 and not averages:
+            section, _, rest = option.removeprefix("--").partition(".")
+            if section == "mix" and len(learners) == 1 and not (row.averaged and rest == "ema"):
                 continue
-            if option.startswith("--learners.") and option.split(".")[1] not in learners:
+            if section == "learners" and rest.partition(".")[0] not in learners:
                 continue
             usable.append((option, value))
         return (*usable, *row.options)
 
 
-METHODS: Mapping[str, str] = {
-    "zipper-serial": "Zipper (serial)",
-    "zipper-parallel": "Zipper (parallel)",
-    "trades": "TRADES",
-    "fat": "FAT",
-    "mart": "MART",
-    "at": "AT",
-    "natural": "NT",
-}
-"""The methods that a table may have, with the names that people know."""
-
-AUTOATTACK = "aa"
-BASELINE, SERIAL, PARALLEL = "trades", "zipper-serial", "zipper-parallel"
-TIMED = (BASELINE, SERIAL, PARALLEL)
-ZIPPER = {SERIAL, PARALLEL}
-AVERAGED = "-ema"
-"""Ending of a method whose network is an average over the run, as Zipper's is."""
-
-# Published pairs (natural, adversarial) of learning rates: the paper's table for CIFAR-10.
-LEARNING_RATES = (
-    ("0.1", "0.01"),
-    ("0.1", "0.1"),
-    ("0.1", "0.001"),
-    ("0.01", "0.01"),
-    ("0.01", "0.1"),
-)
-
-# What one core learns of MNIST in a minute or less: a quarter of the width, and ε = 0.2, since at
-# 0.3 training has hardly begun by then. Far from a full run in accuracy, but more images than
-# digits have to tell methods apart.
-MNIST_SLICE: Options = (
-    ("--model.width", "0.25"),
-    ("--steps", "500"),
-    ("--batch-size", "64"),
-    ("--data.limit", "20000"),
-    ("--learners.natural.lr", "0.05"),
-    ("--learners.adversarial.attack.eps", "0.2"),
-    ("--learners.adversarial.attack.steps", "7"),
-    ("--learners.adversarial.attack.step-size", "0.05"),
-    ("--mix.start", "260"),
-    ("--mix.every", "20"),
-    ("--mix.ema", "0.98"),
-    ("--eval.every", "250"),
-    ("--eval.limit", "500"),
-)
-
-
-def method_row(method: str, name: str) -> Row:
-    """The row of a method on recipe ``name``; ``fat:1`` is that of ``fat`` with one run.
+def method_row(method: str, base: str) -> Row:
+    """The row of a method on recipe ``base``; ``fat:1`` is that of ``fat`` with one run.
 
     Raises:
         UserError: there is no such method, or its number of runs is none.
     """
-    method, colon, number = method.partition(":")
+    key, colon, number = method.partition(":")
     if colon and not (number.isascii() and number.isdigit() and int(number)):
-        raise UserError(f"--methods {method}:{number}: give 1 or more runs after the colon")
-    return replace(_method_row(method, name), seeds=int(number) if colon else None)
-
-
-def _method_row(method: str, name: str) -> Row:
-    plain = method.removesuffix(AVERAGED)
-    zipper = plain in (SERIAL, PARALLEL)
-    if plain not in METHODS or (zipper and plain != method):
-        choices = ", ".join(METHODS)
+        raise UserError(f"--methods {method}: give 1 or more runs after the colon")
+    name = key.removesuffix(AVERAGED)
+    averaged, zipper = name != key, name in ZIPPER
+    if name not in METHODS or (zipper and averaged):
         raise UserError(
-            f"--methods {method}: choose from {choices}; all but Zipper also with {AVERAGED}"
+            f"--methods {key}: choose from {', '.join(METHODS)}; all but Zipper also with "
+            f"{AVERAGED}"
         )
-    if zipper:
-        return Row(method, METHODS[method], name, devices=2 if method == PARALLEL else 1)
-    averaged = plain != method
-    label = METHODS[plain] + (" with EMA" if averaged else "")
-    return Row(method, label, f"{name}-{plain}", averaged=averaged)
+    return Row(
+        key,
+        METHODS[name] + (" with EMA" if averaged else ""),
+        base if zipper else f"{base}-{name}",
+        devices=2 if name == PARALLEL else 1,
+        averaged=averaged,
+        seeds=int(number) if colon else None,
+    )
 
 
-def trades_row(name: str, beta: float) -> Row:
+def trades_row(base: str, beta: float) -> Row:
     """TRADES with a weight β of its robustness term."""
-    return with_beta(Row(f"trades-beta{beta:g}", METHODS[BASELINE], f"{name}-{BASELINE}"), beta)
+    return with_beta(Row(f"trades-beta{beta:g}", METHODS[BASELINE], f"{base}-{BASELINE}"), beta)
 
 
 def with_beta(row: Row, beta: float) -> Row:
@@ -209,62 +195,12 @@ def with_beta(row: Row, beta: float) -> Row:
     return replace(row, label=label, options=(*row.options, option), folder=folder)
 
 
-def zipper_row(name: str, own: Schedule, gamma: float) -> Row:
-    """Zipper, serial, with a last value of γ: how far the mixture moves to the natural learner.
-
-    ``own`` is its γ by itself.
-    """
+def zipper_row(base: str, own: Schedule, gamma: float) -> Row:
+    """Zipper, serial, with ``gamma`` as the last value of its schedule ``own`` of γ."""
     *others, (progress, last) = own.points
-    row = Row(f"zipper-gamma{gamma:g}", f"Zipper, γ → {gamma:g}", name)
-    if gamma == last:
-        return row
-    schedule = Schedule((*others, (progress, gamma)))
-    return replace(row, options=(("--mix.gamma", str(schedule)),))
-
-
-def timed(name: str, title: str, base: str, options: Options = ()) -> Experiment:
-    """Time and accuracy of TRADES and Zipper, serial and parallel: the published comparison."""
-    return Experiment(
-        name,
-        title,
-        base,
-        tuple(method_row(method, base) for method in TIMED),
-        (Attacks(("clean", "pgd-100", "apgd-ce")),),
-        options,
-        Sweep((1.0, 3.0, 9.0), (0.2, 0.8)),
-        times=True,
-    )
-
-
-def table(base: str) -> Experiment:
-    """Many methods side by side, under AutoAttack too: on the first 1,000 test images, as usual,
-    where they are not sorted by class."""
-    methods = (SERIAL, BASELINE, "fat", "at", "natural")
-    few = Images(1000, first=recipe(base).data.source != "folder")
-    return Experiment(
-        f"{base}-table",
-        f"{base}: methods side by side",
-        base,
-        tuple(method_row(method, base) for method in methods),
-        (Attacks(("clean", "pgd-20", "apgd-ce")), Attacks((AUTOATTACK,), few)),
-    )
-
-
-def learning_rates(base: str) -> Experiment:
-    """Zipper with pairs of learning rates for its two learners."""
-    rows = [
-        Row(
-            f"n{natural}-a{adversarial}",
-            f"N {natural}, A {adversarial}",
-            base,
-            (("--learners.natural.lr", natural), ("--learners.adversarial.lr", adversarial)),
-        )
-        for natural, adversarial in LEARNING_RATES
-    ]
-    title = f"{base}: a learning rate for each learner (N natural, A adversarial)"
-    return Experiment(
-        f"{base}-learning-rates", title, base, tuple(rows), (Attacks(("clean", AUTOATTACK)),)
-    )
+    changed = ("--mix.gamma", str(Schedule((*others, (progress, gamma)))))
+    options = () if gamma == last else (changed,)
+    return Row(f"zipper-gamma{gamma:g}", f"Zipper, γ → {gamma:g}", base, options)
 
 
 def experiment(name: str) -> Experiment:
@@ -274,21 +210,51 @@ def experiment(name: str) -> Experiment:
         UserError: there is none.
     """
     if name == "mnist-slice":
-        found = timed(name, "A slice of MNIST, ε = 0.2", "mnist", MNIST_SLICE)
-        few = Images(1000)
-        attacks = (Attacks(found.attacks[0].names, few),)
-        return replace(found, attacks=attacks, sweep=Sweep((1.0, 4.0), (0.2,), 2, few))
-    for ending, make in (("-table", table), ("-learning-rates", learning_rates)):
+        found = _timed(name, "A slice of MNIST, ε = 0.2", "mnist")
+        attacks = (replace(found.attacks[0], images=Images(1000)),)
+        sweep = Sweep((1.0, 4.0), (0.2,), images=Images(1000))
+        return replace(found, options=MNIST_SLICE, attacks=attacks, sweep=sweep)
+    for ending, make in (("-table", _table), ("-learning-rates", _learning_rates)):
         base = name.removesuffix(ending)
         if name.endswith(ending) and base in RECIPES:
-            return make(base)
+            return make(name, base)
     if name in RECIPES:
-        return timed(name, f"{name}: training time and accuracy", name)
-    recipes = ", ".join(RECIPES)
+        return _timed(name, f"{name}: training time and accuracy", name)
     raise UserError(
-        f"unknown experiment {name!r}: give a recipe ({recipes}), one with -table or "
+        f"unknown experiment {name!r}: give a recipe ({', '.join(RECIPES)}), one with -table or "
         "-learning-rates after it, or mnist-slice"
     )
+
+
+def _timed(name: str, title: str, base: str) -> Experiment:
+    """Time and accuracy of TRADES and Zipper, serial and parallel: the published comparison."""
+    rows = tuple(method_row(method, base) for method in (BASELINE, SERIAL, PARALLEL))
+    attacks = (Attacks(("clean", "pgd-100", "apgd-ce")),)
+    sweep = Sweep((1.0, 3.0, 9.0), (0.2, 0.8))
+    return Experiment(name, title, base, rows, attacks, sweep=sweep, times=True)
+
+
+def _table(name: str, base: str) -> Experiment:
+    """Many methods side by side, under AutoAttack too: on the first 1,000 test images, as usual,
+    where they are not sorted by class."""
+    methods = (SERIAL, BASELINE, "fat", "at", "natural")
+    rows = tuple(method_row(method, base) for method in methods)
+    few = Images(1000, first=recipe(base).data.source != "folder")
+    attacks = (Attacks(("clean", "pgd-20", "apgd-ce")), Attacks((AUTOATTACK,), few))
+    return Experiment(name, f"{base}: methods side by side", base, rows, attacks)
+
+
+def _learning_rates(name: str, base: str) -> Experiment:
+    """Zipper with pairs of learning rates for its two learners."""
+    rows = []
+    for natural, adversarial in LEARNING_RATES:
+        key, label = f"n{natural}-a{adversarial}", f"N {natural}, A {adversarial}"
+        options = (
+            ("--learners.natural.lr", natural), ("--learners.adversarial.lr", adversarial)
+        )  # fmt: skip
+        rows.append(Row(key, label, base, options))
+    title = f"{base}: a learning rate for each learner (N natural, A adversarial)"
+    return Experiment(name, title, base, tuple(rows), (Attacks(("clean", AUTOATTACK)),))
 
 
 def with_methods(found: Experiment, methods: Sequence[str]) -> Experiment:

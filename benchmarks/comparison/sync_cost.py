@@ -5,62 +5,55 @@ torchrun --nproc_per_node=2 -m comparison.sync_cost --bytes 1000000 --out FILE
 
 from __future__ import annotations
 
+import argparse
 import os
-import statistics
-import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import distributed
 
 from zipper_dist.checkpoint.run_directory import write_json
-from zipper_dist.config.command_line import parse_options, run_command
-from zipper_dist.config.schema import Device
-from zipper_dist.distributed.communication import World
-from zipper_dist.distributed.overlap import Overlap
-from zipper_dist.distributed.signals import Signals
-from zipper_dist.distributed.topology import Machine, plan_shards
 
 REPEATS = 20
 
 
-@dataclass(frozen=True)
-class Options:
-    """Time the all-reduce of a buffer."""
-
-    bytes: int
-    """Size of the buffer [bytes]."""
-    out: Path
-    """Where the result goes, as JSON."""
-    device: Device = "auto"
-    """Where the buffer is."""
-    threads: int | None = None
-    """CPU threads of each process."""
-
-
-def measure(options: Options) -> None:
-    """Write the median time of a sync [s] of so many bytes."""
-    world = World(plan_shards(Machine.detect(os.environ), options.device, options.threads))
-    wait = Overlap(Signals())
-    buffer = torch.zeros(options.bytes // 4, device=world.plan.device)
-    seconds = []
+def measure(size: int, device: torch.device) -> float:
+    """The median time of an all-reduce of ``size`` bytes [s], by the faster rank of each time,
+    since the rank that comes first also waits for the other."""
+    buffer = torch.zeros(size // 4, device=device)
+    seconds = torch.empty(REPEATS, dtype=torch.float64, device=device)
     for repeat in range(REPEATS):
-        share = buffer.clone()
-        wait(world.gather(f"together {repeat}", None))
+        distributed.barrier()
         start = time.perf_counter()
-        wait(world.all_reduce(share))
+        distributed.all_reduce(buffer)
         if buffer.is_cuda:
             torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - start)
-    by_rank = wait(world.gather("seconds", seconds))
-    if world.rank == 0:
-        # The rank that comes first also waits for the other.
-        each = [min(of_ranks) for of_ranks in zip(*by_rank, strict=True)]
-        result = {"bytes": options.bytes, "seconds": statistics.median(each), "repeats": REPEATS}
-        write_json(options.out, result)
-    world.close()
+        seconds[repeat] = time.perf_counter() - start
+    distributed.all_reduce(seconds, distributed.ReduceOp.MIN)
+    return float(seconds.median())
+
+
+def main() -> None:
+    """Measure, and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--bytes", type=int, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    device = torch.device(options.device)
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    seconds = measure(options.bytes, device)
+    if distributed.get_rank() == 0:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        write_json(options.out, {"bytes": options.bytes, "seconds": seconds, "repeats": REPEATS})
+    distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
-    run_command(lambda: measure(parse_options(Options, sys.argv[1:], "comparison.sync_cost")))
+    main()

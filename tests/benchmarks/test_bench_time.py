@@ -15,7 +15,7 @@ from typing import Any
 import bench_time
 import pytest
 from bench_time import BenchOptions, bench, pairs
-from comparison.runner import Job, Runner
+from comparison.jobs import Job, Runner
 from end_to_end.commands import typed
 
 from zipper_dist.errors import Interrupted, UserError

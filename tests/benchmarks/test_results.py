@@ -8,8 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.torch
-from comparison.costs import Costs, bytes_of_a_sync, seconds_per_iteration
-from comparison.figures import Found, Shared, Spread, Unit, evaluated, table, verdicts
+from comparison.experiments import experiment
+from comparison.results import (
+    Costs,
+    Found,
+    Outcome,
+    Shared,
+    Spread,
+    bytes_of_a_sync,
+    classified_right,
+    evaluated,
+    seconds_per_iteration,
+    time_unit,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -30,27 +41,28 @@ def test_one_value_has_no_deviation() -> None:
     assert Spread(None, None, 0).words() == "–"
 
 
-def found(row: str, seed: int, nat: float, seconds: float, **more: float) -> Found:
-    summary = {"train_seconds": seconds, "wall_seconds": seconds + 1}
-    return Found(row, seed, {"nat": nat, **more}, {"nat": 100}, summary, "weights")
+def found(row: str, seed: int, seconds: float, **accuracies: float) -> Found:
+    figures = {"train_seconds": seconds, "wall_seconds": seconds + 1, **accuracies}
+    return Found(row, seed, figures, dict.fromkeys(accuracies, 100), {}, "weights")
 
 
 def test_the_table_by_row() -> None:
     runs = [
-        found("trades", 0, 98, 10, pgd_100=30),
-        found("zipper-serial", 0, 99, 20),
-        found("trades", 1, 96, 14, pgd_100=40),
+        found("trades", 0, 10, nat=98, pgd_100=30),
+        found("zipper-serial", 0, 20, nat=99),
+        found("trades", 1, 14, nat=96, pgd_100=40),
     ]
-    result = table(runs)
-    assert list(result) == ["trades", "zipper-serial"]
-    assert result["trades"]["nat"] == {"mean": 97, "std": pytest.approx(2**0.5), "n": 2}
-    assert result["trades"]["pgd_100"] == {"mean": 35, "std": pytest.approx(50**0.5), "n": 2}
-    assert result["trades"]["train_seconds"] == {"mean": 12, "std": pytest.approx(8**0.5), "n": 2}
-    assert result["trades"]["wall_seconds"]["mean"] == 13
-    assert result["trades"]["seeds"] == 2
-    assert result["zipper-serial"]["nat"] == {"mean": 99, "std": None, "n": 1}
-    assert "pgd_100" not in result["zipper-serial"]
-    assert json.loads(json.dumps(result)) == result
+    table = Outcome(experiment("digits"), found=runs).table()
+    assert list(table) == ["trades", "zipper-serial"]
+    deviation = pytest.approx(8**0.5)
+    assert table["trades"] == {
+        "nat": Spread(97, pytest.approx(2**0.5), 2),  # type: ignore[arg-type]
+        "pgd_100": Spread(35, pytest.approx(50**0.5), 2),  # type: ignore[arg-type]
+        "train_seconds": Spread(12, deviation, 2),  # type: ignore[arg-type]
+        "wall_seconds": Spread(13, deviation, 2),  # type: ignore[arg-type]
+    }
+    assert table["zipper-serial"]["nat"] == Spread(99, None, 1)
+    assert "pgd_100" not in table["zipper-serial"]
 
 
 def test_figures_on_the_images_that_all_have() -> None:
@@ -63,17 +75,18 @@ def test_figures_on_the_images_that_all_have() -> None:
     assert Shared.by({}) is None
 
 
-def test_verdicts_by_example(tmp_path: Path) -> None:
+def test_what_was_classified_right_by_example(tmp_path: Path) -> None:
     (tmp_path / "evaluation.csv").write_text("example,label,clean,aa\n4,7,1,0\n9,1,1,1\n")
-    found = verdicts(tmp_path)
+    found = classified_right(tmp_path)
     assert found == {"clean": {4: True, 9: True}, "aa": {4: False, 9: True}}
     (tmp_path / "evaluation.csv").write_text("example,label,clean\n")
-    assert verdicts(tmp_path) == {}
+    assert classified_right(tmp_path) == {}
 
 
 def test_times_in_a_fitting_unit() -> None:
-    assert Unit.fitting(599) == Unit("s", 1)
-    assert Unit.fitting(600) == Unit("min", 60)
+    for seconds, unit in ((598.0, ("s", 1)), (599.0, ("min", 60))):
+        assert time_unit(Outcome(experiment("digits"), found=[found("at", 0, seconds)])) == unit
+    assert Spread(120, 60, 2).words(1, 60) == "2.0 ± 1.0"
 
 
 def test_ideal_times() -> None:

@@ -12,13 +12,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from comparison.devices import Command, Devices, apart
-from comparison.runner import Job, JobFailed, Runner
+from comparison import jobs
+from comparison.devices import Command, Devices, one_of_each_core_first
+from comparison.jobs import Job, JobFailed, Runner
 from rich.console import Console
 
 from zipper_dist.errors import Interrupted, UserError
 
 CORES = Devices("cpu", ("0", "1"))
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "POLL_SECONDS", 0.02)
 
 
 def job(directory: Path, name: str, code: str, devices: int = 1) -> Job:
@@ -62,8 +68,8 @@ def test_together_each_has_a_device_of_its_own(tmp_path: Path) -> None:
 
 
 def test_a_job_of_two_devices_waits_for_both(tmp_path: Path) -> None:
-    jobs = [job(tmp_path, "a", STAMP), job(tmp_path, "b", STAMP, devices=2)]
-    runner().run("stage", jobs, together=True)
+    both = [job(tmp_path, "a", STAMP), job(tmp_path, "b", STAMP, devices=2)]
+    runner().run("stage", both, together=True)
     (_, a_end, _), (b_start, _, _) = spans(tmp_path, ["a", "b"])
     assert a_end <= b_start
 
@@ -175,9 +181,9 @@ def test_one_logical_processor_of_each_core_comes_first(tmp_path: Path) -> None:
         topology = tmp_path / f"cpu{number}" / "topology"
         topology.mkdir(parents=True)
         (topology / "thread_siblings_list").write_text(f"{siblings}\n")
-    assert apart([0, 1, 2, 3], tmp_path) == [0, 2, 1, 3]
-    assert apart([1, 3], tmp_path) == [1, 3]
-    assert apart([5, 4], tmp_path / "unknown") == [4, 5]
+    assert one_of_each_core_first([0, 1, 2, 3], tmp_path) == [0, 2, 1, 3]
+    assert one_of_each_core_first([1, 3], tmp_path) == [1, 3]
+    assert one_of_each_core_first([5, 4], tmp_path / "unknown") == [4, 5]
 
 
 def test_an_ignored_signal_stays_ignored(tmp_path: Path) -> None:
@@ -193,7 +199,7 @@ def test_an_ignored_signal_stays_ignored(tmp_path: Path) -> None:
 def test_a_second_signal_kills_what_does_not_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("comparison.runner.IMPATIENCE", 0.2)
+    monkeypatch.setattr(jobs, "SECOND_SIGNAL_SECONDS", 0.2)
     deaf = f"""
 import signal
 signal.signal(signal.SIGINT, lambda number, frame: open({str(tmp_path / "heard")!r}, "w").close())
