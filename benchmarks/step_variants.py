@@ -8,20 +8,16 @@ import os
 import resource
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from multiprocessing.connection import Connection
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 from reference import Reference
 from reference import loader as reference_loader
 from rich.console import Console
-from step_settings import Setting, Variant, images_for, plain
+from step_settings import PARTS, Setting, Variant, images_for, plain
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from zipper_dist.accel.precision import Acceleration
 from zipper_dist.config.schema import AdversarialLearnerConfig, LearnerConfig, Precision
@@ -126,15 +122,9 @@ class EngineIteration:
         self.log.report(self.t, shown)
         mark()
         data, natural, adversarial, mixing, rest = (b - a for a, b in itertools.pairwise(marks))
-        return {
-            "seconds": marks[-1] - marks[0],
-            "attack": self.attack_seconds,
-            "adversarial step": adversarial - self.attack_seconds,
-            "natural step": natural,
-            "mixing": mixing,
-            "data": data,
-            "rest": rest,
-        }
+        attack = self.attack_seconds
+        parts = (attack, adversarial - attack, natural, mixing, data, rest)
+        return {"seconds": marks[-1] - marks[0], **dict(zip(PARTS, parts, strict=True))}
 
 
 class ReferenceIteration:
@@ -146,15 +136,9 @@ class ReferenceIteration:
         self.device = device
         self.eps = attack.eps
         self.reference = Reference(
-            plain(build(setting.spec)).to(device),
-            (0.01, 0.01),
-            (5e-4, 5e-4),
-            attack.eps,
-            attack.step_size,
-            attack.steps,
-            gamma=0.5,
-            decay=0.999,
-        )
+            plain(build(setting.spec)).to(device), (0.01, 0.01), (5e-4, 5e-4),
+            attack.eps, attack.step_size, attack.steps, gamma=0.5, decay=0.999,
+        )  # fmt: skip
         images = images_for(setting)
         self._loader = reference_loader(
             images.images, images.labels, setting.batch_size, setting.augment
@@ -175,11 +159,8 @@ class ReferenceIteration:
         self.reference.parts = {}
         self.reference.step(x, y, self.t, x + self.eps * (2 * torch.rand_like(x) - 1))
         synchronize(self.device)
-        return {
-            "seconds": time.perf_counter() - begin,
-            "data": data,
-            **self.reference.parts,
-        }
+        seconds = time.perf_counter() - begin
+        return {"seconds": seconds, "data": data, **self.reference.parts}
 
 
 @functools.cache
@@ -198,29 +179,6 @@ def matmul_rate(precision: Precision, device: torch.device) -> float:
     return 2 * size**3 / best
 
 
-def count_flop(iteration: EngineIteration) -> int:
-    """FLOP of one iteration of the engine, as torch counts them."""
-    objective = iteration.learners[1].objective
-    assert isinstance(objective, Adversarial)
-    view = objective.view
-    now = view.now
-
-    @contextmanager
-    def counted() -> Iterator[Callable[[Tensor], Tensor]]:
-        # The counter cannot follow a gradient to the very tensor that a module is called with.
-        with now() as network:
-            yield lambda images: network(images.view_as(images))
-
-    # Zeros between images that lie side by side are no work that was asked for.
-    with (
-        mock.patch.object(view, "now", counted),
-        mock.patch("zipper_dist.accel.side_by_side._gains", return_value=False),
-        FlopCounterMode(display=False) as counter,
-    ):
-        iteration()
-    return int(counter.get_total_flops())
-
-
 def peak_memory(device: torch.device) -> int:
     """The most memory this process has had [bytes]: on the GPU, or resident in RAM."""
     if device.type == "cuda":
@@ -228,28 +186,23 @@ def peak_memory(device: torch.device) -> int:
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def serve(
-    pipe: Connection, setting: Setting, variant: Variant, device_type: str, threads: int
-) -> None:
-    """Run a variant in this process, a request at a time, until told to stop."""
+_iteration: EngineIteration | ReferenceIteration
+
+
+def prepare(setting: Setting, variant: Variant, device: torch.device, threads: int) -> None:
+    """Make this process one that runs a variant."""
+    global _iteration
     torch.set_num_threads(threads)
-    device = torch.device(device_type)
-    iteration: EngineIteration | ReferenceIteration
     if variant.precision is None:
-        iteration = ReferenceIteration(setting, device)
-    else:
-        if device.type == "cpu":
-            keep_freed_memory()
-        iteration = EngineIteration(setting, variant, device)
-    while (request := pipe.recv()) != "stop":
-        answer: dict[str, Any]
-        if request == "count flop":
-            assert isinstance(iteration, EngineIteration)
-            answer = {"flop": count_flop(iteration)}
-        elif request == "memory":
-            answer = {"bytes": peak_memory(device)}
-        else:
-            used = time.process_time()
-            answer = iteration()
-            answer["processor_seconds"] = time.process_time() - used
-        pipe.send(answer)
+        _iteration = ReferenceIteration(setting, device)
+        return
+    if device.type == "cpu":
+        keep_freed_memory()
+    _iteration = EngineIteration(setting, variant, device)
+
+
+def iterate() -> dict[str, float]:
+    """Run an iteration of this process's variant: seconds by part, and of the processor."""
+    used = time.process_time()
+    seconds = _iteration()
+    return {**seconds, "processor_seconds": time.process_time() - used}

@@ -11,16 +11,13 @@ from typing import Any
 
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-
-from bench_step import add_break_even, figures
+from bench_step import add_break_even, figures, flop_of
 from step_settings import NETWORKS, PARTS, Variant
 from step_variants import EngineIteration, ReferenceIteration
 
 from zipper_dist.config.schema import AttackConfig
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 CPU = torch.device("cpu")
 # Small enough for a test, and large enough for what is between the parts not to count.
 TINY = replace(
@@ -104,3 +101,13 @@ def test_compiling_has_paid_once_it_saved_what_it_cost() -> None:
     slower: dict[str, Any] = {"auto": {"seconds": 1.0}, "auto-compiled": {"seconds": 2.0}}
     add_break_even(slower, flop=7)
     assert "break_even_iterations" not in slower["auto-compiled"]
+
+
+def test_the_work_of_an_iteration() -> None:
+    """A 3 × 3 convolution has 2 · 9 FLOP an input and output channel and pixel; two steps of the
+    attack and two learners are ten passes."""
+    few = replace(TINY, batch_size=1)
+    assert flop_of(TINY) == 16 * flop_of(few)
+    more = replace(few, attack=replace(few.attack, steps=7))
+    assert flop_of(more) == 2 * flop_of(few)
+    assert flop_of(few) > 10 * 2 * 9 * 26**2 * 16
