@@ -5,7 +5,7 @@ RANKS  ?= 2
 ARGS   ?=
 BIN    := .venv/bin
 
-.PHONY: help train train-serial test lint clean bench-eval bench-step bench-precision bench-time
+.PHONY: help train train-serial test lint docs clean distclean bench-eval bench-step bench-precision bench-time
 
 help:
 	@echo "make train         train RECIPE=$(RECIPE) on RANKS=$(RANKS) processes; more options in ARGS='…'"
@@ -14,7 +14,9 @@ help:
 	@echo "make lint          ruff and mypy"
 	@echo "make bench-time    compare methods: RECIPE=digits, cifar10, mnist-table …, SEEDS=$(SEEDS), METHODS='…'"
 	@echo "make bench-step, bench-eval, bench-precision   measure: see benchmarks/"
-	@echo "make clean         delete .venv and caches; runs/ and data/ stay"
+	@echo "make docs          build the manual into site/"
+	@echo "make clean         delete caches and what was built; .venv, runs/ and data/ stay"
+	@echo "make distclean     delete .venv, too"
 
 # The stamps are renewed when what they install from changes. Constraints pin every version; a
 # machine whose Python or platform they do not fit can install with `make CONSTRAINTS= …`.
@@ -40,6 +42,10 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet $(if $(CONSTRAINTS),--constra
 	@$(PIP_INSTALL) --editable '.[test,lint]'
 	@touch $@
 
+.venv/docs: .venv/base
+	@$(PIP_INSTALL) --editable '.[docs]'
+	@touch $@
+
 train: .venv/base
 	@$(BIN)/zipper-launch --standalone --nproc_per_node=$(RANKS) -m zipper_dist.train $(RECIPE) $(ARGS)
 
@@ -54,8 +60,15 @@ lint: .venv/lint
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+# Strict: a link to a page, a heading or a name that does not exist is an error.
+docs: .venv/docs
+	@$(BIN)/zensical build --clean --strict
+
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .cache build dist site
+
+distclean: clean
+	rm -rf .venv *.egg-info
 
 # Trains a small MNIST network once (DATA: the directory that holds MNIST/), then takes some ten
 # minutes of two cores; ARGS='--images 64' is enough for a look.

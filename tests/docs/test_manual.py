@@ -1,0 +1,211 @@
+"""What the manual says can be done is done, and what it points to is there."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+import zipper_dist
+
+ROOT = Path(__file__).parents[2]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+REPOSITORY = "https://github.com/zipper-dist/zipper_dist"
+HAS_API = hasattr(zipper_dist, "fit")
+FEW_STEPS = " ".join(
+    (
+        "--steps=4 --batch-size=16 --mix.start=2 --mix.every=2 --eval.every=4 --eval.limit=10",
+        "--eval.attack-steps=1 --data.limit=60 --device=cpu --threads=1 --precision=fp32",
+    )
+).split()
+
+
+def code(page: Path, language: str) -> list[str]:
+    """The fenced blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.M | re.S)
+
+
+def commands(page: Path) -> list[str]:
+    """The commands of a page's console blocks, without their comments."""
+    joined = "\n".join(code(page, "console")).replace("\\\n", " ")
+    lines = re.findall(r"^\$ (.*)$", joined, re.M)
+    return [re.sub(r"\s+#.*", "", line).strip() for line in lines]
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings."""
+    headings = re.findall(
+        r"^#+ (.*)$", re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S), re.M
+    )
+    return {
+        re.sub(r"\s+", "-", re.sub(r"[^\w\s-]", "", heading.lower()).strip())
+        for heading in headings
+    }
+
+
+def links(page: Path) -> Iterator[str]:
+    """What a page's links and pictures point to."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+    text = re.sub(r"`[^`\n]*`", "", text)
+    yield from re.findall(r"\]\(([^)\s]+)\)", text)
+    yield from re.findall(r"^\[[^\]]+\]: (\S+)$", text, re.M)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_point_to_what_is_there(page: Path) -> None:
+    for link in links(page):
+        target, _, anchor = link.partition("#")
+        inside = re.fullmatch(rf"{REPOSITORY}/(?:blob|tree)/main/(.*)", target)
+        if inside:
+            assert (ROOT / inside[1]).exists(), link
+        elif not link.startswith("http"):
+            file = page.parent / target if target else page
+            assert file.exists(), link
+            assert not anchor or anchor in anchors(file), link
+
+
+def test_the_site_has_every_page_and_every_included_file() -> None:
+    config = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
+
+    def files(entry: object) -> Iterator[str]:
+        for part in entry.values() if isinstance(entry, dict) else entry:  # type: ignore[attr-defined]
+            if isinstance(part, str):
+                yield part
+            else:
+                yield from files(part)
+
+    assert sorted(files(config["nav"])) == sorted(
+        page.name for page in (ROOT / "docs").glob("*.md")
+    )
+    assert config["repo_url"] == REPOSITORY
+    for page in PAGES:
+        for included in re.findall(r'^--8<-- "(.*)"$', page.read_text(), re.M):
+            assert (ROOT / included).is_file()
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+def test_make_has_the_targets_that_are_mentioned() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    for page in PAGES:
+        text = page.read_text()
+        for target in re.findall(r"`make ([a-z-]+)[` ]|^\$ make ([a-z-]+)\b", text, re.M):
+            assert set(target) - {""} <= targets, (page.name, target)
+
+
+def test_launch_scripts_that_are_mentioned_exist() -> None:
+    for page in PAGES:
+        for script in re.findall(r"\blaunch/[\w.]+\w", page.read_text()):
+            assert (ROOT / script).is_file(), (page.name, script)
+
+
+def test_the_citation_is_of_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    assert citation["cff-version"] == "1.2.0"
+    assert citation["version"] == zipper_dist.__version__
+    assert citation["repository-code"] == REPOSITORY
+
+
+def test_the_changelog_keeps_to_its_format() -> None:
+    lines = (ROOT / "CHANGELOG.md").read_text().splitlines()
+    versions = [line.removeprefix("## ") for line in lines if line.startswith("## ")]
+    assert versions[0] == "Unreleased"
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+( - \d{4}-\d\d-\d\d)?", name) for name in versions[1:])
+    kinds = {line.removeprefix("### ") for line in lines if line.startswith("### ")}
+    assert kinds <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+
+
+def test_the_repository_is_named_alike_everywhere() -> None:
+    assert f"url = {REPOSITORY}\n" in (ROOT / "setup.cfg").read_text()
+    files = [*PAGES, ROOT / "setup.cfg", ROOT / "mkdocs.yml", ROOT / "CITATION.cff"]
+    for file in files:
+        for found in re.findall(r"https://github\.com/[\w-]*zipper[\w-]*/\w+", file.read_text()):
+            assert found == REPOSITORY, file.name
+
+
+def test_recipes_that_are_mentioned_exist() -> None:
+    from zipper_dist.recipes.registry import recipe
+
+    data = "digits|mnist|cifar10|cifar100|svhn|folder"
+    for page in PAGES:
+        for name in re.findall(rf"`((?:{data})(?:-[a-z0-9-]+)?)`", page.read_text()):
+            if not re.search(r"-(table|slice|learning-rates)", name):  # experiments
+                assert recipe(name)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_API, reason="this version has no Python API")
+@pytest.mark.parametrize("page", ["README.md", "docs/getting-started.md"])
+def test_the_python_of_the_manual_runs(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    block = code(ROOT / page, "python")[0]
+    done = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "pgd-20" in done.stdout
+
+
+REGISTRIES = {
+    "objective": "objectives:OBJECTIVES",
+    "attack": "attacks:ATTACKS",
+    "network": "models:NETWORKS",
+    "dataset": "data:DATASETS",
+    "recipe": "recipes:RECIPES",
+    "sink": "metrics.sinks:SINKS",
+}
+EXAMPLES = {
+    found[1]: command
+    for command in commands(ROOT / "docs" / "extending.md")
+    if (found := re.search(r"docs/examples/(\w+)\.py", command))
+}
+
+
+def run_module(*words: str) -> None:
+    done = subprocess.run([sys.executable, "-m", *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_kind_has_an_example_and_a_command() -> None:
+    files = {file.stem for file in (ROOT / "docs" / "examples").glob("*.py")}
+    assert files == REGISTRIES.keys() == EXAMPLES.keys()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", REGISTRIES)
+def test_the_example_runs_from_the_command_line(kind: str, tmp_path: Path) -> None:
+    module, _, registry = REGISTRIES[kind].partition(":")
+    try:
+        getattr(importlib.import_module(f"zipper_dist.{module}"), registry)
+    except (ImportError, AttributeError):
+        pytest.skip(f"this version has no {registry}")
+    run = str(tmp_path / "run")
+    words = EXAMPLES[kind].replace("runs/digits-seed0", run).split()
+    assert words[:2] == ["python", "-m"]
+    if words[2] == "zipper_dist.evaluate":
+        run_module("zipper_dist.train", "--run-dir", run, *FEW_STEPS)
+        run_module(*words[2:], "--limit", "10", "--threads", "1", "--device", "cpu")
+    else:
+        run_module(*words[2:], "--run-dir", run, *FEW_STEPS)
+    assert (tmp_path / "run" / "global.safetensors").exists()
+
+
+@pytest.mark.skipif(not HAS_API, reason="this version lacks some of them")
+def test_options_that_are_mentioned_exist() -> None:
+    command = [sys.executable, "-m", "zipper_dist.train", "digits", "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    text = (ROOT / "docs" / "training.md").read_text()
+    for option in re.findall(r"`(--(?:NAME|[a-z.-])+)", text):
+        assert option.rstrip(".").replace("NAME", "natural") in done.stdout, option
