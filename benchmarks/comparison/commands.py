@@ -12,7 +12,7 @@ from comparison.experiments import SERIAL, Attacks, Experiment, Images, Row, met
 from comparison.jobs import Job
 from comparison.results import Found, Run, evaluated, read_json
 from zipper_dist.checkpoint.run_directory import as_json, differences
-from zipper_dist.config.command_line import parse_train_options
+from zipper_dist.config.command_line import parse_train_options as parse_train_options
 from zipper_dist.config.schema import TrainConfig
 from zipper_dist.errors import UserError
 from zipper_dist.training.scoring import EvalAttack

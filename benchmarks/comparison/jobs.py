@@ -15,14 +15,6 @@ from types import FrameType
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from comparison.devices import Command, Devices
 from zipper_dist.errors import CommandError, Interrupted, UserError
@@ -130,8 +122,9 @@ class Runner:
         self._console.print(f"{stage}: {len(waiting)} of {len(jobs)} left to do", highlight=False)
         free = list(self.devices.names)
         most = len(free) if together else 1
-        with self._catching_signals(), self._progress() as progress:
-            bar = progress.add_task(stage, total=len(jobs), completed=len(jobs) - len(waiting))
+        # Refreshed rarely: the machine belongs to what runs, which may be timed.
+        status = self._console.status(stage, refresh_per_second=1)
+        with self._catching_signals(), status:
             try:
                 while waiting or self._running:
                     while waiting and len(self._running) < most and waiting[0].devices <= len(free):
@@ -140,22 +133,14 @@ class Runner:
                         free = free[job.devices :]
                     for ended in self._ended():
                         free = sorted([*free, *ended.on])
-                        progress.advance(bar)
                     if self._console.is_terminal:
-                        progress.update(bar, description=self._description(stage))
+                        left = len(waiting) + len(self._running)
+                        status.update(self._description(f"{stage}: {left} of {len(jobs)} left"))
                     if self._signal is not None:
                         raise Interrupted(self._signal)
                     time.sleep(POLL_SECONDS)
             finally:
                 self._stop()
-
-    def _progress(self) -> Progress:
-        # Refreshed rarely: the machine belongs to what runs, which may be timed.
-        return Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-            TimeElapsedColumn(), TimeRemainingColumn(), refresh_per_second=1,
-            console=self._console, transient=True, disable=not self._console.is_terminal,
-        )  # fmt: skip
 
     def _start(self, job: Job, on: Sequence[str]) -> None:
         job.log.parent.mkdir(parents=True, exist_ok=True)
@@ -191,7 +176,7 @@ class Runner:
     def _description(self, stage: str) -> str:
         """What runs, with the last line of each log: training says there how far it is."""
         lines = [f"{each.job.name}: {''.join(_tail(each.job.log, 1))}" for each in self._running]
-        return "\n".join(escape(line[:120]) for line in lines) or stage
+        return "\n".join([stage, *(escape(line[:120]) for line in lines)])
 
     def _stop(self) -> None:
         """Have everything that runs save its state and end, and wait for it."""

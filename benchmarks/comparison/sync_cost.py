@@ -40,15 +40,13 @@ def main() -> None:
     parser.add_argument("--bytes", type=int, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    device = torch.device(options.device)
-    if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    seconds = measure(options.bytes, device)
+    if options.device == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    distributed.init_process_group("nccl" if options.device == "cuda" else "gloo")
+    seconds = measure(options.bytes, torch.device(options.device))
     if distributed.get_rank() == 0:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         write_json(options.out, {"bytes": options.bytes, "seconds": seconds, "repeats": REPEATS})

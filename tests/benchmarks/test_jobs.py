@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -238,3 +239,23 @@ def test_what_a_killed_comparison_left_at_work_keeps_others_out(tmp_path: Path) 
     left.process.wait()
     with runner().alone_in(tmp_path):
         pass
+
+
+def test_the_cost_of_a_sync(tmp_path: Path) -> None:
+    """Two real ranks, started as a comparison starts them."""
+    file = tmp_path / "costs" / "sync.json"
+    arguments = ["--bytes", "4000", "--out", str(file)]
+
+    def make(on: Sequence[str]) -> Command:
+        command = Devices("cpu", CORES.names, pins=False).command(
+            "comparison.sync_cost", arguments, on
+        )
+        benchmarks = Path(jobs.__file__).parents[1]
+        paths = [str(benchmarks), str(benchmarks.parent)]
+        return Command(command.argv, {"PYTHONPATH": ":".join(paths)})
+
+    sync = Job("sync", make, 2, file.exists, tmp_path / "log")
+    runner().run("stage", [sync], together=False)
+    found = json.loads(file.read_text())
+    assert found["bytes"] == 4000
+    assert 0 < found["seconds"] < 60
