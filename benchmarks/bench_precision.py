@@ -17,7 +17,7 @@ import torch
 from bench_time import OUT, carry_out
 from comparison.commands import DATA_ROOT, Settings
 from comparison.devices import Devices
-from comparison.experiments import Attacks, Experiment, Images, Options, Row
+from comparison.experiments import Attacks, Experiment, Images, Options, Row, options
 from comparison.jobs import Runner
 from rich.console import Console
 
@@ -28,27 +28,21 @@ from zipper_dist.config.command_line import run_command
 # each four times as long, and four thirds of an epoch.
 RECIPES: dict[str, Options] = {
     "digits": (),
-    "mnist": (
-        ("--steps", "600"),
-        ("--model.width", "0.5"),
-        ("--eval.every", "300"),
-        ("--eval.limit", "2000"),
-        ("--mix.start", "300"),
-        ("--mix.every", "100"),
-        ("--mix.ema", "0.99"),
-        ("--learners.adversarial.attack.steps", "10"),
-        ("--learners.adversarial.attack.step-size", "0.04"),
+    "mnist": options(
+        """--steps 600 --model.width 0.5 --eval.every 300 --eval.limit 2000 --mix.start 300
+        --mix.every 100 --mix.ema 0.99 --learners.adversarial.attack.steps 10
+        --learners.adversarial.attack.step-size 0.04"""
     ),
 }
 
 
 def experiment(recipe: str, precisions: tuple[str, ...]) -> Experiment:
     """``recipe`` in several precisions, as a row each."""
-    rows = tuple(Row(each, each, recipe, (("--precision", each),)) for each in precisions)
+    rows = tuple(Row(each, each, recipe, options(f"--precision {each}")) for each in precisions)
     attacks = (Attacks(("clean", "pgd-20"), Images(2000)),)
-    options = (("--compile", "off"), *RECIPES[recipe])
+    common = (*options("--compile off"), *RECIPES[recipe])
     return Experiment(recipe, f"{recipe}: training in {' and '.join(precisions)}", recipe, rows,
-                      attacks, options)  # fmt: skip
+                      attacks, common)  # fmt: skip
 
 
 def main() -> None:
@@ -57,14 +51,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="runs of each precision")
     parser.add_argument("--recipes", nargs="+", choices=list(RECIPES), default=list(RECIPES))
     parser.add_argument("--data-root", type=Path, default=DATA_ROOT, help="directory with MNIST")
-    options = parser.parse_args()
+    given = parser.parse_args()
     auto = resolve_precision("auto", torch.device("cpu"))
     if auto == "fp32":
         sys.exit("this CPU multiplies no bf16 itself: `auto` is fp32 here, nothing to compare")
     console = Console()
     runner = Runner(Devices.detect("cpu"), console)
-    settings = Settings(OUT.with_name("precision"), options.seeds, options.data_root)
-    compared = [experiment(recipe, ("fp32", auto)) for recipe in options.recipes]
+    settings = Settings(OUT.with_name("precision"), given.seeds, given.data_root)
+    compared = [experiment(recipe, ("fp32", auto)) for recipe in given.recipes]
     run_command(lambda: carry_out(compared, settings, runner, console))
 
 

@@ -19,6 +19,7 @@ from comparison.experiments import (
     Experiment,
     Row,
     Sweep,
+    options,
     trades_row,
     with_beta,
     zipper_row,
@@ -179,14 +180,12 @@ class Campaign:
         zipper = self._a_zipper()
         compiled = read_json(zipper.directory / "config.json")["resolved"]["compiled"]
         steps: int = read_json(zipper.summary)["steps"]
-        few = str(min(steps, max(FEWEST_COST_STEPS, min(steps // 10, MOST_COST_STEPS))))
-        options = (
-            ("--steps", few), ("--eval.every", few), ("--eval.limit", "64"),
-            ("--compile", "on" if compiled else "off"),
-        )  # fmt: skip
+        few = min(steps, max(FEWEST_COST_STEPS, min(steps // 10, MOST_COST_STEPS)))
+        compile_it = "on" if compiled else "off"
+        short = f"--steps {few} --eval.every {few} --eval.limit 64 --compile {compile_it}"
         base = self.experiment.recipe
         rows = [
-            Row(learner, f"the {learner} learner alone", f"{base}-{method}", options)
+            Row(learner, f"the {learner} learner alone", f"{base}-{method}", options(short))
             for learner, method in (("natural", "natural"), ("adversarial", "at"))
         ]
         return {row.key: self.commands.run("costs", row, seed) for row in rows}

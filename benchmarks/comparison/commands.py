@@ -23,14 +23,8 @@ DATA_ROOT = Path("data")
 
 @dataclass(frozen=True)
 class Settings:
-    """How an experiment is carried out.
-
-    Attributes:
-        out: directory of the experiment.
-        seeds: how many runs each row has: seeds 0, 1, …
-        data_root: directory of the data sets.
-        limit: evaluate on at most so many test images.
-    """
+    """How an experiment is carried out: in directory ``out``, with seeds 0, 1, … ``seeds`` - 1,
+    evaluated on at most ``limit`` test images."""
 
     out: Path
     seeds: int = 1

@@ -17,6 +17,13 @@ from zipper_dist.recipes.registry import RECIPES, recipe
 Options = tuple[tuple[str, str], ...]
 """Options of the training command with their values."""
 
+
+def options(text: str) -> Options:
+    """Options as they are typed, each with a value."""
+    words = text.split()
+    return tuple(zip(words[::2], words[1::2], strict=True))
+
+
 METHODS = {
     "zipper-serial": "Zipper (serial)",
     "zipper-parallel": "Zipper (parallel)",
@@ -42,20 +49,11 @@ LEARNING_RATES = (
 # What one core learns of MNIST in a minute or less: a quarter of the width, and ε = 0.2, since at
 # 0.3 training has hardly begun by then. Far from a full run in accuracy, but more images than
 # digits have to tell methods apart.
-MNIST_SLICE: Options = (
-    ("--model.width", "0.25"),
-    ("--steps", "500"),
-    ("--batch-size", "64"),
-    ("--data.limit", "20000"),
-    ("--learners.natural.lr", "0.05"),
-    ("--learners.adversarial.attack.eps", "0.2"),
-    ("--learners.adversarial.attack.steps", "7"),
-    ("--learners.adversarial.attack.step-size", "0.05"),
-    ("--mix.start", "260"),
-    ("--mix.every", "20"),
-    ("--mix.ema", "0.98"),
-    ("--eval.every", "250"),
-    ("--eval.limit", "500"),
+MNIST_SLICE = options(
+    """--model.width 0.25 --steps 500 --batch-size 64 --data.limit 20000
+    --learners.natural.lr 0.05 --learners.adversarial.attack.eps 0.2
+    --learners.adversarial.attack.steps 7 --learners.adversarial.attack.step-size 0.05
+    --mix.start 260 --mix.every 20 --mix.ema 0.98 --eval.every 250 --eval.limit 500"""
 )
 
 
@@ -199,8 +197,8 @@ def zipper_row(base: str, own: Schedule, gamma: float) -> Row:
     """Zipper, serial, with ``gamma`` as the last value of its schedule ``own`` of γ."""
     *others, (progress, last) = own.points
     changed = ("--mix.gamma", str(Schedule((*others, (progress, gamma)))))
-    options = () if gamma == last else (changed,)
-    return Row(f"zipper-gamma{gamma:g}", f"Zipper, γ → {gamma:g}", base, options)
+    label = f"Zipper, γ → {gamma:g}"
+    return Row(f"zipper-gamma{gamma:g}", label, base, () if gamma == last else (changed,))
 
 
 def experiment(name: str) -> Experiment:
@@ -249,10 +247,8 @@ def _learning_rates(name: str, base: str) -> Experiment:
     rows = []
     for natural, adversarial in LEARNING_RATES:
         key, label = f"n{natural}-a{adversarial}", f"N {natural}, A {adversarial}"
-        options = (
-            ("--learners.natural.lr", natural), ("--learners.adversarial.lr", adversarial)
-        )  # fmt: skip
-        rows.append(Row(key, label, base, options))
+        rates = f"--learners.natural.lr {natural} --learners.adversarial.lr {adversarial}"
+        rows.append(Row(key, label, base, options(rates)))
     title = f"{base}: a learning rate for each learner (N natural, A adversarial)"
     return Experiment(name, title, base, tuple(rows), (Attacks(("clean", AUTOATTACK)),))
 

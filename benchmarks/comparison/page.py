@@ -38,11 +38,10 @@ def write_page(outcome: Outcome, out: Path, command: str, machine: str) -> None:
         draw_times(outcome, out / "times.png")
     text = "\n\n".join(_paragraphs(_template().render(_context(outcome, command, machine))))
     write_atomically(out / "page.md", f"{text}\n".encode())
-    table = {
-        key: {name: spread._asdict() for name, spread in figures.items()}
-        | {"seeds": len(outcome.of(key))}
-        for key, figures in outcome.table().items()
-    }
+    table: dict[str, dict[str, Any]] = {}
+    for key, figures in outcome.table().items():
+        table[key] = {name: spread._asdict() for name, spread in figures.items()}
+        table[key]["seeds"] = len(outcome.of(key))
     write_json(out / "table.json", table)
     write_json(out / "outcome.json", _as_json(outcome, command, machine))
 
