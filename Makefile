@@ -11,7 +11,7 @@ help:
 	@echo "make train         train RECIPE=$(RECIPE) on RANKS=$(RANKS) processes; more options in ARGS='…'"
 	@echo "make train-serial  the same in one process"
 	@echo "make test          run the tests"
-	@echo "make lint          ruff and mypy"
+	@echo "make lint          ruff, mypy and import-linter"
 	@echo "make bench-time    compare methods: RECIPE=digits, cifar10, mnist-table …, SEEDS=$(SEEDS), METHODS='…'"
 	@echo "make bench-step, bench-eval, bench-precision   measure: see benchmarks/"
 	@echo "make docs          build the manual into site/"
@@ -59,6 +59,7 @@ lint: .venv/lint
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports
 
 # Strict: a link to a page, a heading or a name that does not exist is an error.
 docs: .venv/docs

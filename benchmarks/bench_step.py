@@ -24,13 +24,20 @@ import torch
 from comparison.devices import Devices
 from rich.console import Console
 from rich.table import Table
-from step_settings import NETWORKS, PARTS, Setting, Variant
-from step_variants import iterate, matmul_rate, peak_memory, prepare
+from step_iterations import (
+    NETWORKS,
+    PARTS,
+    Setting,
+    Variant,
+    iterate,
+    matmul_rate,
+    peak_memory,
+    prepare,
+)
 
-from zipper_dist.accel.compilation import forward_flop, resolve_compile
+from zipper_dist.accel.compilation import resolve_compile
 from zipper_dist.accel.precision import resolve_precision
 from zipper_dist.checkpoint.run_directory import write_json
-from zipper_dist.models import build
 
 OUT = Path(__file__).parent / "out" / "step.json"
 RECIPE_STEPS = 40_000
@@ -49,19 +56,11 @@ def variants(device: torch.device, compiled: bool) -> dict[str, Variant]:
     return {name: v for name, v in every.items() if compiled or not v.compiled}
 
 
-def flop_of(setting: Setting) -> int:
-    """FLOP of an iteration: a step of training is three passes, one of the attack two."""
-    spec = setting.spec
-    image = (spec.channels, spec.height, spec.width)
-    passes = 3 + 3 + 2 * setting.attack.steps
-    return setting.batch_size * passes * forward_flop(build(spec), image)
-
-
 def measure(
     setting: Setting, device: torch.device, threads: int, rounds: int, compiled: bool
 ) -> dict[str, Any]:
     """The figures of one network, by variant."""
-    compared, flop = variants(device, compiled), flop_of(setting)
+    compared, flop = variants(device, compiled), setting.flop()
     processes = {
         name: ProcessPoolExecutor(
             1, get_context("spawn"), prepare, (setting, variant, device, threads)
@@ -73,9 +72,7 @@ def measure(
     for _ in range(rounds):
         for name, process in processes.items():
             times[name].append(process.submit(iterate).result())
-    rates = {
-        name: matmul_rate(variant.precision or "fp32", device) for name, variant in compared.items()
-    }
+    rates = {name: matmul_rate(each.precision or "fp32", device) for name, each in compared.items()}
     results = figures(times, rates, flop)
     for name, process in processes.items():
         results[name]["first_seconds"] = warm[name]["seconds"]
@@ -95,9 +92,7 @@ def figures(
     products in the variant's precision [FLOP/s] and the work of an iteration [FLOP]."""
     results: dict[str, Any] = {}
     for name, iterations in times.items():
-        median = {
-            part: statistics.median(each[part] for each in iterations) for part in iterations[0]
-        }
+        median = {key: statistics.median(each[key] for each in iterations) for key in iterations[0]}
         rate = flop / median["seconds"]
         results[name] = {
             "seconds": median["seconds"],
@@ -124,7 +119,8 @@ def add_break_even(results: dict[str, Any], flop: int) -> None:
 
 def show(setting: Setting, results: dict[str, Any], console: Console) -> None:
     """Print the table of one network."""
-    table = Table(title=f"{setting.spec.arch}: seconds an iteration ({setting.words()})")
+    words = f"batch {setting.batch_size}, PGD-{setting.attack.steps}"
+    table = Table(title=f"{setting.spec.arch}: seconds an iteration ({words})")
     figures = ("GFLOP/s", "% of matmul", "peak GB", "CPU s")
     for heading in ("variant", "seconds", "× reference", *PARTS, *figures):
         table.add_column(heading, justify="left" if heading == "variant" else "right")

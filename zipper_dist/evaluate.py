@@ -15,6 +15,7 @@ from rich.console import Console
 from zipper_dist.config.command_line import parse_options, run_command
 from zipper_dist.data import fetch, load
 from zipper_dist.distributed.communication import World
+from zipper_dist.distributed.hardware import keep_freed_memory
 from zipper_dist.distributed.overlap import Overlap
 from zipper_dist.distributed.signals import Signals
 from zipper_dist.distributed.topology import Machine, plan_shards
@@ -63,8 +64,7 @@ def run(options: EvaluateOptions) -> None:
         display.tick(cost)
 
     evaluation.worker.tick = evaluation.sampler.tick = tick
-    signals.install()
-    with display:
+    with signals.installed(), display:
         for note in (*world.plan.notes, *evaluation.notes):
             display.note(note)
         try:
@@ -109,6 +109,7 @@ def _report(evaluation: Evaluation) -> Report:
 
 def main() -> None:
     """Entry point of the evaluation command."""
+    keep_freed_memory()
     run_command(lambda: run(parse_options(EvaluateOptions, sys.argv[1:], "zipper_dist.evaluate")))
 
 

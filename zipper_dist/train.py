@@ -8,76 +8,97 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 
 from zipper_dist.accel.precision import resolve_precision
 from zipper_dist.checkpoint.run_directory import RunDirectory, as_json, differences
 from zipper_dist.config.checks import validate
-from zipper_dist.config.command_line import parse_train_options, run_command
-from zipper_dist.config.schema import Precision, TrainConfig
+from zipper_dist.config.command_line import run_command
+from zipper_dist.config.schema import TrainConfig
+from zipper_dist.data import Dataset
 from zipper_dist.distributed.communication import World
-from zipper_dist.distributed.hardware import describe_device
+from zipper_dist.distributed.hardware import describe_device, keep_freed_memory
 from zipper_dist.distributed.overlap import Overlap
 from zipper_dist.distributed.signals import Signals
 from zipper_dist.distributed.topology import Machine, plan
 from zipper_dist.errors import Interrupted, UserError
+from zipper_dist.metrics.reporter import MetricsReporter
+from zipper_dist.metrics.sinks import RunInfo, make_sinks
 from zipper_dist.metrics.tables import print_summary
-from zipper_dist.metrics.telemetry import JsonLinesSink, MetricsReporter
-from zipper_dist.metrics.terminal import NullDisplay, Progress
-from zipper_dist.training.build import assemble, load_data, sample
-from zipper_dist.training.finalise import finish
-from zipper_dist.training.resume import resume
-from zipper_dist.training.trainer import Trainer
+from zipper_dist.recipes.command_line import parse_train_options
+from zipper_dist.training.build import build_state, load_data, sample
+from zipper_dist.training.context import RunContext
+from zipper_dist.training.finalise import finalise
+from zipper_dist.training.loop import save, train
+from zipper_dist.training.resume import complete_iteration, resume
 
 
-def train(trainer: Trainer) -> None:
-    """Zipper: every learner takes its step, the global learner follows, and leads from time to
-    time (:meth:`Trainer.conclude`)."""
-    trainer.conclude(trainer.at)
-    for t in range(trainer.at + 1, trainer.plan.total_steps + 1):
-        batch = trainer.loader.minibatch(t)
-        for learner in trainer.learners:
-            trainer.record(learner, t, learner.step(batch, t))
-        trainer.mixer.accumulate(t, {learner.name: learner.mixable for learner in trainer.learners})
-        trainer.conclude(t)
+class Trained(NamedTuple):
+    """What a run left behind: its summary (empty on all ranks but 0) and its directory."""
+
+    summary: dict[str, Any]
+    directory: RunDirectory
 
 
-def run(config: TrainConfig) -> None:
-    """Train, from options to summary, in this process of the job."""
-    validate(config)
-    placed = plan(Machine.detect(os.environ), list(config.learners), config.device, config.threads)
-    precision = resolve_precision(config.precision, placed.device)
-    directory = RunDirectory.of(config)
-    signals = Signals()
-    wait = Overlap(signals)
-    world = World(placed)
-    console = Console()
-    finished = _open(directory, config, precision, world, wait)
-    if finished is None:
-        finished = _train(config, precision, directory, world, signals, wait, console)
-    elif world.rank == 0:
+def run(config: TrainConfig, console: Console | None = None) -> Trained:
+    """Train, from options to summary, in this process of the job.
+
+    Args:
+        config: the options, as resolved.
+        console: where rank 0 tells a person about the run; None: nowhere.
+
+    Raises:
+        CommandError: bad input, divergence, another rank that is gone, or a signal.
+    """
+    context = _context(config)
+    world, directory = context.world, context.directory
+    if world.rank != 0:
+        console = None
+    summary = _open(context)
+    if summary is None:
+        data = load_data(context)
+        with context.signals.installed():
+            summary = _train(context, data, console)
+    elif console is not None:
         console.print(f"{directory.root} is complete; --resume never would start it over.")
-    if world.rank == 0:
-        print_summary(finished, console)
+    if console is not None:
+        print_summary(summary, console)
         console.print(f"weights, metrics and summary are in {directory.root}", highlight=False)
     world.close()
+    return Trained(summary, directory)
 
 
-def _open(
-    directory: RunDirectory, config: TrainConfig, precision: Precision, world: World, wait: Overlap
-) -> dict[str, Any] | None:
+def _context(config: TrainConfig) -> RunContext:
+    validate(config)
+    sinks = make_sinks(config.metrics)
+    placed = plan(Machine.detect(os.environ), list(config.learners), config.device, config.threads)
+    signals = Signals()
+    world = World(placed)
+    return RunContext(
+        config=config,
+        precision=resolve_precision(config.precision, placed.device),
+        directory=RunDirectory.of(config),
+        world=world,
+        signals=signals,
+        wait=Overlap(signals),
+        metrics=MetricsReporter(world, sinks),
+    )
+
+
+def _open(run: RunContext) -> dict[str, Any] | None:
     """Make the run directory ready; the summary of the run if it is complete already."""
+    config, directory, world = run.config, run.directory, run.world
     directory.prepare()
     if world.plan.fetches_data and config.resume == "never":
         directory.clear(list(config.learners))
     finished = None
     if world.rank == 0:
-        directory.check_same(config, precision)
+        directory.check_same(config, run.precision)
         finished = directory.finished()
-    mine = as_json(config) | {"resolved precision": precision}
-    opened = wait(world.gather("opened", {"options": mine, "finished": finished}))
+    mine = as_json(config) | {"resolved precision": run.precision}
+    opened = run.wait(world.gather("opened", {"options": mine, "finished": finished}))
     differing = differences(opened[0]["options"], mine)
     if differing:
         raise UserError(
@@ -88,70 +109,42 @@ def _open(
     return summary
 
 
-def _train(
-    config: TrainConfig,
-    precision: Precision,
-    directory: RunDirectory,
-    world: World,
-    signals: Signals,
-    wait: Overlap,
-    console: Console,
-) -> dict[str, Any]:
+def _train(run: RunContext, data: Dataset, console: Console | None) -> dict[str, Any]:
     """Train from the newest checkpoint, or from the start, to the end: the summary on rank 0."""
-    data = load_data(config, world, wait)
-    signals.install()
-    sink = JsonLinesSink(directory.metrics)
-    metrics = MetricsReporter(world, sink)
-    trainer = assemble(config, directory, data, world, signals, wait, metrics, precision)
+    state = build_state(run, data)
     # Not before: with options that turn out wrong, nothing has begun that others could contradict.
-    devices = wait(world.gather("device", describe_device(world.plan.device)))
-    if world.rank == 0 and not directory.config.exists():
-        directory.write_config(config, precision, trainer.compiled, devices)
-    messages = [
-        *world.plan.notes,
-        trainer.engine_note,
-        *_too_short(trainer),
-        *resume(trainer, sink),
-    ]
-    with _display(trainer, console) as display:
-        metrics.display = display
-        for message in messages:
-            display.note(message)
+    devices = run.wait(run.world.gather("device", describe_device(run.device)))
+    if run.world.rank == 0 and not run.directory.config.exists():
+        run.directory.write_config(run.config, run.precision, state.compiled, devices)
+    resumed = resume(run, state)
+    about = RunInfo(
+        directory=run.directory.root,
+        learners=list(run.config.learners),
+        total_steps=state.plan.total_steps,
+        start_step=state.at,
+        last_steps=resumed.last_steps,
+        console=console,
+    )
+    with run.metrics.opened(about):
+        for note in (*run.world.plan.notes, *state.notes, *resumed.messages):
+            run.metrics.note(note)
         try:
-            train(trainer)
-            test = sample(data.test, config.eval.limit).to(world.plan.device)
-            return finish(trainer, test, display)
+            complete_iteration(run, state)
+            train(run, state)
+            return finalise(run, state, sample(data.test, run.config.eval.limit).to(run.device))
         except Interrupted:
-            trainer.save()
-            display.note(
-                f"interrupted after iteration {trainer.at}; saved in {directory.root}: the same "
+            save(run, state)
+            run.metrics.note(
+                f"interrupted after iteration {state.at}; saved in {run.directory.root}: the same "
                 "command continues"
             )
             raise
 
 
-def _too_short(trainer: Trainer) -> list[str]:
-    """A warning where redistribution is wanted and the run is too short for any."""
-    plan, mix = trainer.plan, trainer.config.mix
-    if plan.redistributions != 0:
-        return []
-    return [
-        f"warning: --mix.start {mix.start} and --mix.every {mix.every} leave no redistribution "
-        f"within the {plan.total_steps} iterations of this run: the global learner will be "
-        "an average of networks that grow apart"
-    ]
-
-
-def _display(trainer: Trainer, console: Console) -> Progress | NullDisplay:
-    if trainer.world.rank != 0:
-        return NullDisplay()
-    total_steps = trainer.plan.total_steps
-    return Progress(list(trainer.config.learners), total_steps, trainer.at, console)
-
-
 def main() -> None:
     """Entry point of the training command."""
-    run_command(lambda: run(parse_train_options(sys.argv[1:])))
+    keep_freed_memory()
+    run_command(lambda: run(parse_train_options(sys.argv[1:]), Console()))
 
 
 if __name__ == "__main__":

@@ -12,10 +12,9 @@ from comparison.experiments import SERIAL, Attacks, Experiment, Images, Row, met
 from comparison.jobs import Job
 from comparison.results import Found, Run, evaluated, read_json
 from zipper_dist.checkpoint.run_directory import as_json, differences
-from zipper_dist.config.command_line import parse_train_options as parse_train_options
 from zipper_dist.config.schema import TrainConfig
 from zipper_dist.errors import UserError
-from zipper_dist.training.scoring import EvalAttack
+from zipper_dist.recipes.command_line import parse_train_options
 
 DATA_ROOT = Path("data")
 """Where the training command looks for data sets by itself."""
@@ -43,8 +42,8 @@ class Commands:
         self._experiment, self._settings, self._devices = experiment, settings, devices
         self.zipper = self.config_of(method_row(SERIAL, experiment.recipe))
         # All networks are attacked alike, whatever they were trained for: as Zipper's.
-        attack, step_size = EvalAttack.of(self.zipper), self.zipper.eval.step_size
-        self._threat = ["--norm", attack.norm, "--eps", repr(attack.eps)]
+        (threat,), step_size = self.zipper.threats(), self.zipper.eval.step_size
+        self._threat = ["--norm", threat.norm, "--eps", repr(threat.eps)]
         self._threat += [] if step_size is None else ["--step-size", f"{step_size:g}"]
 
     def config_of(self, row: Row) -> TrainConfig:

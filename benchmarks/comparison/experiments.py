@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from zipper_dist.config.schedules import Schedule
 from zipper_dist.errors import UserError
-from zipper_dist.recipes.registry import RECIPES, recipe
+from zipper_dist.recipes.registry import recipe, zippers
 
 Options = tuple[tuple[str, str], ...]
 """Options of the training command with their values."""
@@ -214,12 +214,12 @@ def experiment(name: str) -> Experiment:
         return replace(found, options=MNIST_SLICE, attacks=attacks, sweep=sweep)
     for ending, make in (("-table", _table), ("-learning-rates", _learning_rates)):
         base = name.removesuffix(ending)
-        if name.endswith(ending) and base in RECIPES:
+        if name.endswith(ending) and base in zippers():
             return make(name, base)
-    if name in RECIPES:
+    if name in zippers():
         return _timed(name, f"{name}: training time and accuracy", name)
     raise UserError(
-        f"unknown experiment {name!r}: give a recipe ({', '.join(RECIPES)}), one with -table or "
+        f"unknown experiment {name!r}: give a recipe ({', '.join(zippers())}), one with -table or "
         "-learning-rates after it, or mnist-slice"
     )
 

@@ -18,7 +18,7 @@ from rich.markup import escape
 
 from comparison.devices import Command, Devices
 from zipper_dist.errors import CommandError, Interrupted, UserError
-from zipper_dist.metrics.terminal import duration
+from zipper_dist.metrics.tables import duration
 
 POLL_SECONDS = 0.5
 SECOND_SIGNAL_SECONDS = 2.0

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from zipper_dist.accel.precision import Acceleration
 from zipper_dist.accel.rewriting import rewrite
-from zipper_dist.accel.side_by_side import Conv2d
+from zipper_dist.accel.side_by_side import Conv2d, lay_side_by_side
 from zipper_dist.accel.surrogate import Surrogate
 from zipper_dist.models import ModelSpec, build
 
@@ -144,8 +145,10 @@ def test_the_detour_is_taken_where_it_was_measured_to_pay(monkeypatch: pytest.Mo
         return found
 
     monkeypatch.setattr("zipper_dist.accel.side_by_side.F.conv2d", seen)
+    network = build(ModelSpec("resnet18", 3, 32, 32, 10)).eval()
+    lay_side_by_side(network)
     with torch.no_grad():
-        build(ModelSpec("resnet18", 3, 32, 32, 10)).eval()(torch.rand(32, 3, 32, 32))
+        network(torch.rand(32, 3, 32, 32))
     # Twice sixteen maps of 4×4, each with a column of zeros, and of 8×8 with two for a stride of 2.
     assert shapes.count((2, 512, 4, 80)) == 3
     assert shapes.count((2, 256, 8, 160)) == 1
@@ -180,3 +183,34 @@ def test_a_convolution_that_makes_its_own_weights_computes_what_it_did() -> None
     network(5 * torch.rand(64, 1, 6, 6))  # gives BatchNorm statistics that are not trivial
     images = torch.rand(3, 1, 6, 6)
     torch.testing.assert_close(Surrogate(network.eval())(images), network(images))
+
+
+def test_exchanged_convolutions_keep_names_parameters_and_results() -> None:
+    torch.manual_seed(0)
+    network = build(ModelSpec("resnet18", 3, 8, 8, 4, 0.125))
+    state, names = dict(network.named_parameters()), list(network.state_dict())
+    images = torch.rand(4, 3, 8, 8)
+    wanted = network.eval()(images)
+    lay_side_by_side(network)
+    kinds = {type(module) for module in network.modules() if isinstance(module, nn.Conv2d)}
+    assert kinds == {Conv2d}
+    assert list(network.state_dict()) == names
+    assert all(p is state[name] for name, p in network.named_parameters())
+    # Too few channels for anything to be laid side by side.
+    assert torch.equal(network(images), wanted)
+
+
+def test_convolutions_with_hooks_and_on_other_devices_stay() -> None:
+    hooked = nn.Conv2d(1, 1, 3)
+    hooked.register_forward_hook(lambda module, images, out: 2 * out)
+    network = nn.Sequential(hooked, nn.Conv2d(1, 1, 3, device="meta"))
+    lay_side_by_side(network)
+    assert [type(module) for module in network] == [nn.Conv2d, nn.Conv2d]
+
+
+def test_a_training_step_uses_them_and_shares_the_parameters() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 1, 3))
+    weight = next(network.parameters())
+    trained = Acceleration("fp32").training_network(network)
+    assert [type(module) for module in trained.children()] == [Conv2d]
+    assert next(trained.parameters()) is weight

@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from bench_step import add_break_even, figures, flop_of
-from step_settings import NETWORKS, PARTS, Variant
-from step_variants import EngineIteration, ReferenceIteration
+from bench_step import add_break_even, figures
+from step_iterations import NETWORKS, PARTS, EngineIteration, ReferenceIteration, Variant
 
 from zipper_dist.config.schema import AttackConfig
 
@@ -49,7 +48,7 @@ def test_the_command_writes_figures_by_network_and_variant(tmp_path: Path) -> No
 
 
 def test_parts_are_those_that_were_promised() -> None:
-    assert PARTS == ("attack", "adversarial step", "natural step", "mixing", "data", "rest")
+    assert PARTS == ("attack", "adversarial step", "natural step", "mixing", "data")
 
 
 @pytest.mark.parametrize("engine", [False, True])
@@ -64,7 +63,7 @@ def test_the_parts_are_the_whole_iteration(engine: bool) -> None:
     shares = []
     for _ in range(5):
         found = iteration()
-        assert set(found) == {"seconds", *PARTS}
+        assert set(found) == {"seconds", "processor_seconds", *PARTS}
         assert all(found[part] > 0 for part in PARTS)
         shares.append(sum(found[part] for part in PARTS) / found["seconds"])
     assert max(shares) <= 1
@@ -76,7 +75,7 @@ def test_the_parts_are_the_whole_iteration(engine: bool) -> None:
 def test_figures_are_medians_and_ratios_of_one_run() -> None:
     def iterations(*seconds: float) -> list[dict[str, float]]:
         return [
-            {"seconds": s, "processor_seconds": 2 * s} | dict.fromkeys(PARTS, s / 6)
+            {"seconds": s, "processor_seconds": 2 * s} | dict.fromkeys(PARTS, s / 5)
             for s in seconds
         ]
 
@@ -85,7 +84,7 @@ def test_figures_are_medians_and_ratios_of_one_run() -> None:
     assert found["reference"]["seconds"] == 9
     assert found["reference"]["processor_seconds"] == 18
     assert found["auto"]["ratio_to_reference"] == 3
-    assert found["auto"]["parts"] == dict.fromkeys(PARTS, 0.5)
+    assert found["auto"]["parts"] == dict.fromkeys(PARTS, 0.6)
     assert found["auto"]["flop_per_second"] == 20
     assert found["auto"]["share_of_matmul_rate"] == 0.5
 
@@ -107,7 +106,7 @@ def test_the_work_of_an_iteration() -> None:
     """A 3 × 3 convolution has 2 · 9 FLOP an input and output channel and pixel; two steps of the
     attack and two learners are ten passes."""
     few = replace(TINY, batch_size=1)
-    assert flop_of(TINY) == 16 * flop_of(few)
+    assert TINY.flop() == 16 * few.flop()
     more = replace(few, attack=replace(few.attack, steps=7))
-    assert flop_of(more) == 2 * flop_of(few)
-    assert flop_of(few) > 10 * 2 * 9 * 26**2 * 16
+    assert more.flop() == 2 * few.flop()
+    assert few.flop() > 10 * 2 * 9 * 26**2 * 16

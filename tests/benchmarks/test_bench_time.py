@@ -18,13 +18,13 @@ import pytest
 import safetensors.torch
 import torch
 from bench_time import BenchOptions, bench, pairs
-from comparison.commands import parse_train_options
 from comparison.devices import Devices
 from comparison.jobs import Job, Runner
 from end_to_end.commands import typed
 
 from zipper_dist.checkpoint.run_directory import as_json
 from zipper_dist.errors import Interrupted, UserError
+from zipper_dist.recipes.command_line import parse_train_options
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "bench_time.py"
 TRAINING = typed("--steps 40 --batch-size 16 --model.width 0.125 --data.limit 200 --eval.limit 40")

@@ -19,17 +19,18 @@ from comparison.experiments import (
 )
 
 from zipper_dist.config.checks import validate
-from zipper_dist.config.command_line import parse_train_options
 from zipper_dist.config.schedules import Schedule
-from zipper_dist.config.schema import AdversarialLearnerConfig, TrainConfig
+from zipper_dist.config.schema import TrainConfig
 from zipper_dist.data.splits import limited_indices
 from zipper_dist.errors import UserError
-from zipper_dist.recipes.registry import RECIPES
+from zipper_dist.objectives.trades import TradesConfig
+from zipper_dist.recipes.command_line import parse_train_options
+from zipper_dist.recipes.registry import zippers
 
 NAMES = [
-    *RECIPES,
-    *(f"{recipe}-table" for recipe in RECIPES),
-    *(f"{recipe}-learning-rates" for recipe in RECIPES),
+    *zippers(),
+    *(f"{recipe}-table" for recipe in zippers()),
+    *(f"{recipe}-learning-rates" for recipe in zippers()),
     "mnist-slice",
 ]
 
@@ -75,7 +76,7 @@ def test_a_row_takes_the_options_that_it_has_a_use_for() -> None:
     # One learner is not averaged, as the method has it.
     assert trades.mix.ema == natural.mix.ema == 0
     adversarial = trades.learners["adversarial"]
-    assert isinstance(adversarial, AdversarialLearnerConfig)
+    assert isinstance(adversarial, TradesConfig)
     assert adversarial.attack.steps == 7
     assert list(natural.learners) == ["natural"]
 
@@ -84,7 +85,7 @@ def test_curves() -> None:
     beta = trades_row("digits", 2.5)
     config = parse_train_options([beta.recipe, *(word for pair in beta.options for word in pair)])
     adversarial = config.learners["adversarial"]
-    assert isinstance(adversarial, AdversarialLearnerConfig)
+    assert isinstance(adversarial, TradesConfig)
     assert (adversarial.objective, adversarial.beta) == ("trades", 2.5)
     own = Schedule.parse("0:1,0.5:0.9,1:0.4")
     assert zipper_row("cifar10", own, 0.7).options == (("--mix.gamma", "0:1,0.5:0.9,1:0.7"),)

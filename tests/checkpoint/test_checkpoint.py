@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -362,3 +363,62 @@ def test_no_better_pair_is_left_out(
     else:
         assert found in possible
         assert (min(found), sum(found)) == max((min(pair), sum(pair)) for pair in possible)
+
+
+def newest_of_all(
+    parts: Mapping[str, list[CheckpointInfo]], leader: str, together: bool
+) -> tuple[int, int] | None:
+    """The least and the sum of the iterations of the newest parts, of all combinations."""
+
+    def fits(candidate: tuple[CheckpointInfo, ...]) -> bool:
+        evaluated = next(part for part in candidate if part.learner == leader).evaluated
+        return (
+            len({part.synced_at for part in candidate}) == 1
+            and not (together and len({part.step for part in candidate}) > 1)
+            and all(s in part.kept or s in evaluated for part in candidate for s in part.posted)
+            and all(set(evaluated) <= set(part.posted) for part in candidate)
+        )
+
+    fitting = filter(fits, itertools.product(*parts.values()))
+    ages = [(min(p.step for p in found), sum(p.step for p in found)) for found in fitting]
+    return max(ages, default=None)
+
+
+snapshots = st.sets(st.sampled_from([2, 4]))
+some_parts = st.lists(
+    st.tuples(st.integers(1, 5), st.integers(0, 1), snapshots, snapshots, snapshots),
+    max_size=4,
+    unique_by=lambda part: part[0],
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(found=st.lists(some_parts, min_size=1, max_size=4), data=st.data(), together=st.booleans())
+def test_the_choice_among_any_number_of_learners_is_the_newest_of_all_combinations(
+    found: list[list[tuple[int, int, set[int], set[int], set[int]]]],
+    data: st.DataObject,
+    together: bool,
+) -> None:
+    parts = {
+        f"learner{i}": [
+            info_of(f"learner{i}", step, synced_at, *map(sorted, sets))
+            for step, synced_at, *sets in infos
+        ]
+        for i, infos in enumerate(found)
+    }
+    leader = data.draw(st.sampled_from(sorted(parts)))
+    chosen = choose(parts, leader, together)
+    wanted = newest_of_all(parts, leader, together)
+    if chosen is None:
+        assert wanted is None
+    else:
+        assert list(chosen) == list(parts)
+        assert newest_of_all({n: [part] for n, part in chosen.items()}, leader, together) == wanted
+
+
+def test_many_learners_take_no_longer_than_their_number() -> None:
+    # All combinations would be 6 to the power of 40.
+    parts = {f"learner{i}": [info_of(f"learner{i}", t) for t in range(6)] for i in range(40)}
+    chosen = choose(parts, "learner0", together=True)
+    assert chosen is not None
+    assert {part.step for part in chosen.values()} == {5}

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from zipper_dist.checkpoint.files import write_atomically
+from zipper_dist.checkpoint.files import check_writable, write_atomically
+from zipper_dist.errors import UserError
 
 
 def test_writes_a_new_file_and_replaces_an_old_one(tmp_path: Path) -> None:
@@ -70,3 +71,16 @@ def test_content_is_complete_and_synced_before_it_takes_the_name(
 def test_an_absent_directory_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_atomically(tmp_path / "absent" / "file", b"x")
+
+
+def test_a_directory_that_can_be_written_is_made_and_left_empty(tmp_path: Path) -> None:
+    directory = tmp_path / "a" / "b"
+    check_writable(directory, "--out", directory / "c")
+    assert [path.name for path in directory.iterdir()] == ["c"]
+
+
+def test_a_directory_that_cannot_be_written_is_named_with_its_option(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError) as raised:
+        check_writable(tmp_path / "file" / "below", "--out")
+    assert str(raised.value).startswith(f"--out {tmp_path / 'file' / 'below'}: cannot be written (")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from zipper_dist.checkpoint.run_directory import RunDirectory, as_json, differences, write_json
-from zipper_dist.config.schedules import Interval, Schedule
+from zipper_dist.config.schedules import Schedule, iterations
 from zipper_dist.config.schema import MixConfig, TrainConfig
 from zipper_dist.errors import UserError
 from zipper_dist.recipes.registry import RECIPES, recipe
@@ -31,10 +31,11 @@ def test_options_are_written_as_a_person_would() -> None:
     assert options["batch_size"] == 128
     assert options["data"]["flip"] is True
     assert options["mix"] == {
-        "every": "5ep",
-        "start": "75ep",
+        "every": "0.041666666666666664",
+        "start": "0.625",
         "ema": 0.999,
         "gamma": "0:1,0.333333:1,0.666667:1,1:0.4",
+        "weights": {},
     }
     attack = options["learners"]["adversarial"]["attack"]
     assert attack["eps"] == 8 / 255
@@ -51,7 +52,7 @@ def test_differences_name_the_options_as_they_are_given() -> None:
     other = replace(
         one,
         batch_size=32,
-        mix=replace(one.mix, every=Interval(7, False)),
+        mix=replace(one.mix, every=iterations(7)),
         learners=learners,
         data=replace(one.data, root=Path("elsewhere")),
     )
@@ -59,7 +60,7 @@ def test_differences_name_the_options_as_they_are_given() -> None:
         "--batch-size 64 there, 32 now",
         "--data.root data there, elsewhere now",
         "--learners.adversarial.weight-decay 0.0035 there, 0.25 now",
-        "--mix.every 5ep there, 7 now",
+        "--mix.every 0.041666666666666664 there, 7 now",
     ]
     assert differences(as_json(one), as_json(one)) == []
 
@@ -82,7 +83,7 @@ def test_options_that_one_side_lacks_are_differences() -> None:
 @pytest.mark.parametrize(
     ("there", "here"),
     [
-        (MixConfig(every=Interval(1234567, False)), MixConfig(every=Interval(1234568, False))),
+        (MixConfig(every=iterations(1234567)), MixConfig(every=iterations(1234568))),
         (
             MixConfig(gamma=Schedule(((0.0, 0.12345678),))),
             MixConfig(gamma=Schedule(((0.0, 0.12345679),))),
@@ -200,7 +201,7 @@ def test_a_full_or_read_only_disk_is_a_clear_error(
     def fail(path: Path, content: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("zipper_dist.checkpoint.run_directory.write_atomically", fail)
+    monkeypatch.setattr("zipper_dist.checkpoint.files.write_atomically", fail)
     with pytest.raises(UserError, match="No space left on device"):
         RunDirectory(tmp_path).prepare()
 

@@ -334,7 +334,7 @@ def test_a_file_without_its_checksum(tmp_path: Path) -> None:
     [
         ({"height": None}, ["damaged", "'height'"]),
         ({"classes": "many"}, ["damaged", "'many'"]),
-        ({"arch": "resnet19"}, ["'resnet19'"]),
+        ({"arch": "resnet19"}, ["resnet19"]),
         ({"activation": "swish"}, ["'swish'", "relu, silu"]),
         ({"height": "8"}, ["8×20 pixels"]),
         ({"arch": "resnet18"}, ["does not fit the architecture resnet18", "'bn1.bias' is absent"]),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zipper_dist.config.schedules import Interval, Schedule
+from zipper_dist.config.schedules import Interval, Schedule, epochs, iterations, progress
 
 values = st.floats(-1e6, 1e6)
 # Not any float: 1e-310 is no progress that a run could be at.
@@ -128,22 +128,22 @@ def test_any_text_is_a_schedule_or_a_value_error(text: str) -> None:
 @given(count=st.integers(0, 999_999), steps_per_epoch=st.integers(1, 1000))
 def test_iterations_are_iterations(count: int, steps_per_epoch: int) -> None:
     interval = Interval.parse(str(count))
-    assert interval == Interval(count, False)
-    assert interval.iterations(steps_per_epoch) == count
+    assert interval == iterations(count)
+    assert interval.iterations(steps_per_epoch, 7) == count
     assert Interval.parse(str(interval)) == interval
 
 
 @settings(deadline=None)
-@given(epochs=st.integers(0, 1000), steps_per_epoch=st.integers(1, 1000))
-def test_epochs_become_iterations(epochs: int, steps_per_epoch: int) -> None:
-    interval = Interval.parse(f"{epochs}ep")
-    assert interval == Interval(epochs, True)
-    assert interval.iterations(steps_per_epoch) == epochs * steps_per_epoch
+@given(count=st.integers(0, 1000), steps_per_epoch=st.integers(1, 1000))
+def test_epochs_become_iterations(count: int, steps_per_epoch: int) -> None:
+    interval = Interval.parse(f"{count}ep")
+    assert interval == epochs(count)
+    assert interval.iterations(steps_per_epoch, 7) == count * steps_per_epoch
     assert Interval.parse(str(interval)) == interval
 
 
 @pytest.mark.parametrize(
-    ("text", "steps_per_epoch", "iterations"),
+    ("text", "steps_per_epoch", "wanted"),
     [
         ("0.5ep", 100, 50),
         ("1.5ep", 7, 10),
@@ -154,8 +154,8 @@ def test_epochs_become_iterations(epochs: int, steps_per_epoch: int) -> None:
         ("0ep", 100, 0),
     ],
 )
-def test_parts_of_epochs_are_rounded(text: str, steps_per_epoch: int, iterations: int) -> None:
-    assert Interval.parse(text).iterations(steps_per_epoch) == iterations
+def test_parts_of_epochs_are_rounded(text: str, steps_per_epoch: int, wanted: int) -> None:
+    assert Interval.parse(text).iterations(steps_per_epoch, 7) == wanted
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,10 @@ def test_parts_of_epochs_are_rounded(text: str, steps_per_epoch: int, iterations
     [
         ("", "give iterations"),
         ("often", "give iterations"),
-        ("1.5", "give iterations"),
+        ("1.5", "at most 1.0"),
+        ("1.0000001", "at most 1.0"),
+        ("-0.5", "0 or more"),
+        ("nan", "0 or more"),
         ("ep", "give iterations"),
         ("5 epochs", "give iterations"),
         ("-1", "0 or more"),
@@ -178,7 +181,34 @@ def test_what_is_not_an_interval(text: str, reason: str) -> None:
     assert repr(text) in str(raised.value)
 
 
-@pytest.mark.parametrize("text", ["1000000", "1234567", "0.1234567ep"])
+@settings(deadline=None)
+@given(part=st.floats(0, 1), total_steps=st.integers(1, 10**5))
+def test_progress_is_a_part_of_the_run(part: float, total_steps: int) -> None:
+    interval = Interval.parse(repr(part))
+    assert interval == progress(part)
+    assert Interval.parse(str(interval)) == interval
+    found = interval.iterations(3, total_steps)
+    assert abs(found - part * total_steps) <= (0.5 if found > 1 else 1)
+    assert (found == 0) == (part == 0)
+
+
+def test_one_with_a_decimal_point_is_the_whole_run_and_without_it_one_iteration() -> None:
+    assert Interval.parse("1.0").iterations(10, 200) == 200
+    assert Interval.parse("1").iterations(10, 200) == 1
+    assert (str(progress(1)), str(iterations(1)), str(epochs(1))) == ("1.0", "1", "1ep")
+
+
+@settings(deadline=None)
+@given(schedule=schedules, at=progresses)
+def test_a_complement_is_one_minus_the_schedule_as_that_rounds(
+    schedule: Schedule, at: float
+) -> None:
+    complement = schedule.complement()
+    assert complement(at) == 1.0 - schedule(at)
+    assert [(at, 1.0 - value) for at, value in schedule.points] == list(complement.points)
+
+
+@pytest.mark.parametrize("text", ["1000000", "1234567", "0.1234567ep", "0.041666666666666664"])
 def test_an_interval_of_many_digits_survives_being_written(text: str) -> None:
     interval = Interval.parse(text)
     assert Interval.parse(str(interval)) == interval

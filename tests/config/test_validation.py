@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from zipper_dist.config.checks import problems, validate
-from zipper_dist.config.schedules import Interval, Schedule
-from zipper_dist.config.schema import TrainConfig
+from zipper_dist.config.schedules import Schedule, epochs, iterations
+from zipper_dist.config.schema import AttackConfig, MixConfig, TrainConfig
+from zipper_dist.config.threat import ThreatModel
 from zipper_dist.errors import UserError
+from zipper_dist.recipes.command_line import train_options
 from zipper_dist.recipes.registry import RECIPES, recipe
 
 TINY = 1e-9
@@ -36,10 +38,6 @@ def config_with(**values: Any) -> TrainConfig:
 @pytest.mark.parametrize("name", RECIPES)
 def test_all_recipes_are_valid(name: str) -> None:
     validate(recipe(name))
-
-
-def test_the_defaults_of_the_options_are_valid() -> None:
-    validate(TrainConfig())
 
 
 AT_LEAST_ONE = [
@@ -92,10 +90,10 @@ GOOD: list[tuple[str, Any]] = [
     *((option, Schedule.parse(text)) for option, good, _ in SCHEDULES for text in good),
     ("data.crop-padding", 0),
     ("data.crop-padding", 4),
-    ("eval.every", Interval(1, False)),
-    ("eval.every", Interval(0.1, True)),
-    ("mix.every", Interval(0, False)),
-    ("mix.start", Interval(0, False)),
+    ("eval.every", iterations(1)),
+    ("eval.every", epochs(0.1)),
+    ("mix.every", iterations(0)),
+    ("mix.start", iterations(0)),
     ("seed", -1),
     ("steps", None),
     ("threads", None),
@@ -110,8 +108,8 @@ BAD: list[tuple[str, Any]] = [
     ),
     *((option, Schedule.parse(text)) for option, _, bad in SCHEDULES for text in bad),
     ("data.crop-padding", -1),
-    ("eval.every", Interval(0, False)),
-    ("eval.every", Interval(0.0, True)),
+    ("eval.every", iterations(0)),
+    ("eval.every", epochs(0.0)),
 ]
 
 
@@ -172,45 +170,39 @@ def only_problem(**values: Any) -> str:
     return problem
 
 
-@pytest.mark.parametrize("objective", ["at", "trades", "fat", "mart"])
-def test_beta_and_tau_belong_to_objectives(objective: str) -> None:
-    for option, value, takers in (
-        ("beta", 2.0, ("trades", "mart")),
-        ("tau", Schedule.parse("1"), ("fat",)),
-    ):
-        changes = {f"{ADVERSARIAL}.objective": objective, f"{ADVERSARIAL}.{option}": value}
-        if objective in takers:
-            validate(config_with(**changes))
-            continue
-        problem = only_problem(**changes)
-        assert problem.startswith(f"--{ADVERSARIAL}.{option} {value}: ")
-        assert all(name in problem for name in takers)
-        assert f"not {objective}" in problem
+def with_objective_of(objective: str, **values: Any) -> TrainConfig:
+    """cifar10 with another objective and ``values`` of its options, by their names."""
+    return train_options(
+        "cifar10",
+        {f"{ADVERSARIAL}.objective": objective}
+        | {f"{ADVERSARIAL}.{name}": value for name, value in values.items()},
+    )
 
 
 @pytest.mark.parametrize("objective", ["trades", "mart"])
 @pytest.mark.parametrize("beta", [-TINY, 1001.0, math.nan, math.inf])
 def test_the_range_of_beta(objective: str, beta: float) -> None:
-    changes = {f"{ADVERSARIAL}.objective": objective, f"{ADVERSARIAL}.beta": beta}
-    assert only_problem(**changes) == f"--{ADVERSARIAL}.beta {beta}: give 0 … 1000"
-    validate(config_with(**changes | {f"{ADVERSARIAL}.beta": 0.0}))
+    (problem,) = problems(with_objective_of(objective, beta=beta))
+    assert problem == f"--{ADVERSARIAL}.beta {beta}: give 0 … 1000"
+    validate(with_objective_of(objective, beta=0.0))
 
 
 def test_tau_is_not_negative() -> None:
-    changes = {f"{ADVERSARIAL}.objective": "fat", f"{ADVERSARIAL}.tau": Schedule.parse("0:1,1:-1")}
-    assert only_problem(**changes).startswith(f"--{ADVERSARIAL}.tau 0:1,1:-1: ")
+    (problem,) = problems(with_objective_of("fat", tau="0:1,1:-1"))
+    assert problem.startswith(f"--{ADVERSARIAL}.tau 0:1,1:-1: ")
 
 
-def test_mart_has_no_label_smoothing() -> None:
-    changes = {f"{ADVERSARIAL}.objective": "mart", f"{ADVERSARIAL}.label-smoothing": 0.1}
-    assert only_problem(**changes).startswith(f"--{ADVERSARIAL}.label-smoothing 0.1: ")
+@pytest.mark.parametrize("objective", ["at", "trades", "fat"])
+def test_the_range_of_label_smoothing(objective: str) -> None:
+    (problem,) = problems(with_objective_of(objective, label_smoothing=1.0))
+    assert problem == f"--{ADVERSARIAL}.label-smoothing 1.0: give 0 … below 1"
 
 
 def test_trades_starts_at_random() -> None:
-    changes = {f"{ADVERSARIAL}.attack.random-start": False}
+    off = {"attack.random-start": False}
     for objective in ("at", "fat", "mart"):
-        validate(config_with(**changes | {f"{ADVERSARIAL}.objective": objective}))
-    problem = only_problem(**changes | {f"{ADVERSARIAL}.objective": "trades"})
+        validate(with_objective_of(objective, **off))
+    (problem,) = problems(with_objective_of("trades", **off))
     assert problem.startswith(f"--{ADVERSARIAL}.attack.no-random-start: ")
 
 
@@ -235,3 +227,66 @@ def test_all_problems_are_named_in_one_line() -> None:
         assert f"--{option} {value}: " in str(raised.value)
     assert "\n" not in str(raised.value)
     assert raised.value.status == 2
+
+
+def weights(**written: str) -> MixConfig:
+    return MixConfig(weights={name: Schedule.parse(text) for name, text in written.items()})
+
+
+@pytest.mark.parametrize(
+    "mix",
+    [
+        weights(a="0:1,0.3:0.5,1:0.2", b="0:0,0.3:0.5,1:0", c="0:0,0.3:0,1:0.8"),
+        weights(a="0.333333", b="0.333333", c="0.333333"),
+        weights(c="0", a="0:1,1:0", b="0:0,1:1"),
+    ],
+)
+def test_weights_that_sum_to_one(mix: MixConfig) -> None:
+    assert not list(mix.problems("abc"))
+    found = mix.mixing_weights("abc")
+    for progress in (0, 0.1, 0.3, 0.77, 1):
+        total = sum(weight(progress) for weight in found.values())
+        assert total == pytest.approx(1, abs=2e-6)
+    assert list(found) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("mix", "problem"),
+    [
+        (MixConfig(), "--mix.weights.a: give every learner (a, b, c) a schedule"),
+        (weights(a="0.5", b="0.5"), "--mix.weights.c: give every learner (a, b, c) a schedule"),
+        (
+            # 1 at both ends, and not between them.
+            weights(a="0:1,0.5:0.5,1:0", b="0:0,1:1", c="0:0,0.5:0.1,1:0"),
+            "--mix.weights: their sum at progress 0.5 is 1.1 (a 0.5 + b 0.5 + c 0.1)",
+        ),
+        (weights(a="0:1,1:0", b="0", c="0"), "--mix.weights: their sum at progress 1 is 0 "),
+        (weights(a="2", b="-1", c="0"), "--mix.weights.a 2: its values must lie in 0 … 1"),
+        (weights(a="1", b="0", c="0", d="0"), "--mix.weights.d: the learners are a, b, c"),
+    ],
+)
+def test_weights_that_do_not(mix: MixConfig, problem: str) -> None:
+    assert next(mix.problems("abc")).startswith(problem)
+
+
+def test_gamma_is_of_the_second_of_two_learners_and_a_single_one_has_all() -> None:
+    gamma = Schedule.parse("0:0.3,1:0.77")
+    first, second = MixConfig(gamma=gamma).mixing_weights(["one", "other"]).values()
+    for progress in (0, 0.1, 0.456, 1):
+        assert second(progress) == gamma(progress)
+        assert first(progress) == 1.0 - gamma(progress)  # to the bit
+    assert MixConfig(gamma=gamma).mixing_weights(["one"])["one"](0.5) == 1.0
+    with pytest.raises(ValueError, match="give every learner"):
+        MixConfig(gamma=gamma).mixing_weights("abc")
+
+
+def test_threat_models() -> None:
+    linf, l2 = ThreatModel("linf", 8 / 255), ThreatModel("l2", 0.5)
+    config = recipe("cifar10")
+    assert config.threats() == (linf,)
+    also = changed(config.learners["adversarial"], "attack", AttackConfig("l2", 0.5))
+    several = replace(config, learners={**config.learners, "l2": also, "more": also})
+    assert several.threats() == (linf, l2)
+    assert changed(several, "eval.norm", "l2").threats() == (l2,)
+    assert changed(several, "eval.eps", 0.1).threats() == (ThreatModel("linf", 0.1),)
+    assert changed(several, "eval.threats", (l2,)).threats() == (l2,)

@@ -7,7 +7,7 @@ from PIL import Image
 
 from zipper_dist.config.schema import DataConfig
 from zipper_dist.data import ImageSet, fetch, load
-from zipper_dist.data.folder import read
+from zipper_dist.data.folder import Folder
 from zipper_dist.errors import UserError
 
 CLASSES = ("bird", "cat", "dog")
@@ -29,6 +29,9 @@ def root(tmp_path: Path) -> Path:
             for number in range(count):
                 picture(10 * label + number).save(tmp_path / part / name / f"{number}.png")
     return tmp_path
+
+
+read = Folder().read
 
 
 def config(root: Path, image_size: int | None = None, limit: int | None = None) -> DataConfig:

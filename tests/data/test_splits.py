@@ -70,5 +70,5 @@ def test_refuses_a_limit_below_one() -> None:
 
 
 def test_refuses_an_unknown_source() -> None:
-    with pytest.raises(UserError, match="unknown data set 'imagenot': choose one of digits, mnist"):
+    with pytest.raises(UserError, match="imagenot: unknown data set; choose from cifar10"):
         load(DataConfig(source="imagenot"), seed=0)

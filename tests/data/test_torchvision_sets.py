@@ -14,8 +14,8 @@ import torch
 from torchvision import datasets
 
 from zipper_dist.config.schema import DataConfig
-from zipper_dist.data import fetch, load
-from zipper_dist.data.torchvision_sets import read
+from zipper_dist.data import DATASETS, fetch, load
+from zipper_dist.data.registry import Parts
 from zipper_dist.errors import UserError
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -26,6 +26,10 @@ MNIST_FILES = [
 
 def config(source: str, root: Path) -> DataConfig:
     return DataConfig(source=source, root=root, validation="test")
+
+
+def read(config: DataConfig) -> Parts:
+    return DATASETS[config.source].read(config)
 
 
 def md5(path: Path) -> str:

@@ -15,9 +15,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
 from end_to_end.commands import SMALL, WIDE, Finished, started, succeeded, train
-from zipper_dist.config.command_line import parse_train_options, run_command
+from zipper_dist.config.command_line import run_command
+from zipper_dist.recipes.command_line import parse_train_options
 from zipper_dist.train import run as run_training
 
 
@@ -121,7 +123,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Here]:
 
     def run(*arguments: str) -> int:
         try:
-            run_command(lambda: run_training(parse_train_options(arguments)))
+            run_command(lambda: run_training(parse_train_options(arguments), Console()))
         except SystemExit as end:
             return end.code if isinstance(end.code, int) else -1
         return 0

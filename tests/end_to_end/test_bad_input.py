@@ -16,24 +16,49 @@ FILE_IN_THE_WAY = "a-file"
 
 # What is given, and what the message must name.
 CASES: dict[str, tuple[str, list[str]]] = {
-    "unknown recipe": ("imagenet", ["unknown recipe 'imagenet'", "digits, mnist, cifar10"]),
+    "unknown recipe": ("imagenet", ["unknown recipe 'imagenet'", "cifar100, digits, folder"]),
     "unknown option": ("digits --no-such-option 3", ["--no-such-option"]),
-    "recipe in the wrong place": ("--seed 1 digits", ["digits"]),
+    "two recipes": ("--seed 1 digits mnist", ["mnist"]),
     "option of a learner that is not there": (
         "digits --learners.nobody.lr 1",
         ["--learners.nobody.lr"],
     ),
     "word for a number": ("digits --steps many", ["--steps", "'many'"]),
     "unknown choice": ("digits --device tpu", ["--device", "'tpu'", "'auto', 'cpu', 'cuda'"]),
+    "unknown network": ("digits --model.arch vgg", ["--model.arch vgg", "resnet18, small_cnn"]),
+    "unknown data set": ("digits --data.source cifar", ["--data.source cifar", "digits, folder"]),
+    "unknown objective": (
+        "digits --learners.natural.objective sgd",
+        ["--learners.natural.objective sgd", "at, fat, mart, natural, trades"],
+    ),
+    "objective that is not there": (
+        "digits --learners.natural.objective absent.py:Mine",
+        ["--learners.natural.objective absent.py:Mine", "cannot be loaded"],
+    ),
+    "weights that do not sum to 1": (
+        "digits --mix.weights.natural 0.5 --mix.weights.adversarial 0:0.5,0.7:0.2,1:0.5",
+        ["--mix.weights: their sum at progress 0.7 is 0.7 (natural 0.5 + adversarial 0.2)"],
+    ),
+    "a weight of one learner": (
+        "digits --mix.weights.natural 0.5",
+        ["--mix.weights.adversarial: give every learner (natural, adversarial)"],
+    ),
+    "more than the whole run": ("digits --mix.start 1.5", ["--mix.start", "'1.5'", "at most 1.0"]),
+    "threat model that is none": (
+        "digits --eval.threats linf:0.1 l3:1",
+        ["--eval.threats", "'l3:1'", "linf:8/255"],
+    ),
+    "threats twice": ("digits --eval.threats l2:1 --eval.eps 1", ["--eval.threats", "--eval.eps"]),
+    "no file": ("digits --config absent.yaml", ["--config absent.yaml", "No such file"]),
     "schedule that goes back": ("digits --mix.gamma 0:0.5,0:1", ["--mix.gamma", "'0:0.5,0:1'"]),
     "schedule that is none": ("digits --mix.gamma abc", ["--mix.gamma", "'abc'", "0:1,0.667:1"]),
     "interval that is none": ("digits --mix.every 5x", ["--mix.every", "'5x'", "5ep"]),
     "negative interval": ("digits --mix.every -1", ["--mix.every", "'-1'"]),
     "β without a use": (
         "digits-at --learners.adversarial.beta 6",
-        ["--learners.adversarial.beta 6.0", "trades and mart", "not at"],
+        ["--learners.adversarial.beta: at has no such option", "mart and trades have it"],
     ),
-    "unknown method": ("digits-sgd", ["unknown recipe 'digits-sgd'", "-natural, -at, -trades"]),
+    "unknown method": ("digits-sgd", ["unknown recipe 'digits-sgd'", "-natural, -trades"]),
     "γ above 1": ("digits --mix.gamma 0:0.5,1:1.5", ["--mix.gamma 0:0.5,1:1.5"]),
     "no evaluation": ("digits --eval.every 0", ["--eval.every 0"]),
     "ε of 0": (

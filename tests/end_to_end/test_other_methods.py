@@ -13,7 +13,7 @@ from end_to_end.results import assert_same_result, summary, weights
 from zipper_dist.checkpoint.weights import load_weights
 from zipper_dist.evaluation.options import EvaluateOptions
 from zipper_dist.evaluation.target import load_subject, threat_of
-from zipper_dist.recipes.methods import METHODS
+from zipper_dist.recipes import METHODS
 
 FEW = typed("""
     --threads 1 --device cpu --precision fp32 --compile off --steps 30 --batch-size 32

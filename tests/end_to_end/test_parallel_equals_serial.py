@@ -33,7 +33,7 @@ def training_records(run: Path) -> dict[tuple[str, int], Record]:
 
 def test_two_ranks_end_with_the_bits_of_one_process(serial: Run, two_ranks: Run) -> None:
     assert_same_result(serial.path, two_ranks.path)
-    # Or this would say little: a redistribution at the very end makes all learners equal.
+    # Or this would say little.
     found = weights(serial.path)
     assert len({found["natural"], found["adversarial"], found["global"]}) == 3
     assert len({tuple(r.values()) for r in evaluations(serial.path)}) > 1

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from zipper_dist.attacks import pgd
 from zipper_dist.checkpoint.run_directory import RunDirectory
 from zipper_dist.checkpoint.weights import load_model, save_weights
-from zipper_dist.config.schema import AdversarialLearnerConfig, DataConfig
+from zipper_dist.config.schema import AttackedLearnerConfig, DataConfig
 from zipper_dist.data import Loader, load
 from zipper_dist.models import ModelSpec, build
 from zipper_dist.recipes.registry import recipe
@@ -38,7 +38,7 @@ def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("runs") / "digits"
     config = recipe("digits")
     adversarial = config.learners["adversarial"]
-    assert isinstance(adversarial, AdversarialLearnerConfig)
+    assert isinstance(adversarial, AttackedLearnerConfig)
     trained_for = replace(adversarial, attack=replace(adversarial.attack, eps=EPS))
     config = replace(
         config,

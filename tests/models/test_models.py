@@ -8,13 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from zipper_dist.config.schema import Activation, Architecture
+from zipper_dist.config.schema import Activation
 from zipper_dist.errors import UserError
-from zipper_dist.models import ARCHITECTURES, ModelSpec, build
+from zipper_dist.models import NETWORKS, ModelSpec, build
 from zipper_dist.models.layers import ACTIVATIONS
 from zipper_dist.models.small_cnn import SmallCNN
 
-ALL = sorted(ARCHITECTURES)
+ALL = sorted(NETWORKS)
+LEAST = {"small_cnn": 16}
 NARROW = {"small_cnn": 0.5, "resnet18": 0.125, "preact_resnet18": 0.125, "wrn32_10": 0.1}
 
 
@@ -43,10 +44,6 @@ def stirred(network: nn.Module) -> nn.Module:
         if tensor.is_floating_point() and tensor.dim() < 4:  # convolutions stay: they are random
             tensor.add_(0.1 * torch.rand(tensor.shape))
     return network
-
-
-def test_the_options_and_the_registry_name_the_same_architectures() -> None:
-    assert set(get_args(Architecture)) == set(ALL)
 
 
 @pytest.mark.parametrize(
@@ -233,7 +230,7 @@ def test_width_multiplier(arch: str, multiplier: float) -> None:
 
 @pytest.mark.parametrize("arch", ALL)
 def test_the_least_size_is_the_least_that_works(arch: str) -> None:
-    least = ARCHITECTURES[arch].MIN_PIXELS
+    least = LEAST.get(arch, 1)
     assert build(narrow(arch, 1, least, least)).eval()(torch.rand(2, 1, least, least)).shape == (
         2,
         10,
@@ -261,7 +258,7 @@ def test_small_cnn_has_no_features_below_its_least_size() -> None:
 @pytest.mark.parametrize(
     ("spec", "parts"),
     [
-        (ModelSpec("resnet19", 3, 32, 32, 10), ["--model.arch", "'resnet19'", "resnet18"]),
+        (ModelSpec("resnet19", 3, 32, 32, 10), ["--model.arch", "resnet19", "resnet18"]),
         (ModelSpec("resnet18", 3, 32, 32, 10, 0.0), ["--model.width", "0"]),
         (
             ModelSpec("resnet18", 3, 32, 32, 10, activation="swish"),

@@ -25,10 +25,11 @@ from zipper_dist.accel.frozen import frozen_eval_mode
 from zipper_dist.accel.precision import Acceleration, AttackedNetwork
 from zipper_dist.attacks import friendly_pgd, make_ball
 from zipper_dist.config.schedules import Schedule
-from zipper_dist.config.schema import AdversarialLearnerConfig, AttackConfig
+from zipper_dist.config.schema import AttackConfig
 from zipper_dist.config.threat import Norm
 from zipper_dist.data import Minibatch
-from zipper_dist.objectives import Fat, StepContext, make_objective
+from zipper_dist.objectives import StepContext, make_objective
+from zipper_dist.objectives.fat import Fat, FatConfig
 
 SEED = 18
 STEPS = 6
@@ -38,11 +39,8 @@ ATTACKS: dict[Norm, AttackConfig] = {
 }
 
 
-def config_of(
-    norm: Norm = "linf", tau: str = "1", smoothing: float = 0.0
-) -> AdversarialLearnerConfig:
-    return AdversarialLearnerConfig(
-        objective="fat",
+def config_of(norm: Norm = "linf", tau: str = "1", smoothing: float = 0.0) -> FatConfig:
+    return FatConfig(
         tau=Schedule.parse(tau),
         label_smoothing=smoothing,
         attack=ATTACKS[norm],
@@ -237,7 +235,7 @@ def test_tau_is_the_schedule_rounded_down(points: list[int], progress: float) ->
 
 
 def test_tau_is_0_1_2_and_3_in_the_quarters_of_a_run() -> None:
-    config = AdversarialLearnerConfig(objective="fat")
+    config = FatConfig()
     objective = make_objective(config, lambda: FP32.attacked_network(network()))
     assert isinstance(objective, Fat)
     total = 360

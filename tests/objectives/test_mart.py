@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,10 +18,11 @@ from objectives.plain_methods import (
     network,
     relative_error,
 )
-from zipper_dist.config.schema import AdversarialLearnerConfig, AttackConfig
+from zipper_dist.config.schema import AttackConfig
 from zipper_dist.data import Minibatch
 from zipper_dist.objectives import make_objective
-from zipper_dist.objectives.mart import boosted_cross_entropy
+from zipper_dist.objectives.at import AtConfig
+from zipper_dist.objectives.mart import MartConfig, boosted_cross_entropy
 
 ATTACK = AttackConfig(eps=0.12, step_size=0.05, steps=4)
 
@@ -49,7 +51,9 @@ def test_loss_and_gradient_are_those_of_a_plain_implementation(beta: float | Non
     model = network()
     plain = copy.deepcopy(model)
     minibatch = batch(model, 1)
-    config = AdversarialLearnerConfig(objective="mart", beta=beta, attack=ATTACK)
+    config = MartConfig(attack=ATTACK)
+    if beta is not None:
+        config = replace(config, beta=beta)
     objective = make_objective(config, lambda: FP32.attacked_network(model))
     images = attacked_by(objective, model, minibatch)
     loss, logits = objective.loss(model, minibatch, images)
@@ -70,13 +74,13 @@ def test_the_attack_is_that_of_adversarial_training() -> None:
     images = [
         attacked_by(
             make_objective(
-                AdversarialLearnerConfig(objective=name, attack=ATTACK),
+                config,
                 lambda: FP32.attacked_network(model),
             ),
             model,
             minibatch,
         )
-        for name in ("mart", "at")
+        for config in (MartConfig(attack=ATTACK), AtConfig(attack=ATTACK))
     ]
     assert torch.equal(*images)
 

@@ -21,10 +21,11 @@ from objectives.plain_methods import (
     relative_error,
 )
 from zipper_dist.config.schedules import Schedule
-from zipper_dist.config.schema import AdversarialLearnerConfig, AttackConfig
+from zipper_dist.config.schema import AttackConfig
 from zipper_dist.config.threat import Norm
 from zipper_dist.data import Minibatch
 from zipper_dist.objectives import StepContext, make_objective
+from zipper_dist.objectives.trades import TradesConfig
 
 # Of the first sixty, that with the steepest flattest pixel, so that rounding turns none.
 SEED = 46
@@ -36,12 +37,8 @@ ATTACKS: dict[Norm, AttackConfig] = {
 }
 
 
-def config_of(
-    norm: Norm = "linf", beta: float = 6.0, smoothing: float = 0.0
-) -> AdversarialLearnerConfig:
-    return AdversarialLearnerConfig(
-        objective="trades", beta=beta, label_smoothing=smoothing, attack=ATTACKS[norm]
-    )
+def config_of(norm: Norm = "linf", beta: float = 6.0, smoothing: float = 0.0) -> TradesConfig:
+    return TradesConfig(beta=beta, label_smoothing=smoothing, attack=ATTACKS[norm])
 
 
 def plain_attack(
@@ -151,7 +148,7 @@ def test_a_ramp_scales_radius_and_step() -> None:
     model = network()
     minibatch = batch(model, SEED)
     ramp = AttackConfig(eps=0.24, step_size=0.1, steps=5, schedule=Schedule.parse("0:0,1:1"))
-    config = AdversarialLearnerConfig(objective="trades", attack=ramp)
+    config = TradesConfig(attack=ramp)
     objective = make_objective(config, lambda: FP32.attacked_network(model))
     wanted = torch.cat([path.end for path in plain_attack(model, minibatch, ramp, scale=0.5)])
     torch.testing.assert_close(attacked_by(objective, model, minibatch), wanted, rtol=0, atol=1e-5)
@@ -161,7 +158,7 @@ def test_a_ramp_that_starts_at_nothing_leaves_the_images_alone() -> None:
     model = network()
     minibatch = batch(model, SEED)
     nothing = AttackConfig(schedule=Schedule.parse("0:0,1:1"))
-    config = AdversarialLearnerConfig(objective="trades", attack=nothing)
+    config = TradesConfig(attack=nothing)
     objective = make_objective(config, lambda: FP32.attacked_network(model))
     assert torch.equal(attacked_by(objective, model, minibatch, progress=0.0), minibatch.images)
 
@@ -170,7 +167,7 @@ def test_beta_is_6_unless_it_is_given() -> None:
     model = network()
     minibatch = batch(model, SEED)
     losses = []
-    for config in (AdversarialLearnerConfig(objective="trades"), config_of(beta=6.0)):
+    for config in (TradesConfig(), config_of(beta=6.0)):
         objective = make_objective(config, lambda: FP32.attacked_network(model))
         with torch.no_grad():
             losses.append(objective.loss(model, minibatch, minibatch.images * 0.9)[0])

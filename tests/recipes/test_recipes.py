@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from zipper_dist.config.schedules import Schedule
-from zipper_dist.config.schema import AdversarialLearnerConfig, AttackConfig, TrainConfig
+from zipper_dist.config.schema import AttackConfig, AttackedLearnerConfig, TrainConfig
 from zipper_dist.errors import UserError
 from zipper_dist.recipes.registry import RECIPES, recipe
 from zipper_dist.training.step_plan import StepPlan
 
 PUBLISHED = ["cifar10", "cifar10-wrn32"]
 LIKE_CIFAR10 = ["cifar10", "cifar100", "svhn", "folder"]
+ZIPPERS = ["cifar10", "cifar10-wrn32", "cifar100", "digits", "folder", "mnist", "svhn"]
 
 
 def attack_of(config: TrainConfig) -> AttackConfig:
     learner = config.learners["adversarial"]
-    assert isinstance(learner, AdversarialLearnerConfig)
+    assert isinstance(learner, AttackedLearnerConfig)
     return learner.attack
 
 
@@ -117,7 +120,7 @@ def test_cifar10_redistribution_is_from_epoch_75_every_5(name: str) -> None:
     steps_per_epoch = 390
     timetable = StepPlan.of(config, steps_per_epoch)
     times = [t for t in range(120 * steps_per_epoch + 1) if timetable.redistributes_at(t)]
-    assert times == [epoch * steps_per_epoch for epoch in range(75, 121, 5)]
+    assert times == [epoch * steps_per_epoch for epoch in range(75, 120, 5)]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -161,8 +164,31 @@ def test_digits_is_the_default() -> None:
     assert recipe("digits").data.source == "digits"
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", ZIPPERS)
 def test_learners_are_natural_and_adversarial_in_that_order(name: str) -> None:
     learners = recipe(name).learners
     assert list(learners) == ["natural", "adversarial"]
     assert [learner.objective for learner in learners.values()] == ["natural", "at"]
+
+
+# The epochs of the recipe, between redistributions and before the first one.
+EPOCHS = {"digits": (18, 4, 10), "mnist": (20, 1, 12)}
+
+
+@pytest.mark.parametrize("name", ZIPPERS)
+@pytest.mark.parametrize("steps_per_epoch", [1, 20, 27, 390, 460, 469, 1407])
+def test_redistribution_is_at_the_epochs_it_is_known_by(name: str, steps_per_epoch: int) -> None:
+    total, every, start = EPOCHS.get(name, (120, 5, 75))
+    plan = StepPlan.of(recipe(name), steps_per_epoch)
+    assert plan.total_steps == total * steps_per_epoch
+    assert plan.mix_every == every * steps_per_epoch
+    assert plan.mix_start == start * steps_per_epoch
+
+
+@pytest.mark.parametrize("name", ZIPPERS)
+def test_a_shortened_run_keeps_its_shape(name: str) -> None:
+    whole, short = (StepPlan.of(replace(recipe(name), steps=n), 390) for n in (None, 720))
+    assert short.mix_start == pytest.approx(720 * whole.mix_start / whole.total_steps, abs=0.5)
+    assert whole.redistributions is not None
+    assert short.redistributions is not None
+    assert abs(short.redistributions - whole.redistributions) <= 1

@@ -18,27 +18,30 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zipper_dist.checkpoint.run_directory import RunDirectory
-from zipper_dist.config.schedules import Interval, Schedule
+from zipper_dist.config.schedules import Schedule, epochs, iterations
 from zipper_dist.config.schema import (
-    AdversarialLearnerConfig,
     AttackConfig,
+    AttackedLearnerConfig,
     DataConfig,
     EvalConfig,
     LearnerConfig,
     MixConfig,
     TrainConfig,
 )
-from zipper_dist.data import Dataset, ImageSet
+from zipper_dist.data import Dataset, ImageSet, Minibatch
 from zipper_dist.distributed.communication import World
 from zipper_dist.distributed.overlap import Overlap
 from zipper_dist.distributed.signals import Signals
 from zipper_dist.distributed.topology import Machine, plan
-from zipper_dist.metrics.telemetry import JsonLinesSink, MetricsReporter
+from zipper_dist.metrics.reporter import MetricsReporter
 from zipper_dist.models import ModelSpec
+from zipper_dist.objectives.at import AtConfig
+from zipper_dist.objectives.natural import NaturalConfig
 from zipper_dist.rng import generator_at
-from zipper_dist.train import train
-from zipper_dist.training.build import assemble
+from zipper_dist.training.build import build_state
+from zipper_dist.training.context import RunContext
 from zipper_dist.training.flat_state import FlatState
+from zipper_dist.training.loop import train
 from zipper_dist.training.mixing import total
 
 State = dict[str, Tensor]
@@ -92,10 +95,10 @@ def config_of(mix: MixConfig, weight_average: float = 0.0) -> TrainConfig:
         data=DataConfig(source="none"),
         mix=mix,
         learners={
-            "natural": LearnerConfig(
+            "natural": NaturalConfig(
                 lr=0.1, weight_decay=5e-3, schedule=Schedule.parse("0:1,0.4:1,1:0.1")
             ),
-            "adversarial": AdversarialLearnerConfig(
+            "adversarial": AtConfig(
                 lr=0.05,
                 weight_decay=1e-2,
                 momentum=0.8,
@@ -108,21 +111,21 @@ def config_of(mix: MixConfig, weight_average: float = 0.0) -> TrainConfig:
             ),
         },
         # Looks and checkpoints are in between, and must not show.
-        eval=EvalConfig(every=Interval(9, False), attack_steps=1, batch_size=4),
+        eval=EvalConfig(every=iterations(9), attack_steps=1, batch_size=4),
     )
 
 
 # The EMA's warm-up ends at iteration 20. The first redistribution is at t′ itself in LATE, and at
 # the first multiple of c after t′ in LATER.
 LATE = MixConfig(
-    every=Interval(6, False),
-    start=Interval(12, False),
+    every=iterations(6),
+    start=iterations(12),
     ema=0.7,
     gamma=Schedule.parse("0:1,0.25:0.8,1:0.4"),
 )
-LATER = replace(LATE, start=Interval(13, False))
-EPOCHS = replace(LATE, every=Interval(1, True), start=Interval(3, True))
-NEVER = replace(LATE, every=Interval(0, False))
+LATER = replace(LATE, start=iterations(13))
+EPOCHS = replace(LATE, every=epochs(1), start=epochs(3))
+NEVER = replace(LATE, every=iterations(0))
 
 
 def trained(config: TrainConfig, directory: Path, monkeypatch: pytest.MonkeyPatch) -> History:
@@ -134,30 +137,39 @@ def trained(config: TrainConfig, directory: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("zipper_dist.training.build.build", tiny)
     cores = tuple(sorted(os.sched_getaffinity(0)))
     world = World(plan(Machine(0, 1, 0, 1, 0, cores), list(config.learners), "cpu", 1))
-    run_directory = RunDirectory(directory)
-    run_directory.prepare()
-    telemetry = MetricsReporter(world, JsonLinesSink(run_directory.metrics))
+    signals = Signals()
+    run = RunContext(
+        config=config,
+        precision="fp32",
+        directory=RunDirectory(directory),
+        world=world,
+        signals=signals,
+        wait=Overlap(signals),
+        metrics=MetricsReporter(world, []),
+    )
+    run.directory.prepare()
     data = Dataset(
         image_set(IMAGES, 0), image_set(4, 1), image_set(4, 2), ("a", "b", "c", "d"), "none"
     )
-    signals = Signals()
-    trainer = assemble(
-        config, run_directory, data, world, signals, Overlap(signals), telemetry, "fp32"
-    )
+    state = build_state(run, data)
     history: History = []
     mixed = FlatState(TinyNetwork())
-    conclude = trainer.conclude
+    minibatch = state.loader.minibatch
 
-    def conclude_and_record(t: int) -> None:
-        conclude(t)
-        assert len(history) == t
-        mixed.flat.copy_(total(trainer.mixer.shares()))
-        mixed.load_integers(trainer.learners[0].state.integers)
-        states = {learner.name: learner.state.state_dict() for learner in trainer.learners}
+    def record() -> None:
+        mixed.flat.copy_(total(state.mixer.shares()))
+        mixed.load_integers(state.learners[0].state.integers)
+        states = {learner.name: learner.state.state_dict() for learner in state.learners}
         history.append({**states, "global": mixed.state_dict()})
 
-    monkeypatch.setattr(trainer, "conclude", conclude_and_record)
-    train(trainer)
+    def record_what_was_before(t: int) -> Minibatch:
+        assert len(history) == t - 1
+        record()
+        return minibatch(t)
+
+    monkeypatch.setattr(state.loader, "minibatch", record_what_was_before)
+    train(run, state)
+    record()
     return history
 
 
@@ -181,6 +193,7 @@ class Slip:
     no_warm_up: bool = False
     mixes_the_weights_themselves: bool = False
     average_outlives_redistribution: bool = False
+    redistributes_at_the_end: bool = False
 
 
 NONE = Slip()
@@ -259,7 +272,7 @@ class SlowLearner:
 
     def step(self, images: Tensor, labels: Tensor, t: int, slip: Slip) -> None:
         config = self.config
-        if isinstance(config, AdversarialLearnerConfig):
+        if isinstance(config, AttackedLearnerConfig):
             images = attacked(self.state, images, labels, config.attack, self.seed, t, slip)
         names = parameters_of(self.state)
         leaves = {name: self.state[name].clone().requires_grad_() for name in names}
@@ -316,8 +329,9 @@ def reference(config: TrainConfig, start: State, slip: Slip = NONE) -> History:
     ]
     data = image_set(IMAGES, 0)
     steps_per_epoch = IMAGES // BATCH
+    per_unit = {"epochs": steps_per_epoch, "iterations": 1}
     every, first = (
-        round(interval.amount * (steps_per_epoch if interval.in_epochs else 1))
+        round(interval.amount * per_unit[interval.unit])
         for interval in (config.mix.every, config.mix.start)
     )
     history: History = [{**{learner.name: theta for learner in learners}, "global": theta}]
@@ -336,7 +350,8 @@ def reference(config: TrainConfig, start: State, slip: Slip = NONE) -> History:
         n = t + slip.alpha
         alpha = config.mix.ema if slip.no_warm_up else min(config.mix.ema, (1 + n) / (10 + n))
         theta = {n: alpha * theta[n] + (1 - alpha) * mixed[n] for n in theta}
-        if every and t >= first + slip.start and t % (every + slip.interval) == 0:
+        last = t == STEPS and not slip.redistributes_at_the_end
+        if every and t >= first + slip.start and t % (every + slip.interval) == 0 and not last:
             for learner in learners:
                 learner.load_global(theta, slip)
         states = {learner.name: dict(learner.state) for learner in learners}
@@ -394,6 +409,22 @@ def test_one_learner_alone_has_all_the_weight(
     found = trained(config, tmp_path, monkeypatch)
     errors = largest_errors(found, reference(config, found[0]["global"]))
     assert max(errors.values()) < TOLERANCE, errors
+
+
+def test_a_run_that_ends_at_a_multiple_of_the_interval_leaves_the_learners_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(LATE)
+    assert STEPS % config.mix.every.amount == 0
+    found = trained(config, tmp_path, monkeypatch)
+    end = found[-1]
+    for name in config.learners:
+        assert not torch.equal(end[name]["conv.weight"], end["global"]["conv.weight"])
+    # A redistribution at the end would change the learners and not the global learner.
+    slip = Slip(redistributes_at_the_end=True)
+    errors = largest_errors(found, reference(config, found[0]["global"], slip))
+    assert errors["global"] < TOLERANCE
+    assert min(errors[name] for name in config.learners) > 100 * TOLERANCE
 
 
 NOTICED: dict[str, tuple[TrainConfig, list[Slip]]] = {

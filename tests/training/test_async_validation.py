@@ -73,40 +73,40 @@ class Rank:
         self.when_idle()
         return False
 
-    def _evaluate(self, look: Snapshot, theta: Tensor) -> Iterator[None]:
+    def _evaluate(self, snapshot: Snapshot, theta: Tensor) -> Iterator[None]:
         for unit in range(UNITS):
-            self.log.append(f"look {look.step} θ {float(theta[0]):g} unit {unit}")
+            self.log.append(f"snapshot {snapshot.step} θ {float(theta[0]):g} unit {unit}")
             yield
 
     def work(self, units: int) -> list[bool]:
         return [self.validation.work() for _ in range(units)]
 
 
-def look_at(step: int) -> Snapshot:
+def snapshot_at(step: int) -> Snapshot:
     shares = {"natural": torch.full((4,), float(step)), "adversarial": torch.full((4,), 0.5)}
     return Snapshot(step, shares, {"count": torch.tensor(step)})
 
 
 def evaluation_of(step: int) -> list[str]:
-    return [f"look {step} θ {step + 1000.5:g} unit {unit}" for unit in range(UNITS)]
+    return [f"snapshot {step} θ {step + 1000.5:g} unit {unit}" for unit in range(UNITS)]
 
 
 def test_a_process_that_is_alone_evaluates_at_once() -> None:
     rank = Rank(FakeWorld(rank=0, size=1, complete=True))
-    rank.validation.post(look_at(10))
+    rank.validation.post(snapshot_at(10))
     assert rank.log == evaluation_of(10)
     assert rank.validation.evaluated == [10]
-    rank.validation.post(look_at(20))
+    rank.validation.post(snapshot_at(20))
     assert rank.log == evaluation_of(10) + evaluation_of(20)
     assert rank.validation.posted == rank.validation.evaluated == [10, 20]
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_a_rank_may_be_one_look_ahead_but_not_two(number: int) -> None:
+def test_a_rank_may_be_one_snapshot_ahead_but_not_two(number: int) -> None:
     rank = Rank(FakeWorld(rank=number, size=2))
-    rank.validation.post(look_at(10))
+    rank.validation.post(snapshot_at(10))
     with pytest.raises(Blocked):
-        rank.validation.post(look_at(20))
+        rank.validation.post(snapshot_at(20))
     # It was handed in all the same, so that the other rank need not wait.
     assert rank.world.reduced == [10.5, 20.5]
     assert rank.validation.posted == [10, 20]
@@ -114,7 +114,7 @@ def test_a_rank_may_be_one_look_ahead_but_not_two(number: int) -> None:
 
 def test_the_evaluating_rank_evaluates_while_it_waits() -> None:
     rank = Rank(FakeWorld(rank=0, size=2))
-    rank.validation.post(look_at(10))
+    rank.validation.post(snapshot_at(10))
     assert rank.work(2) == [False, False]
 
     def other_rank_posts() -> None:
@@ -122,8 +122,8 @@ def test_the_evaluating_rank_evaluates_while_it_waits() -> None:
         rank.world.reductions[0].completed = True
 
     rank.when_idle = other_rank_posts
-    rank.validation.post(look_at(20))
-    # Snapshot 20 is one look ahead: nobody waits for it.
+    rank.validation.post(snapshot_at(20))
+    # Snapshot 20 is one snapshot ahead: nobody waits for it.
     assert rank.log == ["idle", *evaluation_of(10)]
     assert rank.validation.evaluated == [10]
 
@@ -131,29 +131,29 @@ def test_the_evaluating_rank_evaluates_while_it_waits() -> None:
 def test_the_other_rank_waits_for_no_evaluation() -> None:
     rank = Rank(FakeWorld(rank=1, size=2, complete=True))
     for step in (10, 20, 30):
-        rank.validation.post(look_at(step))
+        rank.validation.post(snapshot_at(step))
     rank.validation.finish()
     assert rank.log == []
     assert rank.work(2) == [False, False]
     assert rank.validation.evaluated == []
 
 
-def test_the_other_rank_goes_on_once_the_first_look_is_through() -> None:
+def test_the_other_rank_goes_on_once_the_first_snapshot_is_through() -> None:
     rank = Rank(FakeWorld(rank=1, size=2))
-    rank.validation.post(look_at(10))
+    rank.validation.post(snapshot_at(10))
 
     def first_rank_posts() -> None:
         rank.log.append("idle")
         rank.world.reductions[0].completed = True
 
     rank.when_idle = first_rank_posts
-    rank.validation.post(look_at(20))
+    rank.validation.post(snapshot_at(20))
     assert rank.log == ["idle"]
 
 
 def test_evaluation_is_done_in_units_that_other_work_can_come_between() -> None:
     rank = Rank(FakeWorld(rank=0, size=2, complete=True))
-    rank.validation.post(look_at(10))
+    rank.validation.post(snapshot_at(10))
     assert rank.log == []
     for unit in range(UNITS):
         assert rank.validation.work()
@@ -170,17 +170,17 @@ def test_evaluation_is_done_in_units_that_other_work_can_come_between() -> None:
 
 def test_waiting_ends_between_two_units() -> None:
     rank = Rank(FakeWorld(rank=0, size=2, complete=True))
-    rank.validation.post(look_at(10))
+    rank.validation.post(snapshot_at(10))
     waiter = Overlap(Signals(), rank.validation.work)
     waiter.until(lambda: len(rank.log) == 2)
     assert rank.log == evaluation_of(10)[:2]
 
 
-def test_looks_are_evaluated_in_their_order() -> None:
+def test_snapshots_are_evaluated_in_their_order() -> None:
     rank = Rank(FakeWorld(rank=0, size=2))
-    rank.validation.post(look_at(10))
+    rank.validation.post(snapshot_at(10))
     with pytest.raises(Blocked):
-        rank.validation.post(look_at(20))
+        rank.validation.post(snapshot_at(20))
     rank.world.reductions[1].completed = True
     assert rank.work(1) == [False]
     rank.world.reductions[0].completed = True
@@ -190,10 +190,10 @@ def test_looks_are_evaluated_in_their_order() -> None:
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_the_end_waits_for_every_look(number: int) -> None:
+def test_the_end_waits_for_every_snapshot(number: int) -> None:
     rank = Rank(FakeWorld(rank=number, size=2))
     rank.validation.finish()
-    rank.validation.post(look_at(10))
+    rank.validation.post(snapshot_at(10))
     with pytest.raises(Blocked):
         rank.validation.finish()
     rank.world.reductions[0].completed = True
@@ -201,52 +201,52 @@ def test_the_end_waits_for_every_look(number: int) -> None:
     assert rank.log == (evaluation_of(10) if number == 0 else [])
 
 
-def test_a_look_is_posted_once() -> None:
+def test_a_snapshot_is_posted_once() -> None:
     # A loop that was interrupted after posting does it again.
     rank = Rank(FakeWorld(rank=1, size=2, complete=True))
     for _ in range(2):
-        rank.validation.post(look_at(10))
+        rank.validation.post(snapshot_at(10))
     assert rank.world.reduced == [10.5]
     assert rank.validation.posted == [10]
-    assert [look.step for look in rank.validation.kept] == [10]
+    assert [snapshot.step for snapshot in rank.validation.kept] == [10]
 
 
-def test_a_look_posted_again_still_waits() -> None:
+def test_a_snapshot_posted_again_still_waits() -> None:
     rank = Rank(FakeWorld(rank=1, size=2))
-    rank.validation.post(look_at(10))
+    rank.validation.post(snapshot_at(10))
     for _ in range(2):
         with pytest.raises(Blocked):
-            rank.validation.post(look_at(20))
+            rank.validation.post(snapshot_at(20))
     assert rank.world.reduced == [10.5, 20.5]
 
 
-def test_the_shares_of_a_look_are_kept_as_they_were() -> None:
+def test_the_shares_of_a_snapshot_are_kept_as_they_were() -> None:
     # An all-reduce uses its buffer up, and the shares go into the next checkpoint.
     rank = Rank(FakeWorld(rank=0, size=2, complete=True))
-    look = look_at(10)
-    rank.validation.post(look)
+    snapshot = snapshot_at(10)
+    rank.validation.post(snapshot)
     rank.world.reductions[0].buffer.fill_(torch.nan)
     (kept,) = rank.validation.kept
-    for name, share in look_at(10).shares.items():
+    for name, share in snapshot_at(10).shares.items():
         assert torch.equal(kept.shares[name], share)
 
 
-def test_the_newest_looks_are_kept() -> None:
+def test_the_newest_snapshots_are_kept() -> None:
     rank = Rank(FakeWorld(rank=1, size=2, complete=True))
     for step in range(10, 60, 10):
-        rank.validation.post(look_at(step))
-    assert [look.step for look in rank.validation.kept] == [40, 50][-KEPT_SNAPSHOTS:]
+        rank.validation.post(snapshot_at(step))
+    assert [snapshot.step for snapshot in rank.validation.kept] == [40, 50][-KEPT_SNAPSHOTS:]
     assert rank.validation.posted == [10, 20, 30, 40, 50]
 
 
 def test_after_an_interruption_what_was_not_evaluated_is_posted_again() -> None:
     rank = Rank(FakeWorld(rank=0, size=2, complete=True))
-    looks = [look_at(20), look_at(30)]
-    rank.validation.repost(looks, posted=[10, 20, 30], evaluated=[10, 20])
+    snapshots = [snapshot_at(20), snapshot_at(30)]
+    rank.validation.repost(snapshots, posted=[10, 20, 30], evaluated=[10, 20])
     assert rank.world.reduced == [30.5]
-    assert [look.step for look in rank.validation.kept] == [20, 30]
+    assert [snapshot.step for snapshot in rank.validation.kept] == [20, 30]
     assert rank.validation.posted == [10, 20, 30]
-    rank.validation.post(look_at(30))
+    rank.validation.post(snapshot_at(30))
     assert rank.world.reduced == [30.5]
     rank.validation.finish()
     assert rank.log == evaluation_of(30)
@@ -255,7 +255,7 @@ def test_after_an_interruption_what_was_not_evaluated_is_posted_again() -> None:
 
 def test_an_evaluation_that_was_cut_short_is_done_anew() -> None:
     before = Rank(FakeWorld(rank=0, size=2, complete=True))
-    before.validation.post(look_at(10))
+    before.validation.post(snapshot_at(10))
     before.work(2)
     assert before.validation.evaluated == []
 

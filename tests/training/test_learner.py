@@ -10,18 +10,20 @@ from torch import Tensor, nn
 
 from zipper_dist.accel.precision import Acceleration
 from zipper_dist.config.schedules import Schedule
-from zipper_dist.config.schema import AdversarialLearnerConfig, AttackConfig, LearnerConfig
+from zipper_dist.config.schema import AttackConfig, LearnerConfig
 from zipper_dist.data import Minibatch
+from zipper_dist.objectives.at import AtConfig
+from zipper_dist.objectives.natural import NaturalConfig
 from zipper_dist.rng import seed_global_generators
 from zipper_dist.training.learner import BaseLearner, ema_decay
 
 STEPS = 8
 SEED = 5
 
-NATURAL = LearnerConfig(
+NATURAL = NaturalConfig(
     lr=0.1, momentum=0.9, weight_decay=1e-2, schedule=Schedule.parse("0:1,0.5:1,1:0.1")
 )
-ADVERSARIAL = AdversarialLearnerConfig(
+ADVERSARIAL = AtConfig(
     lr=0.05,
     nesterov=True,
     weight_average=0.8,

@@ -15,11 +15,13 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from zipper_dist.accel.precision import Acceleration
-from zipper_dist.config.schema import AdversarialLearnerConfig, AttackConfig, LearnerConfig
+from zipper_dist.config.schema import AttackConfig
 from zipper_dist.config.threat import Norm
 from zipper_dist.data import ImageSet, Loader
-from zipper_dist.metrics.telemetry import Window
+from zipper_dist.metrics.windows import Window
 from zipper_dist.models import ModelSpec, build
+from zipper_dist.objectives import OBJECTIVES
+from zipper_dist.objectives.natural import NaturalConfig
 from zipper_dist.training.flat_state import FlatState
 from zipper_dist.training.learner import BaseLearner
 from zipper_dist.training.mixing import Mixer
@@ -79,11 +81,10 @@ def test_an_iteration_reads_nothing(
     device: str, precision: Any, norm: Norm, objective: Any
 ) -> None:
     attack = AttackConfig(norm=norm, eps=0.1, step_size=0.05, steps=2)
+    adversarial: Any = OBJECTIVES[objective].Config
     configs = {
-        "natural": LearnerConfig(lr=0.1, weight_average=0.9, label_smoothing=0.1),
-        "adversarial": AdversarialLearnerConfig(
-            lr=0.1, attack=attack, objective=objective, awp=0.005
-        ).resolved(),
+        "natural": NaturalConfig(lr=0.1, weight_average=0.9, label_smoothing=0.1),
+        "adversarial": adversarial(lr=0.1, attack=attack, awp=0.005),
     }
     engine = Acceleration(precision)
     learners = [

@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zipper_dist.config.schedules import Interval
+from zipper_dist.config.schedules import epochs, iterations, progress
 from zipper_dist.config.schema import EvalConfig, MixConfig, TrainConfig
 from zipper_dist.training.step_plan import StepPlan
 
 CONFIG = TrainConfig(
     epochs=6,
-    mix=MixConfig(every=Interval(2, True), start=Interval(3, True)),
-    eval=EvalConfig(every=Interval(0.5, True)),
+    mix=MixConfig(every=epochs(2), start=epochs(3)),
+    eval=EvalConfig(every=epochs(0.5)),
 )
 counts = st.integers(1, 60)
 
@@ -27,8 +27,8 @@ def test_epochs_become_iterations() -> None:
 def test_iterations_stay_iterations() -> None:
     config = replace(
         CONFIG,
-        mix=MixConfig(every=Interval(7, False), start=Interval(9, False)),
-        eval=EvalConfig(every=Interval(4, False)),
+        mix=MixConfig(every=iterations(7), start=iterations(9)),
+        eval=EvalConfig(every=iterations(4)),
     )
     assert StepPlan.of(config, steps_per_epoch=10) == StepPlan(60, 10, 7, 9, 4)
 
@@ -41,17 +41,23 @@ def test_steps_replace_epochs() -> None:
     assert plan.epoch(17) == 1.7
 
 
+def test_a_part_of_the_run_moves_with_its_end() -> None:
+    config = replace(CONFIG, mix=MixConfig(every=progress(0.1), start=progress(0.5)))
+    assert StepPlan.of(config, steps_per_epoch=10) == StepPlan(60, 10, 6, 30, 5)
+    assert StepPlan.of(replace(config, steps=24), 10) == StepPlan(24, 10, 2, 12, 5)
+
+
 def test_redistribution_begins_at_the_start_itself() -> None:
     def times(every: int, start: int) -> list[int]:
         plan = StepPlan(20, 10, mix_every=every, mix_start=start, validate_every=1)
         return [t for t in range(21) if plan.redistributes_at(t)]
 
-    assert times(every=5, start=10) == [10, 15, 20]
-    assert times(every=5, start=11) == [15, 20]
-    assert times(every=5, start=9) == [10, 15, 20]
-    assert times(every=5, start=0) == [5, 10, 15, 20]
-    assert times(every=20, start=20) == [20]
-    assert times(every=20, start=21) == []
+    assert times(every=5, start=10) == [10, 15]
+    assert times(every=5, start=11) == [15]
+    assert times(every=5, start=9) == [10, 15]
+    assert times(every=5, start=0) == [5, 10, 15]
+    assert times(every=19, start=19) == [19]
+    assert times(every=19, start=20) == []
     assert times(every=0, start=0) == []
 
 
@@ -59,8 +65,15 @@ def test_redistribution_begins_at_the_start_itself() -> None:
 @given(every=counts, start=st.integers(0, 60), t=st.integers(0, 60))
 def test_redistribution_is_every_so_often_from_the_start(every: int, start: int, t: int) -> None:
     plan = StepPlan(60, 10, mix_every=every, mix_start=start, validate_every=1)
-    multiples = range(every, 61, every)
+    multiples = range(every, 60, every)
     assert plan.redistributes_at(t) == (t in [m for m in multiples if m >= start])
+
+
+@settings(deadline=None)
+@given(total=counts, every=counts)
+def test_there_is_no_redistribution_after_the_last_iteration(total: int, every: int) -> None:
+    plan = StepPlan(total, 10, mix_every=every, mix_start=0, validate_every=1)
+    assert not plan.redistributes_at(total)
 
 
 @settings(deadline=None)

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
-from objectives.plain_methods import batch, network, relative_error
+from objectives.plain_methods import CLASSES, batch, network, relative_error
 from torch import Tensor, nn
 
-from zipper_dist.config.schema import AdversarialLearnerConfig, AdversarialObjective, AttackConfig
-from zipper_dist.objectives import StepContext
+from zipper_dist.config.schema import AttackConfig
+from zipper_dist.data import Minibatch
+from zipper_dist.models import ModelSpec, build
+from zipper_dist.objectives import OBJECTIVES, StepContext
 from zipper_dist.rng import seed_global_generators
 from zipper_dist.training.flat_state import FlatState
 from zipper_dist.training.learner import BaseLearner
@@ -17,7 +20,7 @@ from zipper_dist.training.weight_perturbation import WeightPerturbation
 GAMMA = 0.02
 LR = 0.1
 ATTACK = AttackConfig(eps=0.12, step_size=0.05, steps=3)
-OBJECTIVES: tuple[AdversarialObjective, ...] = ("at", "trades", "fat", "mart")
+ATTACKING = ("at", "trades", "fat", "mart")
 
 
 def with_dropout() -> nn.Module:
@@ -27,10 +30,9 @@ def with_dropout() -> nn.Module:
     return nn.Sequential(*list(model)[:-1], nn.Dropout(0.3), model[-1])
 
 
-def learner_of(objective: AdversarialObjective, awp: float) -> BaseLearner:
-    config = AdversarialLearnerConfig(
-        objective=objective, lr=LR, momentum=0.0, weight_decay=0.0, attack=ATTACK, awp=awp
-    )
+def learner_of(objective: str, awp: float) -> BaseLearner:
+    kind: Any = OBJECTIVES[objective].Config
+    config = kind(lr=LR, momentum=0.0, weight_decay=0.0, attack=ATTACK, awp=awp)
     return BaseLearner("a", with_dropout(), config, seed=1, total_steps=10)
 
 
@@ -43,8 +45,8 @@ def weights_of(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
-def test_a_step_is_that_of_a_plain_implementation(objective: AdversarialObjective) -> None:
+@pytest.mark.parametrize("objective", ATTACKING)
+def test_a_step_is_that_of_a_plain_implementation(objective: str) -> None:
     learner = learner_of(objective, GAMMA)
     # The plain one has a second network to perturb, as the public release has.
     model: nn.Module = copy.deepcopy(learner.state.model).train()
@@ -159,3 +161,22 @@ def test_a_learner_with_it_goes_on_from_a_checkpoint_bit_for_bit() -> None:
         whole.step(batch(model, t), t)
         resumed.step(batch(model, t), t)
     assert torch.equal(whole.state.flat, resumed.state.flat)
+
+
+@pytest.mark.parametrize("arch", ["small_cnn", "resnet18"])
+@pytest.mark.parametrize("awp", [0.0, 0.01])
+@pytest.mark.parametrize("objective", ATTACKING)
+def test_every_objective_trains_every_kind_of_network(
+    objective: str, awp: float, arch: str
+) -> None:
+    # small_cnn has no buffers, which a perturbation would put back.
+    model = build(ModelSpec(arch, 1, 16, 16, CLASSES, 0.05))
+    kind: Any = OBJECTIVES[objective].Config
+    learner = BaseLearner("a", model, kind(attack=ATTACK, awp=awp), seed=1, total_steps=2)
+    before = learner.state.flat.clone()
+    draws = torch.Generator().manual_seed(0)
+    images = torch.rand(4, 1, 16, 16, generator=draws)
+    for t in (1, 2):
+        result = learner.step(Minibatch(images, torch.arange(4) % CLASSES), t)
+        assert bool(result.loss.isfinite())
+    assert not torch.equal(before, learner.state.flat)

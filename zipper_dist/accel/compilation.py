@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from zipper_dist.config.schema import AdversarialLearnerConfig, TrainConfig
+from zipper_dist.config.schema import TrainConfig
 
 # FLOP of a run from which on compiling has paid for itself, by device type and architecture:
 # measured (`make bench-step` prints it for every network; benchmarks/results/step.md).
@@ -24,11 +24,7 @@ def work(config: TrainConfig, model: nn.Module, image: Sequence[int], steps: int
     """FLOP of training ``model`` on images of shape ``image`` (C, H, W) for ``steps`` iterations,
     with three times a forward pass for a training step and twice for a step of an attack. Second
     passes, as of TRADES and AWP, do not count."""
-    passes = 0
-    for learner in config.learners.values():
-        passes += 3
-        if isinstance(learner, AdversarialLearnerConfig):
-            passes += 2 * learner.attack.steps
+    passes = sum(learner.passes() for learner in config.learners.values())
     return float(steps) * config.batch_size * passes * forward_flop(model, image)
 
 

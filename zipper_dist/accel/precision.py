@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from zipper_dist.accel.compilation import compile_network
 from zipper_dist.accel.frozen import frozen_eval_mode
+from zipper_dist.accel.side_by_side import lay_side_by_side
 from zipper_dist.accel.surrogate import Surrogate, make_surrogate
 from zipper_dist.config.schema import Precision
 from zipper_dist.errors import UserError
@@ -80,7 +81,11 @@ class Acceleration:
             matmul.allow_tf32, cudnn.allow_tf32 = before
 
     def training_network(self, model: nn.Module) -> nn.Module:
-        """``model`` as a training step calls it; its parameters are shared."""
+        """``model`` as a training step calls it; its parameters are shared.
+
+        On a CPU, ``model`` itself gets the convolutions that are faster there.
+        """
+        lay_side_by_side(model)
         network = _Bf16(model) if self.precision == "bf16" else model
         return self._compile(network)
 

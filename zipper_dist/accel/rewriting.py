@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from zipper_dist.accel.side_by_side import Conv2d
+from zipper_dist.accel.hooks import has_hooks
+from zipper_dist.accel.side_by_side import Conv2d, lay_side_by_side
 
 BatchNorm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 # These very classes: one derived from them may make other weights of its own.
@@ -45,7 +46,7 @@ class Fold:
 
 
 class _Tracer(fx.Tracer):
-    """Takes the project's convolutions as they are, as it does torch's."""
+    """Does not trace into the convolutions of :mod:`zipper_dist.accel.side_by_side`."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return type(m) in CONVOLUTIONS or super().is_leaf_module(m, module_qualified_name)
@@ -64,22 +65,11 @@ def rewrite(network: nn.Module) -> tuple[fx.GraphModule, list[Fold]]:
     graph = _Tracer().trace(network)
     folds = fold_batch_norms(network, graph)
     pool_before_relu(network, graph)
-    replace_convolutions(network)
+    lay_side_by_side(network)
     accept_any_layout(graph)
     rewritten = fx.GraphModule(network, graph)
     rewritten.delete_all_unused_submodules()
     return rewritten.eval(), folds
-
-
-def has_hooks(module: nn.Module) -> bool:
-    """Whether ``module`` does more than its class says; such a module is left as it is."""
-    hooks = (
-        module._forward_hooks,
-        module._forward_pre_hooks,
-        module._backward_hooks,
-        module._backward_pre_hooks,
-    )
-    return any(hooks)
 
 
 def fold_batch_norms(network: nn.Module, graph: fx.Graph) -> list[Fold]:
@@ -176,13 +166,6 @@ def _gives_indices(pool: fx.Node, modules: dict[str, nn.Module]) -> bool:
     if pool.op == "call_module":
         return bool(modules[str(pool.target)].return_indices)
     return bool(pool.kwargs.get("return_indices", False)) or len(pool.args) > 6
-
-
-def replace_convolutions(network: nn.Module) -> None:
-    """Make every 2-D convolution one that is fast on small maps too."""
-    for name, module in list(network.named_modules()):
-        if type(module) is nn.Conv2d and not has_hooks(module):
-            network.set_submodule(name, Conv2d.like(module))
 
 
 def accept_any_layout(graph: fx.Graph) -> None:

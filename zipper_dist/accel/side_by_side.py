@@ -8,6 +8,8 @@ output is the sum of the same products in the same order.
 Measured, 512 channels, 4×4, minibatch 128, two cores with AMX: forward pass 12.6 → 4.8 ms, all
 gradients 62 → 21 ms in bf16; 122 → 103 ms in fp32. Wider maps gain nothing, but for many channels
 in bf16; few channels lose the cost of the copies.
+
+:func:`lay_side_by_side` rewrites a network: its convolutions are exchanged, nothing else.
 """
 
 from __future__ import annotations
@@ -18,10 +20,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from zipper_dist.accel.hooks import has_hooks
+
 IMAGES_IN_A_ROW = 16
 
 Sizes = tuple[int, ...]
 """One number for the height, one for the width."""
+
+
+def lay_side_by_side(network: nn.Module) -> None:
+    """Exchange the 2-D convolutions of ``network`` for :class:`Conv2d`, in place, on a CPU.
+
+    Parameters stay the same objects under the same names. Convolutions with hooks, of derived
+    classes, or on another device, where there is nothing to gain, stay as they are.
+    """
+    for name, module in list(network.named_modules()):
+        exchangeable = name and type(module) is nn.Conv2d and not has_hooks(module)
+        if exchangeable and module.weight.device.type == "cpu":
+            network.set_submodule(name, Conv2d.like(module))
 
 
 class Conv2d(nn.Conv2d):

@@ -7,6 +7,8 @@ import os
 import secrets
 from pathlib import Path
 
+from zipper_dist.errors import UserError
+
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace the file at ``path`` by ``content`` [bytes], or leave it as it was.
@@ -30,6 +32,24 @@ def write_atomically(path: Path, content: bytes) -> None:
     finally:
         temporary.unlink(missing_ok=True)  # there is nothing to remove after the replacement
     _sync_directory(path.parent)
+
+
+def check_writable(directory: Path, option: str, *below: Path) -> None:
+    """Create ``directory``, and the directories ``below`` it, and see that it can be written.
+
+    Raises:
+        UserError: it cannot; the message names ``option`` and the directory.
+    """
+    probe = directory / ".writable"
+    try:
+        for path in (directory, *below):
+            path.mkdir(parents=True, exist_ok=True)
+        write_atomically(probe, b"")
+        probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{option} {directory}: cannot be written ({error.strerror}); give a directory that can"
+        ) from error
 
 
 def _sync_directory(directory: Path) -> None:

@@ -8,7 +8,6 @@ different iterations as long as they have the last redistribution in common (:fu
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -38,7 +37,7 @@ class CheckpointInfo:
         learner: whose state it is.
         step: after which iteration.
         synced_at: iteration of the last redistribution before.
-        posted: iterations of all looks that the learner had posted.
+        posted: iterations of all snapshots that the learner had posted.
         kept: those whose shares are in the file.
         evaluated: those known to be evaluated.
     """
@@ -127,31 +126,45 @@ def choose(
 ) -> dict[str, CheckpointInfo] | None:
     """The newest parts, one for each learner, that can continue together; None if there are none.
 
-    They fit if they have seen the same last redistribution, if every look that the leader has not
-    evaluated yet can be posted again, and if no learner has a look to post that the leader has
-    evaluated: the leader would not take part in it. ``together`` asks for parts of one iteration,
-    which a process that trains all learners in turn needs.
+    They fit if they have seen the same last redistribution, if every snapshot that the leader has
+    not evaluated yet can be posted again, and if no learner has a snapshot to post that the leader
+    has evaluated: the leader would not take part in it. ``together`` asks for parts of one
+    iteration, which a process that trains all learners in turn needs.
+
+    The newest: the slowest learner's iteration is as late as can be, then the sum of all. The other
+    learners depend on the leader's part alone, so that each may have its newest that fits with it.
     """
-
-    def fits(candidate: tuple[CheckpointInfo, ...]) -> bool:
-        by_name = {part.learner: part for part in candidate}
-        evaluated = by_name[leader].evaluated
-        return (
-            len({part.synced_at for part in candidate}) == 1
-            and not (together and len({part.step for part in candidate}) > 1)
-            and all(
-                look in part.kept or look in evaluated for part in candidate for look in part.posted
+    best: dict[str, CheckpointInfo] | None = None
+    for first in parts[leader]:
+        fitting = {
+            name: max(
+                (part for part in found if _fits(part, first, together)),
+                key=lambda part: part.step,
+                default=None,
             )
-            and all(set(evaluated) <= set(part.posted) for part in candidate)
-        )
+            for name, found in {**parts, leader: [first]}.items()
+        }
+        candidate = {name: part for name, part in fitting.items() if part is not None}
+        if len(candidate) == len(parts) and (best is None or _age(candidate) > _age(best)):
+            best = candidate
+    return best
 
-    candidates: Iterable[tuple[CheckpointInfo, ...]] = itertools.product(*parts.values())
-    best = max(
-        filter(fits, candidates),
-        key=lambda candidate: (min(p.step for p in candidate), sum(p.step for p in candidate)),
-        default=None,
+
+def _fits(part: CheckpointInfo, leader: CheckpointInfo, together: bool) -> bool:
+    """Whether ``part`` can continue together with the part of the leader."""
+    evaluated = set(leader.evaluated)
+    return (
+        part.synced_at == leader.synced_at
+        and (part.step == leader.step or not together)
+        and set(part.posted) <= evaluated | set(part.kept)
+        and evaluated <= set(part.posted)
     )
-    return None if best is None else {part.learner: part for part in best}
+
+
+def _age(parts: Mapping[str, CheckpointInfo]) -> tuple[int, int]:
+    """What is greater for newer parts."""
+    steps = [part.step for part in parts.values()]
+    return min(steps), sum(steps)
 
 
 def prune(directory: Path, mine: Iterable[str], learners: Sequence[str], keep: int = KEEP) -> None:
@@ -159,8 +172,8 @@ def prune(directory: Path, mine: Iterable[str], learners: Sequence[str], keep: i
     found = [set(steps_of(directory, learner)) for learner in learners]
     present = [steps for steps in found if steps]
     if len(present) < len(found):
-        # The other learner has made none yet, or keeps them on another machine; it is at most two
-        # looks behind.
+        # Another learner has made none yet, or keeps them on another machine; it is at most two
+        # validations behind.
         keep += 2
     complete = sorted(set.intersection(*present), reverse=True) if present else []
     if len(complete) < keep:

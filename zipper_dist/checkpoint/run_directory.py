@@ -15,12 +15,12 @@ import numpy
 import torch
 
 import zipper_dist
-from zipper_dist.checkpoint.files import write_atomically
+from zipper_dist.checkpoint.files import check_writable, write_atomically
 from zipper_dist.config.schema import Precision, TrainConfig
 from zipper_dist.errors import UserError
 
-# Where a run lives and whether it is continued say nothing of what it computes.
-NOT_COMPARED = {"run_dir", "resume"}
+# Where a run lives, where its metrics go and whether it is continued do not change its result.
+NOT_COMPARED = {"run_dir", "resume", "metrics"}
 
 
 def as_json(value: Any) -> Any:
@@ -31,6 +31,8 @@ def as_json(value: Any) -> Any:
         return {f.name: as_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {str(key): as_json(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [as_json(item) for item in value]
     return str(value) if isinstance(value, Path) else value
 
 
@@ -69,7 +71,8 @@ class RunDirectory:
     @staticmethod
     def of(config: TrainConfig) -> RunDirectory:
         """The directory that ``config`` asks for."""
-        default = Path("runs") / f"{config.recipe}-seed{config.seed}"
+        name = config.recipe.rpartition(":")[2]  # of a recipe outside the package: its function
+        default = Path("runs") / f"{name}-seed{config.seed}"
         return RunDirectory(config.run_dir or default)
 
     def weights(self, name: str) -> Path:
@@ -78,15 +81,7 @@ class RunDirectory:
 
     def prepare(self) -> None:
         """Create the directory; raises UserError if it cannot be written."""
-        try:
-            self.checkpoints.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.root / ".writable", b"")
-            (self.root / ".writable").unlink(missing_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"--run-dir {self.root}: cannot be written ({error.strerror}); "
-                "give a directory that can"
-            ) from error
+        check_writable(self.root, "--run-dir", self.checkpoints)
 
     def clear(self, learners: list[str]) -> None:
         """Delete what an earlier run left here; files of other origin stay."""

@@ -2,7 +2,8 @@
 
 A weights file is an ordinary safetensors file with the plain state-dict names. Its metadata holds
 the format, the fields of the :class:`ModelSpec` and a checksum, so that the file alone is enough to
-rebuild the network. Loading one never executes code from it.
+rebuild the network. Loading one never executes code from it, and code outside the package that it
+names only where the caller trusts it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from zipper_dist.checkpoint.files import write_atomically
 from zipper_dist.errors import UserError
-from zipper_dist.models import ModelSpec, build
+from zipper_dist.models import NETWORKS, ModelSpec, build
 
 FORMAT = "zipper_dist/1"
 """Name and version of the format; the version changes when older code cannot read the files."""
@@ -61,24 +62,32 @@ def save_weights(
     write_atomically(path, _with_sorted_header(content))
 
 
-def load_weights(path: Path) -> tuple[ModelSpec, dict[str, Tensor]]:
+def load_weights(path: Path, trust: bool = False) -> tuple[ModelSpec, dict[str, Tensor]]:
     """The network's description and its state dict, on the CPU, from a file of `save_weights`.
+
+    Args:
+        path: the file.
+        trust: whether a network whose code is outside the package may be imported, and so run.
 
     Raises:
         UserError: the file is absent or unreadable, is no safetensors file (or is cut short), was
             not written by this package, is damaged, or holds tensors that do not fit the network.
     """
-    spec, state, _ = _load(path)
+    spec, state, _ = _load(path, trust)
     return spec, state
 
 
-def load_model(path: Path) -> nn.Module:
+def load_model(path: Path, trust: bool = False) -> nn.Module:
     """The network saved at ``path``, on the CPU, in eval mode; it draws no random numbers.
+
+    Args:
+        path: the file.
+        trust: as for :func:`load_weights`.
 
     Raises:
         UserError: as :func:`load_weights`.
     """
-    _, state, network = _load(path)
+    _, state, network = _load(path, trust)
     network.load_state_dict(state, assign=True)
     return network.eval()
 
@@ -96,7 +105,7 @@ def checksum(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _load(path: Path) -> tuple[ModelSpec, dict[str, Tensor], nn.Module]:
+def _load(path: Path, trust: bool) -> tuple[ModelSpec, dict[str, Tensor], nn.Module]:
     """Description, tensors, and the network still without memory of its own (device meta)."""
     metadata, state = _read(path)
     if "format" not in metadata or not metadata["format"].startswith("zipper_dist/"):
@@ -108,6 +117,13 @@ def _load(path: Path) -> tuple[ModelSpec, dict[str, Tensor], nn.Module]:
     if metadata.get("sha256") != checksum(state):
         raise UserError(f"{path}: damaged: the checksum of its tensors does not match")
     spec = _spec(path, metadata)
+    if spec.is_from_outside:
+        if not trust:
+            raise UserError(
+                f"{path}: its network is {spec.arch}, outside this package: loading the file would "
+                "run that code; load it with trust=True if you trust it"
+            )
+        NETWORKS.find(spec.arch, f"{path}: --model.arch")  # imported outside of device meta
     try:
         with torch.device("meta"):  # nothing is allocated or initialised, whatever the file asks
             network = build(spec)

@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import io
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,12 +14,14 @@ from typing import TypeVar
 
 import tyro
 
-from zipper_dist.config.schema import TrainConfig
+import zipper_dist
+from zipper_dist.config.schedules import OPTION_TYPES
 from zipper_dist.errors import CommandError, Interrupted, TrainingDiverged
-from zipper_dist.recipes.registry import CHOICES, recipe
 
 # Long enough for rank 0 to say the same, and for torchrun to stop this rank thereupon.
 OTHER_RANKS_PATIENCE = 10.0
+
+Options = TypeVar("Options")
 
 
 def is_first_rank() -> bool:
@@ -26,46 +29,40 @@ def is_first_rank() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def parse_train_options(arguments: Sequence[str]) -> TrainConfig:
-    """The options of the training command: an optional recipe first, then ``--options``.
+def parse_options(
+    kind: type[Options],
+    arguments: Sequence[str],
+    prog: str,
+    default: Options | None = None,
+    description: str = "",
+) -> Options:
+    """The options of a command.
+
+    Args:
+        kind: a dataclass, whose docstring describes the command in ``--help``.
+        arguments: the words of the command line.
+        prog: the command's name, as in ``python -m``.
+        default: the options that are not given; without it the fields of ``kind`` say.
+        description: what ``--help`` says, in place of the docstring.
 
     Raises:
-        UserError: unknown recipe.
-        SystemExit: unknown options or values that cannot be read (status 2, after a message), or
-            ``--help`` (status 0).
+        SystemExit: unknown options or values that cannot be read (status 2, after a message);
+            ``--help``, ``--version`` or a completion script (status 0).
     """
-    arguments = list(arguments)
-    name = "digits"
-    if arguments and not arguments[0].startswith("-"):
-        name = arguments.pop(0)
-    default = recipe(name)
-    description = (
-        f"{TrainConfig.__doc__}\n\nThese are the defaults of the recipe {name!r}. Give another "
-        f"recipe as the first argument to start from its defaults: {CHOICES}."
-    )
     with _only_first_rank_talks():
-        given = tyro.cli(
-            TrainConfig,
-            default=default,
-            args=arguments,
-            prog="zipper_dist.train [RECIPE]",
-            description=description,
+        if "--version" in arguments:
+            print(f"zipper_dist {zipper_dist.__version__}")
+            raise SystemExit(0)
+        if any(word.startswith("--tyro-") for word in arguments):  # a completion script
+            prog = prog.split()[0].replace("zipper_dist.", "zipper-")
+        return tyro.cli(
+            kind,
+            args=list(arguments),
+            prog=prog,
+            description=description or inspect.cleandoc(kind.__doc__ or ""),
+            default=tyro.MISSING_NONPROP if default is None else default,
+            registry=OPTION_TYPES,
         )
-    return given.resolved()
-
-
-Options = TypeVar("Options")
-
-
-def parse_options(kind: type[Options], arguments: Sequence[str], prog: str) -> Options:
-    """The options of a command: a dataclass, whose docstring describes the command in ``--help``.
-
-    Raises:
-        SystemExit: as :func:`parse_train_options`.
-    """
-    with _only_first_rank_talks():
-        description = inspect.cleandoc(kind.__doc__ or "")
-        return tyro.cli(kind, args=list(arguments), prog=prog, description=description)
 
 
 @contextlib.contextmanager
@@ -83,10 +80,17 @@ def _only_first_rank_talks() -> Iterator[None]:
             raise
 
 
-def run_command(command: Callable[[], None]) -> None:
+def run_command(command: Callable[[], object]) -> None:
     """Run ``command``; turn the ways it may end early into one line and an exit status."""
     try:
-        command()
+        try:
+            command()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader of the output, such as head, has seen enough. Nothing is left to flush at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except Interrupted as interruption:
         sys.exit(interruption.status)
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Piecewise-linear schedules over a run, and intervals in iterations or epochs, as options."""
+"""Piecewise-linear schedules over a run, and intervals of it, as options."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import bisect
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
-from tyro.constructors import PrimitiveConstructorSpec
+from tyro.constructors import (
+    ConstructorRegistry,
+    PrimitiveConstructorSpec,
+    PrimitiveTypeInfo,
+)
 
 
 def _written(number: float) -> str:
@@ -65,6 +69,10 @@ class Schedule:
         """The values at the points: the function lies between their extremes."""
         return tuple(value for _, value in self.points)
 
+    def complement(self) -> Schedule:
+        """1 minus this schedule."""
+        return _Complement(tuple((at, 1.0 - value) for at, value in self.points), self)
+
     def __str__(self) -> str:
         if len(self.points) == 1:
             return _written(self.points[0][1])
@@ -72,56 +80,107 @@ class Schedule:
 
 
 @dataclass(frozen=True)
+class _Complement(Schedule):
+    """1 minus another schedule, as that rounds."""
+
+    of: Schedule
+
+    def __call__(self, progress: float) -> float:
+        return 1.0 - self.of(progress)
+
+
+Unit = Literal["iterations", "epochs", "progress"]
+
+
+@dataclass(frozen=True)
 class Interval:
-    """A number of iterations (``500``) or of epochs (``5ep``, ``0.5ep``)."""
+    """A number of iterations (``500``) or of epochs (``5ep``), or a fraction of the run (``0.625``,
+    with a decimal point; ``1.0`` is the whole run). Recipes write :func:`iterations`,
+    :func:`epochs` and :func:`progress`."""
 
     amount: float
-    in_epochs: bool
+    unit: Unit
 
     @staticmethod
     def parse(text: str) -> Interval:
         """Read an interval; raises ValueError saying what would be right."""
         try:
-            if text.endswith("ep"):
-                interval = Interval(float(text[:-2]), True)
-            else:
-                interval = Interval(int(text), False)
+            interval = Interval._read(text)
             finite = math.isfinite(interval.amount)
         except (ValueError, OverflowError):
             raise ValueError(
-                f"{text!r} is not an interval: give iterations (500) or epochs (5ep)"
+                f"{text!r} is not an interval: give iterations (500), epochs (5ep) or a fraction "
+                "of the run (0.625)"
             ) from None
         if not (finite and interval.amount >= 0):
             raise ValueError(f"{text!r} is not an interval: it must be 0 or more")
+        if interval.unit == "progress" and interval.amount > 1:
+            raise ValueError(
+                f"{text!r} is not an interval: a fraction of the run must be at most 1.0; give "
+                "iterations without a decimal point, epochs as 1.5ep"
+            )
         return interval
 
-    def iterations(self, steps_per_epoch: int) -> int:
+    @staticmethod
+    def _read(text: str) -> Interval:
+        if text.endswith("ep"):
+            return epochs(float(text[:-2]))
+        try:
+            return iterations(int(text))
+        except ValueError:
+            return progress(float(text))
+
+    def iterations(self, steps_per_epoch: int, total_steps: int) -> int:
         """The interval in iterations; one that is not 0 is at least one iteration."""
-        if not self.in_epochs:
-            return int(self.amount)
-        rounded = round(self.amount * steps_per_epoch)
+        of = {"iterations": 1, "epochs": steps_per_epoch, "progress": total_steps}[self.unit]
+        rounded = round(self.amount * of)
         return max(1, rounded) if self.amount > 0 else 0
 
     def __str__(self) -> str:
-        return f"{_written(self.amount)}ep" if self.in_epochs else str(int(self.amount))
+        if self.unit == "progress":
+            return repr(float(self.amount))
+        return f"{_written(self.amount)}ep" if self.unit == "epochs" else str(int(self.amount))
 
 
-ScheduleOption = Annotated[
-    Schedule,
-    PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="NUMBER|P:V,…",
-        instance_from_str=lambda args: Schedule.parse(args[0]),
-        is_instance=lambda value: isinstance(value, Schedule),
-        str_from_instance=lambda schedule: [str(schedule)],
-    ),
-]
+def iterations(count: int) -> Interval:
+    """An interval of so many iterations."""
+    return Interval(count, "iterations")
+
+
+def epochs(count: float) -> Interval:
+    """An interval of so many passes over the training set."""
+    return Interval(count, "epochs")
+
+
+def progress(fraction: float) -> Interval:
+    """An interval of this part of the run, 0 … 1."""
+    return Interval(fraction, "progress")
+
+
+_SCHEDULE = PrimitiveConstructorSpec(
+    nargs=1,
+    metavar="NUMBER|P:V,…",
+    instance_from_str=lambda args: Schedule.parse(args[0]),
+    is_instance=lambda value: isinstance(value, Schedule),
+    str_from_instance=lambda schedule: [str(schedule)],
+)
+
+ScheduleOption = Annotated[Schedule, _SCHEDULE]
+
+OPTION_TYPES = ConstructorRegistry()
+"""For tyro: a schedule in a dict is one option, too."""
+
+
+@OPTION_TYPES.primitive_rule
+def _schedule_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Schedule] | None:
+    return _SCHEDULE if info.type is Schedule else None
+
 
 IntervalOption = Annotated[
     Interval,
     PrimitiveConstructorSpec(
         nargs=1,
-        metavar="N|Nep",
+        metavar="N|Nep|0.N",
         instance_from_str=lambda args: Interval.parse(args[0]),
         is_instance=lambda value: isinstance(value, Interval),
         str_from_instance=lambda interval: [str(interval)],

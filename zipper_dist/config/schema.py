@@ -6,37 +6,43 @@ are in :mod:`zipper_dist.recipes`; :mod:`zipper_dist.config.checks` says what is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
-from zipper_dist.config.schedules import Interval, IntervalOption, Schedule, ScheduleOption
-from zipper_dist.config.threat import Norm
+from zipper_dist.config import ranges
+from zipper_dist.config.schedules import (
+    IntervalOption,
+    Schedule,
+    ScheduleOption,
+    epochs,
+    progress,
+)
+from zipper_dist.config.threat import Norm, ThreatModel, ThreatOption
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "tf32", "bf16"]
-Architecture = Literal["small_cnn", "resnet18", "preact_resnet18", "wrn32_10"]
 Activation = Literal["relu", "silu"]
-AdversarialObjective = Literal["at", "trades", "fat", "mart"]
 
 CONSTANT = Schedule(((0.0, 1.0),))
+AN_EPOCH = epochs(1)
+A_24TH = progress(5 / 120)
+FIVE_EIGHTHS = progress(75 / 120)
 
-DEFAULT_BETA: Mapping[str, float] = {"trades": 6.0, "mart": 5.0}
-"""β of TRADES (Zhang et al., 2019) and λ of MART (Wang et al., 2020) as published for CIFAR-10."""
-
-DEFAULT_TAU = Schedule(((0.0, 0.0), (0.75, 3.0)))
-"""τ of FAT: 0, 1, 2 and 3 in the quarters of the run (it is rounded down)."""
+SUM_TOLERANCE = 2e-6
+"""How far the sum of mixing weights may be from 1: thirds may be written 0.333333."""
 
 
 @dataclass(frozen=True)
 class DataConfig:
     """The images."""
 
-    source: Annotated[str, tyro.conf.Suppress] = "digits"
-    """The data set, set by the recipe: digits, mnist, cifar10, cifar100, svhn or folder."""
+    source: str = "digits"
+    """The data set, set by the recipe: digits, mnist, cifar10, cifar100, svhn, folder; or one of
+    your own as package.module:NAME or path/file.py:NAME."""
     root: Path = Path("data")
     """Directory that holds the data sets, or is to hold them after their download; for the folder
     recipe, the directory that holds train/ and test/."""
@@ -57,8 +63,9 @@ class DataConfig:
 class ModelConfig:
     """The network; its input channels, image size and class count come from the data."""
 
-    arch: Architecture = "small_cnn"
-    """Architecture."""
+    arch: str = "small_cnn"
+    """Architecture: small_cnn, resnet18, preact_resnet18, wrn32_10; or one of your own as
+    package.module:factory or path/file.py:factory."""
     width: float = 1.0
     """Multiplies the number of channels of every layer."""
     activation: Activation = "relu"
@@ -83,16 +90,23 @@ class AttackConfig:
     """Multiplies eps and step size over the run [progress 0 … 1]. A ramp from a small value keeps
     training at a large eps from stalling."""
 
+    def problems(self, option: str) -> Iterator[str]:
+        """What is out of range, as lines that begin with ``option`` and the field's name."""
+        yield from ThreatModel(self.norm, self.eps).problems(f"{option}.eps")
+        yield from ranges.length(f"{option}.step-size", self.step_size)
+        yield from ranges.at_least_one(f"{option}.steps", self.steps)
+        yield from ranges.values(f"{option}.schedule", self.schedule, 1)
+
 
 @dataclass(frozen=True)
 class LearnerConfig:
-    """A base learner: its SGD, its learning rate and how it changes."""
+    """A base learner: its SGD, its learning rate and how it changes. Each objective adds its own
+    options in a subclass."""
 
-    objective: Annotated[str, tyro.conf.Suppress] = "natural"
-    """How a minibatch becomes a loss."""
-    label_smoothing: float = 0.0
-    """Share of a label that is spread evenly over all classes, in the cross-entropy that is trained
-    on; attacks are on the labels as they are."""
+    objective: str = "natural"
+    """How a minibatch becomes a loss: natural (no attack), at (adversarial training), trades, fat
+    (friendly adversarial training), mart; or one of your own as package.module:Class or
+    path/file.py:Class."""
     lr: float = 0.1
     """Learning rate, before the schedule."""
     momentum: float = 0.9
@@ -107,63 +121,128 @@ class LearnerConfig:
     """Decay of an average of this learner's weights (WA) that is mixed in place of the weights
     themselves; 0 = off."""
 
-    def resolved(self) -> LearnerConfig:
-        """The same with the defaults of its objective filled in."""
-        return self
+    def threat(self) -> ThreatModel | None:
+        """What the learner trains against; None if it attacks nothing."""
+        return None
+
+    def passes(self) -> int:
+        """The cost of an iteration, in forward passes over the minibatch."""
+        return 3
+
+    def problems(self, option: str) -> Iterator[str]:
+        """What is out of range, as lines that begin with ``option`` and the field's name."""
+        yield from ranges.number(f"{option}.lr", self.lr, 0, 1e3)
+        yield from ranges.below_one(f"{option}.momentum", self.momentum)
+        yield from ranges.below_one(f"{option}.weight-average", self.weight_average)
+        yield from ranges.number(f"{option}.weight-decay", self.weight_decay, 0, 1e3)
+        if self.nesterov and self.momentum == 0:
+            yield f"{option}.nesterov: takes a {option}.momentum above 0"
+        yield from ranges.values(f"{option}.schedule", self.schedule)
 
 
 @dataclass(frozen=True)
-class AdversarialLearnerConfig(LearnerConfig):
+class AttackedLearnerConfig(LearnerConfig):
     """A base learner that trains on attacked images."""
 
-    objective: AdversarialObjective = "at"
-    """How a minibatch becomes a loss: at (adversarial training), trades, fat (friendly adversarial
-    training) or mart."""
-    beta: float | None = None
-    """Weight of the robustness term of trades (there it is 1/λ; default 6) and of mart (there it is
-    λ; default 5)."""
-    tau: ScheduleOption | None = None
-    """fat: an image is attacked no further once it took this many steps while misclassified; over
-    the run, rounded down; default: 0, 1, 2 and 3 in its quarters [steps, by progress 0 … 1]."""
     awp: float = 0.0
     """Adversarial weight perturbation: its size γ relative to the weights of a layer; 0 = off."""
     attack: AttackConfig = field(default_factory=AttackConfig)
 
-    def resolved(self) -> AdversarialLearnerConfig:
-        """The same with the defaults of its objective filled in."""
-        beta, tau = self.beta, self.tau
-        if beta is None:
-            beta = DEFAULT_BETA.get(self.objective)
-        if tau is None and self.objective == "fat":
-            tau = DEFAULT_TAU
-        return replace(self, beta=beta, tau=tau)
+    def threat(self) -> ThreatModel:
+        """Norm and radius of the attack."""
+        return ThreatModel(self.attack.norm, self.attack.eps)
+
+    def passes(self) -> int:
+        """A training step, and twice a forward pass for a step of the attack. Second passes, as of
+        TRADES and AWP, do not count."""
+        return super().passes() + 2 * self.attack.steps
+
+    def problems(self, option: str) -> Iterator[str]:
+        """See :class:`LearnerConfig`."""
+        yield from super().problems(option)
+        yield from ranges.number(f"{option}.awp", self.awp, 0, 1)
+        yield from self.attack.problems(f"{option}.attack")
 
 
 @dataclass(frozen=True)
 class MixConfig:
     """The global learner: how the base learners are mixed and when they continue from it."""
 
-    every: IntervalOption = Interval(5, True)
+    every: IntervalOption = A_24TH
     """Redistribute the global learner to the base learners every so many iterations; 0 = never
-    [iterations, or epochs as 5ep]."""
-    start: IntervalOption = Interval(75, True)
-    """First iteration at which redistribution is allowed [iterations, or epochs as 75ep]."""
+    [iterations, epochs as 5ep, or a fraction of the run as 0.05]."""
+    start: IntervalOption = FIVE_EIGHTHS
+    """First iteration at which redistribution is allowed [iterations, epochs as 75ep, or a fraction
+    of the run as 0.625]."""
     ema: float = 0.999
     """Decay α of the global learner's moving average."""
     gamma: ScheduleOption = CONSTANT
-    """Mixing weight γ of the adversarial learner over the run; the natural learner has 1 - γ
+    """Mixing weight γ of the second of two learners over the run; the first has 1 - γ
     [progress 0 … 1]."""
+    weights: dict[str, ScheduleOption] = field(default_factory=dict)
+    """Mixing weights of the learners by name, in place of gamma; their sum must be 1 throughout
+    [progress 0 … 1]."""
+
+    def mixing_weights(self, names: Sequence[str]) -> Mapping[str, Schedule]:
+        """w_a over the run for the learners ``names``.
+
+        Raises:
+            ValueError: :meth:`problems` has something to say about the weights.
+        """
+        if len(names) == 1:
+            return {names[0]: CONSTANT}
+        if set(self.weights) == set(names):
+            return {name: self.weights[name] for name in names}
+        if self.weights or len(names) != 2:
+            raise ValueError(next(self.problems(names)))
+        first, second = names
+        return {first: self.gamma.complement(), second: self.gamma}
+
+    def problems(self, names: Sequence[str]) -> Iterator[str]:
+        """What is wrong with the options for the learners ``names``."""
+        yield from ranges.below_one("--mix.ema", self.ema, 0.9999999)
+        yield from ranges.values("--mix.gamma", self.gamma, 1)
+        given = self.weights
+        if not given and len(names) <= 2:
+            return
+        unknown = [name for name in given if name not in names]
+        if unknown:
+            yield f"--mix.weights.{unknown[0]}: the learners are {', '.join(names)}"
+        missing = [name for name in names if name not in given]
+        if missing:
+            yield (
+                f"--mix.weights.{missing[0]}: give every learner ({', '.join(names)}) a schedule, "
+                "whose sum is 1 throughout; --mix.gamma is for two learners"
+            )
+        if unknown or missing:
+            return
+        for name, weight in given.items():
+            yield from ranges.values(f"--mix.weights.{name}", weight, 1)
+        # Between two points all are straight lines, and so is their sum.
+        for at in sorted({0.0, 1.0, *(at for weight in given.values() for at, _ in weight.points)}):
+            parts = {name: weight(at) for name, weight in given.items()}
+            total = sum(parts.values())
+            if abs(total - 1) > SUM_TOLERANCE:
+                listed = " + ".join(f"{name} {part:g}" for name, part in parts.items())
+                yield (
+                    f"--mix.weights: their sum at progress {at:g} is {total:g} ({listed}): it must "
+                    "be 1 throughout the run"
+                )
+                return
 
 
 @dataclass(frozen=True)
 class EvalConfig:
     """Evaluation of the global learner while it trains, and of all learners at the end."""
 
-    every: IntervalOption = Interval(1, True)
+    every: IntervalOption = AN_EPOCH
     """Evaluate on the validation set, and save a checkpoint, every so many iterations
-    [iterations, or epochs as 1ep]."""
+    [iterations, epochs as 1ep, or a fraction of the run as 0.1]."""
     attack_steps: int = 20
     """Steps of the PGD attack of the evaluation."""
+    threats: tuple[ThreatOption, ...] = ()
+    """What to evaluate against, one or several: linf:8/255 l2:0.5; default: --eval.norm and
+    --eval.eps, or else what the learners train against."""
     norm: Norm | None = None
     """Norm of its perturbation; default: that of the attack trained against."""
     eps: float | None = None
@@ -176,11 +255,20 @@ class EvalConfig:
     batch_size: int = 128
     """Images in a minibatch of the evaluation [images]."""
 
+    def problems(self) -> Iterator[str]:
+        """What is out of range; the threat models are seen to by :class:`TrainConfig`."""
+        yield from ranges.at_least_one("--eval.attack-steps", self.attack_steps)
+        yield from ranges.at_least_one("--eval.limit", self.limit)
+        yield from ranges.at_least_one("--eval.batch-size", self.batch_size)
+        if self.every.amount == 0:
+            yield f"--eval.every {self.every}: give 1 iteration or more"
+        yield from ranges.length("--eval.step-size", self.step_size)
+
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Train Zipper: a natural and an adversarial learner, and a global learner that mixes them; or
-    one learner by a method that it is compared with."""
+    """Train Zipper: several base learners, such as a natural and an adversarial one, and a global
+    learner that mixes them; or one learner by a method that it is compared with."""
 
     recipe: Annotated[str, tyro.conf.Suppress] = "digits"
     """Name of the recipe that the defaults come from."""
@@ -208,19 +296,23 @@ class TrainConfig:
     """auto: continue the run directory where there is something to continue; never: start over."""
     log_every: int = 10
     """Write a line of metrics for each learner every so many iterations [iterations]."""
+    metrics: tuple[str, ...] = ("jsonl", "terminal")
+    """Where metrics go: jsonl (metrics.jsonl in the run directory), terminal, or sinks of your own
+    as package.module:Class or path/file.py:Class."""
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     mix: MixConfig = field(default_factory=MixConfig)
-    learners: dict[str, LearnerConfig] = field(
-        default_factory=lambda: {
-            "natural": LearnerConfig(),
-            "adversarial": AdversarialLearnerConfig(),
-        }
-    )
+    learners: dict[str, LearnerConfig] = field(default_factory=dict)
     eval: EvalConfig = field(default_factory=EvalConfig)
 
-    def resolved(self) -> TrainConfig:
-        """The same with what depends on other options filled in."""
-        return replace(
-            self, learners={name: learner.resolved() for name, learner in self.learners.items()}
-        )
+    def threats(self) -> tuple[ThreatModel, ...]:
+        """What the run is evaluated against: as its options say, or else what its learners train
+        against, in their order, each once. Empty if neither says."""
+        if self.eval.threats:
+            return self.eval.threats
+        trained = [learner.threat() for learner in self.learners.values()]
+        found = tuple(dict.fromkeys(threat for threat in trained if threat is not None))
+        if self.eval.eps is not None:
+            norm = self.eval.norm or (found[0].norm if found else "linf")
+            return (ThreatModel(norm, self.eval.eps),)
+        return tuple(threat for threat in found if self.eval.norm in (None, threat.norm))

@@ -9,11 +9,19 @@ from __future__ import annotations
 from zipper_dist.config.schema import DataConfig
 from zipper_dist.data.image_set import Dataset, ImageSet
 from zipper_dist.data.loader import Loader, Minibatch, blocks
+from zipper_dist.data.registry import DATASETS, Source
 from zipper_dist.data.resizing import resize
-from zipper_dist.data.sources import SOURCES, source_named
 from zipper_dist.data.splits import hold_out, limit_images
+from zipper_dist.errors import UserError
 
-__all__ = ["SOURCES", "Dataset", "ImageSet", "Loader", "Minibatch", "blocks", "fetch", "load"]
+__all__ = ["DATASETS", "Dataset", "ImageSet", "Loader", "Minibatch", "blocks", "fetch", "load"]
+
+
+def _source(config: DataConfig) -> Source:
+    source = DATASETS.find(config.source, "--data.source")
+    if not (hasattr(source, "fetch") and hasattr(source, "read")):
+        raise UserError(f"--data.source {config.source}: has no fetch and read, as a data set has")
+    return source
 
 
 def fetch(config: DataConfig) -> None:
@@ -22,7 +30,7 @@ def fetch(config: DataConfig) -> None:
     Let one process call this before all call ``load``, so that no two write the same files.
     Raises UserError when the source is unknown, a download fails or a file is broken.
     """
-    source_named(config.source).fetch(config)
+    _source(config).fetch(config)
 
 
 def load(config: DataConfig, seed: int) -> Dataset:
@@ -31,7 +39,7 @@ def load(config: DataConfig, seed: int) -> Dataset:
     ``seed`` decides which images are held out for validation, and nothing else.
     Raises UserError when a file is missing or broken, or an option does not suit the data.
     """
-    train, test, class_names = source_named(config.source).read(config)
+    train, test, class_names = _source(config).read(config)
     train = limit_images(train, config.limit, "train")
     test = limit_images(test, config.limit, "test")
     if config.image_size is not None:

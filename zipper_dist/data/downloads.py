@@ -11,8 +11,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from torchvision.datasets.utils import check_integrity, download_url, extract_archive
-
 from zipper_dist.errors import UserError
 
 SILENCE = 10.0
@@ -46,6 +44,7 @@ class Download:
 
 def has_md5(md5: str) -> IsWhole:
     """A check that a file has this checksum."""
+    from torchvision.datasets.utils import check_integrity
 
     def check(path: Path) -> bool:
         return bool(check_integrity(path, md5))
@@ -84,6 +83,8 @@ _FAILURES = (OSError, RuntimeError, EOFError, http.client.HTTPException, tarfile
 
 def _download(download: Download) -> None:
     """Store ``target``, unless a whole one is there, and unpack it."""
+    from torchvision.datasets.utils import download_url, extract_archive
+
     target = download.target
     for attempt, url in enumerate(download.urls, start=1):
         try:

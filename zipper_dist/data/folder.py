@@ -6,18 +6,20 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
-from torchvision.datasets import ImageFolder
-from torchvision.datasets.folder import default_loader
 
 from zipper_dist.config.schema import DataConfig
 from zipper_dist.data.image_set import ImageSet
+from zipper_dist.data.registry import DATASETS, Parts
 from zipper_dist.data.resizing import check_size
 from zipper_dist.data.splits import limited_indices
 from zipper_dist.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 FILES_A_JOB = 256
 """Files that a thread decodes in one go: enough to make the hand-over cheap [files]."""
@@ -25,43 +27,47 @@ FILES_A_JOB = 256
 Sample = tuple[str, int]
 
 
-def fetch(config: DataConfig) -> None:
-    """Check that there are train/ and test/ in ``config.root``; nothing is downloaded.
+class Folder:
+    """Images in the files of a directory."""
 
-    Raises UserError when one is missing.
-    """
-    root = config.root.expanduser()
-    for part in ("train", "test"):
-        if not (root / part).is_dir():
-            raise UserError(
-                f"folder: there is no directory {root / part}. Images must be in "
-                f"{root}/train/CLASS/ and {root}/test/CLASS/; give the directory that holds "
-                "train/ and test/ with --data.root"
-            )
+    def fetch(self, config: DataConfig) -> None:
+        """Check that there are train/ and test/ in ``config.root``; nothing is downloaded.
 
+        Raises UserError when one is missing.
+        """
+        root = config.root.expanduser()
+        for part in ("train", "test"):
+            if not (root / part).is_dir():
+                raise UserError(
+                    f"folder: there is no directory {root / part}. Images must be in "
+                    f"{root}/train/CLASS/ and {root}/test/CLASS/; give the directory that holds "
+                    "train/ and test/ with --data.root"
+                )
 
-def read(config: DataConfig) -> tuple[ImageSet, ImageSet, tuple[str, ...]]:
-    """The training set, the test set and the class names, which are the names of the folders.
+    def read(self, config: DataConfig) -> Parts:
+        """The training set, the test set and the class names, which are the names of the folders.
 
-    Images become RGB; with ``config.image_size`` they are resized, without it they must all have
-    one size. With ``config.limit`` only the images that it leaves are decoded.
-    Raises UserError when folders or images are not as they must be.
-    """
-    fetch(config)
-    root = config.root.expanduser()
-    train_samples, names = _scan(root / "train")
-    test_samples, test_names = _scan(root / "test")
-    _check_classes(root, names, test_names)
-    train_samples = _limited(train_samples, config.limit, "train")
-    test_samples = _limited(test_samples, config.limit, "test")
-    size = _image_size(train_samples[0][0], config.image_size)
-    resize = config.image_size is not None
-    train = _decode_all(train_samples, size, resize)
-    return train, _decode_all(test_samples, size, resize), tuple(names)
+        Images become RGB; with ``config.image_size`` they are resized, without it they must all
+        have one size. With ``config.limit`` only the images that it leaves are decoded.
+        Raises UserError when folders or images are not as they must be.
+        """
+        self.fetch(config)
+        root = config.root.expanduser()
+        train_samples, names = _scan(root / "train")
+        test_samples, test_names = _scan(root / "test")
+        _check_classes(root, names, test_names)
+        train_samples = _limited(train_samples, config.limit, "train")
+        test_samples = _limited(test_samples, config.limit, "test")
+        size = _image_size(train_samples[0][0], config.image_size)
+        resize = config.image_size is not None
+        train = _decode_all(train_samples, size, resize)
+        return train, _decode_all(test_samples, size, resize), tuple(names)
 
 
 def _scan(directory: Path) -> tuple[list[Sample], list[str]]:
     """The image files with their class numbers, in alphabetical order, and the class names."""
+    from torchvision.datasets import ImageFolder
+
     try:
         found = ImageFolder(directory)
     except OSError as error:
@@ -115,6 +121,8 @@ def _decode_all(samples: Sequence[Sample], size: tuple[int, int], resize: bool) 
 
 def _decode(path: str, resize: bool, out: npt.NDArray[np.uint8]) -> None:
     """Decode a file into ``out`` (H, W, 3)."""
+    from PIL import Image
+
     image = _load(path)
     height, width, _ = out.shape
     if resize and image.size != (width, height):
@@ -131,6 +139,8 @@ def _decode(path: str, resize: bool, out: npt.NDArray[np.uint8]) -> None:
 
 def _load(path: str) -> Image.Image:
     """Decode a file to RGB; raises UserError when that is not possible."""
+    from torchvision.datasets.folder import default_loader
+
     try:
         image: Image.Image = default_loader(path)
         return image
@@ -139,3 +149,6 @@ def _load(path: str) -> Image.Image:
         raise UserError(
             f"folder: {path} cannot be read as an image ({error}): repair or delete it"
         ) from error
+
+
+DATASETS.register("folder")(Folder())

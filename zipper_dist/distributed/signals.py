@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 from zipper_dist.errors import Interrupted
+
+CAUGHT = (signal.SIGINT, signal.SIGTERM)
 
 
 class Signals:
@@ -14,14 +19,26 @@ class Signals:
 
     def __init__(self) -> None:
         self.number: int | None = None
-        # torchrun hands every rank each Ctrl-C once more, so only without it does a second one
-        # mean that the person has lost patience.
+        # torchrun sends every rank each Ctrl-C once more; only without it does a second one mean
+        # that the person wants the process to end at once.
         self._repeats_mean_now = "TORCHELASTIC_RUN_ID" not in os.environ
 
-    def install(self) -> None:
-        """Catch the signals from now on."""
-        signal.signal(signal.SIGINT, self._ask)
-        signal.signal(signal.SIGTERM, self._ask)
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Catch the signals for the duration. Only the main thread can; elsewhere nothing happens.
+
+        What handled them before handles them again afterwards.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._ask) for number in CAUGHT}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                # None: a handler that was not installed from Python.
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.number is not None and self._repeats_mean_now:

@@ -11,7 +11,7 @@ import tyro
 
 from zipper_dist.config.schema import Device
 from zipper_dist.config.threat import Norm
-from zipper_dist.data import SOURCES
+from zipper_dist.data import DATASETS
 from zipper_dist.errors import UserError
 
 LearnerName = Literal["global", "natural", "adversarial", "best"]
@@ -97,8 +97,8 @@ def validate(options: EvaluateOptions) -> None:
             found.append(f"--{name.replace('_', '-')} {value}: give 1 or more")
     if options.limit is not None and options.first is not None:
         found.append("--limit and --first: give one of them")
-    if options.dataset is not None and options.dataset not in SOURCES:
-        found.append(f"--data {options.dataset}: choose one of {', '.join(SOURCES)}")
+    if options.dataset is not None and options.dataset not in DATASETS:
+        found.append(f"--data {options.dataset}: choose one of {', '.join(DATASETS)}")
     if (options.mean is None) != (options.std is None):
         found.append("--mean and --std: give both or neither")
     if options.std is not None and min(options.std, default=0) <= 0:

@@ -18,8 +18,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from zipper_dist.checkpoint.files import write_atomically
-from zipper_dist.errors import UserError
+from zipper_dist.checkpoint.files import check_writable, write_atomically
 
 UNKNOWN, ROBUST, BROKEN = 0, 1, 2
 """States of an example under an attack: not attacked, survived, or misclassified."""
@@ -65,16 +64,7 @@ class Store:
 
     def prepare(self) -> None:
         """Make the directory; raises UserError where it cannot be written."""
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            probe = self.root / ".writable"
-            write_atomically(probe, b"")
-            probe.unlink(missing_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"--out {self.root.parent}: cannot be written ({error.strerror}); "
-                "give a directory that can"
-            ) from error
+        check_writable(self.root.parent, "--out", self.root)
 
     def path(self, part: str, block: int) -> Path:
         """The file of a block under the attack at the address ``part``."""

@@ -7,7 +7,8 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from zipper_dist.metrics.terminal import PLAIN_LINE_SECONDS, duration
+from zipper_dist.metrics.sinks.terminal import PLAIN_LINE_SECONDS
+from zipper_dist.metrics.tables import duration
 
 
 class Quiet:

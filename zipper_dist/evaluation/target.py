@@ -63,8 +63,11 @@ def load_subject(options: EvaluateOptions) -> Subject:
                 f"{target}: say which network it is for with --model package.module:factory"
             )
         file, name = target, target.stem
-    spec, state = load_weights(file)
-    return Subject(load_model(file), file, name, checksum(state), spec, _run_options(file.parent))
+    # The code of a network outside the package runs for the run that was trained with it alone.
+    run = _run_options(file.parent)
+    trust = ":" in run.get("model", {}).get("arch", "")
+    spec, state = load_weights(file, trust)
+    return Subject(load_model(file, trust), file, name, checksum(state), spec, run)
 
 
 def _missing(directory: Path, file: Path) -> str:

@@ -7,7 +7,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from zipper_dist.metrics.terminal import duration
+
+def duration(seconds: float) -> str:
+    """``seconds`` as 1:23:45 or 12:34."""
+    whole = max(0, round(seconds))
+    hours, rest = divmod(whole, 3600)
+    head = f"{hours}:{rest // 60:02}" if hours else f"{rest // 60}"
+    return f"{head}:{rest % 60:02}"
 
 
 def print_summary(summary: dict[str, Any], console: Console) -> None:

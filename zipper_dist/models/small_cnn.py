@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from zipper_dist.models.layers import ACTIVATIONS, scaled
+from zipper_dist.models.registry import NETWORKS, ModelSpec
 
 
 def _pixels_left(pixels: int) -> int:
@@ -32,9 +32,6 @@ class SmallCNN(nn.Module):
     Source: the network of Carlini and Wagner (2017, arXiv:1608.04644), with the initialisation of
     the public TRADES code (models/small_cnn.py), whose state-dict names it keeps.
     """
-
-    MIN_PIXELS: ClassVar[int] = (1 * 2 + 4) * 2 + 4
-    """Least height and width of an image [pixels]: one pixel of the last map, traced back."""
 
     def __init__(
         self,
@@ -86,3 +83,11 @@ class SmallCNN(nn.Module):
         """Logits (N, classes) of images (N, C, H, W) in [0, 1]."""
         logits: Tensor = self.classifier(torch.flatten(self.feature_extractor(images), 1))
         return logits
+
+
+@NETWORKS.register("small_cnn")
+def small_cnn(spec: ModelSpec) -> SmallCNN:
+    """The network for ``spec``."""
+    spec.require_pixels((1 * 2 + 4) * 2 + 4)  # one pixel of the last map, traced back
+    size = (spec.channels, spec.height, spec.width, spec.classes)
+    return SmallCNN(*size, spec.width_multiplier, spec.activation)

@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zipper_dist.accel.precision import AttackedNetwork
 from zipper_dist.attacks import pgd
-from zipper_dist.config.schema import AdversarialLearnerConfig
+from zipper_dist.config import ranges
+from zipper_dist.config.schema import AttackedLearnerConfig, LearnerConfig
 from zipper_dist.data import Minibatch
-from zipper_dist.objectives.base import StepContext
+from zipper_dist.objectives.base import OBJECTIVES, Attacked, StepContext
 
 
+@dataclass(frozen=True)
+class AtConfig(AttackedLearnerConfig):
+    """A base learner that trains on images attacked by PGD."""
+
+    objective: str = "at"
+    label_smoothing: float = 0.0
+    """Share of a label that is spread evenly over all classes, in the cross-entropy that is trained
+    on; attacks are on the labels as they are."""
+
+    def problems(self, option: str) -> Iterator[str]:
+        """See :class:`~zipper_dist.config.schema.LearnerConfig`."""
+        yield from super().problems(option)
+        yield from ranges.below_one(f"{option}.label-smoothing", self.label_smoothing)
+
+
+@OBJECTIVES.register("at")
 class Adversarial:
     """Cross-entropy on images attacked by PGD.
 
@@ -19,15 +39,17 @@ class Adversarial:
     2018, equation 2.1.
     """
 
-    def __init__(self, config: AdversarialLearnerConfig, view: AttackedNetwork) -> None:
+    Config: ClassVar[type[LearnerConfig]] = AtConfig
+
+    def __init__(self, config: AtConfig, attacked: Attacked) -> None:
         self.attack = config.attack
         self.label_smoothing = config.label_smoothing
-        self.view = view
+        self.attacked = attacked()
 
     def perturb(self, batch: Minibatch, context: StepContext) -> Tensor:
         """The attacked images, (B, C, H, W)."""
         attack = context.strength(self.attack)
-        with self.view.now() as network:
+        with self.attacked.now() as network:
             return pgd(
                 network,
                 batch.images,

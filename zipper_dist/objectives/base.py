@@ -1,16 +1,22 @@
-"""What an objective is."""
+"""What an objective is, and where they are registered."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from zipper_dist.config.schema import AttackConfig
+from zipper_dist.accel.precision import AttackedNetwork
+from zipper_dist.config.schema import AttackConfig, LearnerConfig
 from zipper_dist.data import Minibatch
+from zipper_dist.registry import Registry
 from zipper_dist.rng import generator_at
+
+Attacked = Callable[[], AttackedNetwork]
+"""Makes the network that attacks see; an objective that attacks calls it once."""
 
 
 @dataclass(frozen=True)
@@ -43,3 +49,43 @@ class Objective(Protocol):
 
         ``model`` comes in training mode and is left in it; ``images`` come from :meth:`perturb`.
         """
+
+
+class ObjectiveClass(Protocol):
+    """A class of objectives."""
+
+    @property
+    def Config(self) -> type[LearnerConfig]:
+        """The options of a learner that has this objective."""
+
+    def __call__(self, config: Any, attacked: Attacked, /) -> Objective:
+        """The objective with the options ``config``, a :attr:`Config`."""
+
+
+OBJECTIVES: Registry[ObjectiveClass] = Registry("objective", "zipper_dist.objectives")
+"""The objectives by the name that ``--learners.NAME.objective`` gives them."""
+
+
+def make_objective(config: LearnerConfig, attacked: Attacked) -> Objective:
+    """The objective that ``config`` names."""
+    return OBJECTIVES.find(config.objective, "--learners.NAME.objective")(config, attacked)
+
+
+ConfigT = TypeVar("ConfigT", bound=LearnerConfig)
+
+
+def with_objective(learner: LearnerConfig, kind: type[ConfigT], name: str = "") -> ConfigT:
+    """The options ``learner`` with those of another objective in place of its own.
+
+    What both have keeps its value, unless that is the default of ``learner``'s own kind: then it
+    gets the default of the new one. ``name`` is the name of the objective, if it is not ``kind``'s.
+    """
+    own = type(learner)()
+    known = {field.name for field in fields(kind)} - {"objective"}
+    kept = {
+        field.name: getattr(learner, field.name)
+        for field in fields(learner)
+        if field.name in known and getattr(learner, field.name) != getattr(own, field.name)
+    }
+    new = kind(**kept)
+    return replace(new, objective=name) if name else new

@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from torch import Tensor
 
-from zipper_dist.accel.precision import AttackedNetwork
 from zipper_dist.attacks import friendly_pgd, make_ball
-from zipper_dist.config.schema import AdversarialLearnerConfig
+from zipper_dist.config import ranges
+from zipper_dist.config.schedules import Schedule, ScheduleOption
 from zipper_dist.data import Minibatch
-from zipper_dist.objectives.at import Adversarial
-from zipper_dist.objectives.base import StepContext
+from zipper_dist.objectives.at import Adversarial, AtConfig
+from zipper_dist.objectives.base import OBJECTIVES, Attacked, StepContext
+
+QUARTERS = Schedule(((0.0, 0.0), (0.75, 3.0)))
 
 
+@dataclass(frozen=True)
+class FatConfig(AtConfig):
+    """A base learner that trains by FAT."""
+
+    objective: str = "fat"
+    tau: ScheduleOption = QUARTERS
+    """An image is attacked no further once it took this many steps while misclassified; over the
+    run, rounded down: by default 0, 1, 2 and 3 in its quarters [steps, by progress 0 … 1]."""
+
+    def problems(self, option: str) -> Iterator[str]:
+        """See :class:`~zipper_dist.config.schema.LearnerConfig`."""
+        yield from super().problems(option)
+        yield from ranges.values(f"{option}.tau", self.tau)
+
+
+@OBJECTIVES.register("fat")
 class Fat(Adversarial):
     """Cross-entropy on images attacked until they are misclassified, and then τ(t) steps further.
 
@@ -21,9 +41,10 @@ class Fat(Adversarial):
     ICML 2020, algorithms 1 and 2.
     """
 
-    def __init__(self, config: AdversarialLearnerConfig, view: AttackedNetwork) -> None:
-        super().__init__(config, view)
-        assert config.tau is not None
+    Config = FatConfig
+
+    def __init__(self, config: FatConfig, attacked: Attacked) -> None:
+        super().__init__(config, attacked)
         self.tau = config.tau
 
     def perturb(self, batch: Minibatch, context: StepContext) -> Tensor:
@@ -34,7 +55,7 @@ class Fat(Adversarial):
         if attack.random_start:
             generator = context.generator(x.device, "pgd-start")
             start = make_ball(attack.norm, x, attack.eps).random_start(generator)
-        with self.view.now() as network:
+        with self.attacked.now() as network:
             return friendly_pgd(
                 network,
                 x,
@@ -45,7 +66,7 @@ class Fat(Adversarial):
                 steps=attack.steps,
                 tau=self.tau_at(context.progress),
                 start=start,
-                fixed_shape=self.view.fixed_shape,
+                fixed_shape=self.attacked.fixed_shape,
             )
 
     def tau_at(self, progress: float) -> int:

@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zipper_dist.accel.precision import AttackedNetwork
 from zipper_dist.attacks import divergence
-from zipper_dist.config.schema import AdversarialLearnerConfig
+from zipper_dist.config import ranges
+from zipper_dist.config.schema import AttackedLearnerConfig
 from zipper_dist.data import Minibatch
 from zipper_dist.objectives.at import Adversarial
+from zipper_dist.objectives.base import OBJECTIVES, Attacked
 
 
+@dataclass(frozen=True)
+class MartConfig(AttackedLearnerConfig):
+    """A base learner that trains by MART. Its loss is a margin: there is no label smoothing."""
+
+    objective: str = "mart"
+    beta: float = 5.0
+    """Weight of the robustness term, λ in the paper; 5 is the value published for CIFAR-10."""
+
+    def problems(self, option: str) -> Iterator[str]:
+        """See :class:`~zipper_dist.config.schema.LearnerConfig`."""
+        yield from super().problems(option)
+        yield from ranges.number(f"{option}.beta", self.beta, 0, 1e3)
+
+
+@OBJECTIVES.register("mart")
 class Mart(Adversarial):
     """BCE(p(x′), y) + λ · KL(p(x) ‖ p(x′)) · (1 − p_y(x)), the mean over the images.
 
@@ -22,10 +41,12 @@ class Mart(Adversarial):
     Examples", ICLR 2020, table 1.
     """
 
-    def __init__(self, config: AdversarialLearnerConfig, view: AttackedNetwork) -> None:
-        super().__init__(config, view)
-        assert config.beta is not None
+    Config = MartConfig
+
+    def __init__(self, config: MartConfig, attacked: Attacked) -> None:
+        self.attack = config.attack
         self.beta = config.beta
+        self.attacked = attacked()
 
     def loss(self, model: nn.Module, batch: Minibatch, images: Tensor) -> tuple[Tensor, Tensor]:
         """See :class:`zipper_dist.objectives.base.Objective`."""

@@ -2,16 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zipper_dist.accel.precision import AttackedNetwork
 from zipper_dist.attacks import divergence, divergence_pgd
-from zipper_dist.config.schema import AdversarialLearnerConfig
+from zipper_dist.config import ranges
+from zipper_dist.config.schema import AttackedLearnerConfig
 from zipper_dist.data import Minibatch
-from zipper_dist.objectives.base import StepContext
+from zipper_dist.objectives.base import OBJECTIVES, Attacked, StepContext
 
 
+@dataclass(frozen=True)
+class TradesConfig(AttackedLearnerConfig):
+    """A base learner that trains by TRADES."""
+
+    objective: str = "trades"
+    beta: float = 6.0
+    """Weight of the robustness term, 1/λ in the paper; 6 is the value published for CIFAR-10."""
+    label_smoothing: float = 0.0
+    """Share of a label that is spread evenly over all classes, in the cross-entropy that is trained
+    on; attacks are on the labels as they are."""
+
+    def problems(self, option: str) -> Iterator[str]:
+        """See :class:`~zipper_dist.config.schema.LearnerConfig`."""
+        yield from super().problems(option)
+        yield from ranges.below_one(f"{option}.label-smoothing", self.label_smoothing)
+        yield from ranges.number(f"{option}.beta", self.beta, 0, 1e3)
+        if not self.attack.random_start:
+            yield (
+                f"{option}.attack.no-random-start: trades has to start at random, because what it "
+                "attacks has no gradient at the clean image"
+            )
+
+
+@OBJECTIVES.register("trades")
 class Trades:
     """CE(f(x), y) + β · KL(p(x) ‖ p(x′)), where x′ maximises the same divergence.
 
@@ -24,17 +51,18 @@ class Trades:
     2019, algorithm 1 (β is 1/λ there).
     """
 
-    def __init__(self, config: AdversarialLearnerConfig, view: AttackedNetwork) -> None:
-        assert config.beta is not None
+    Config = TradesConfig
+
+    def __init__(self, config: TradesConfig, attacked: Attacked) -> None:
         self.attack = config.attack
         self.beta = config.beta
         self.label_smoothing = config.label_smoothing
-        self.view = view
+        self.attacked = attacked()
 
     def perturb(self, batch: Minibatch, context: StepContext) -> Tensor:
         """The attacked images, (B, C, H, W)."""
         attack = context.strength(self.attack)
-        with self.view.now() as network:
+        with self.attacked.now() as network:
             return divergence_pgd(
                 network,
                 batch.images,

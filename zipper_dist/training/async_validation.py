@@ -1,8 +1,9 @@
-"""Looks at the global learner while training goes on.
+"""Asynchronous validation: the global learner is evaluated while training goes on.
 
-At a look every rank posts its shares of θ_g and trains on. Rank 0 evaluates the sum whenever it
-would otherwise wait. Looks change nothing in the training: the shares are copies. A look makes a
-rank wait only where evaluation as a whole cannot keep up: when the one before it is not done yet.
+For a validation every rank posts a snapshot, its shares of θ_g, and trains on. Rank 0 evaluates the
+sum of the shares whenever it would otherwise wait. The shares are copies, so that training does not
+depend on it. A rank waits only where evaluation as a whole cannot keep up: when the snapshot before
+is not evaluated yet.
 """
 
 from __future__ import annotations
@@ -33,15 +34,20 @@ class Snapshot:
 
 
 Evaluate = Callable[[Snapshot, Tensor], Iterator[None]]
-"""Evaluates θ_g (flat) of a look in small units of work, and keeps the result itself."""
+"""Evaluates θ_g (flat) of a snapshot in small units of work, and keeps the result itself."""
 
 
 class AsyncValidation:
-    """The looks of one process.
+    """The snapshots of one process.
 
-    A rank may be one look ahead of what is evaluated, so that the memory for looks is bounded; a
-    process that is alone evaluates a look at once. The newest looks are kept for checkpoints: if
-    the job is interrupted before a look was evaluated, it is posted again.
+    A rank may be one snapshot ahead of what is evaluated, so that memory is bounded; a process that
+    is alone evaluates a snapshot at once. The newest ones are kept for checkpoints: a snapshot that
+    was not evaluated when the job was interrupted is posted again.
+
+    Args:
+        world: the job.
+        wait: waits for other ranks.
+        evaluate: what rank 0 does with a snapshot.
     """
 
     def __init__(self, world: World, wait: Overlap, evaluate: Evaluate) -> None:
@@ -56,45 +62,45 @@ class AsyncValidation:
         self._queue: deque[tuple[Snapshot, Pending]] = deque()
         self._evaluation: Iterator[None] | None = None
 
-    def post(self, look: Snapshot) -> None:
-        """Hand in a look. Returns at once unless this rank is too far ahead."""
-        if look.step not in self.posted:
-            self.posted.append(look.step)
-            self.kept.append(look)
-            self._enqueue(look)
+    def post(self, snapshot: Snapshot) -> None:
+        """Hand in a snapshot. Returns at once unless this rank is too far ahead."""
+        if snapshot.step not in self.posted:
+            self.posted.append(snapshot.step)
+            self.kept.append(snapshot)
+            self._enqueue(snapshot)
         self._wait.until(lambda: self._unfinished() <= self._ahead)
 
-    def repost(self, looks: list[Snapshot], posted: list[int], evaluated: list[int]) -> None:
+    def repost(self, snapshots: list[Snapshot], posted: list[int], evaluated: list[int]) -> None:
         """Continue from a checkpoint: hand in again what had not been evaluated then."""
         self.posted, self.evaluated = list(posted), list(evaluated)
-        for look in looks:
-            self.kept.append(look)
-            if look.step not in evaluated:
-                self._enqueue(look)
+        for snapshot in snapshots:
+            self.kept.append(snapshot)
+            if snapshot.step not in evaluated:
+                self._enqueue(snapshot)
 
     def work(self) -> bool:
         """Do one unit of evaluation; False if there is none to do now."""
         if self._evaluation is None:
             if not (self._evaluates and self._queue and self._queue[0][1].done()):
                 return False
-            look, pending = self._queue[0]
-            self._evaluation = self._evaluate(look, pending.result())
+            snapshot, pending = self._queue[0]
+            self._evaluation = self._evaluate(snapshot, pending.result())
         try:
             next(self._evaluation)
         except StopIteration:
-            look, _ = self._queue.popleft()
-            self.evaluated.append(look.step)
+            snapshot, _ = self._queue.popleft()
+            self.evaluated.append(snapshot.step)
             self._evaluation = None
         return True
 
     def finish(self) -> None:
-        """Return once every look that was posted is dealt with."""
+        """Return once this rank has nothing left to do for the snapshots that were posted."""
         self._wait.until(lambda: self._unfinished() == 0)
 
-    def _enqueue(self, look: Snapshot) -> None:
-        shares = {name: share.clone() for name, share in look.shares.items()}
+    def _enqueue(self, snapshot: Snapshot) -> None:
+        shares = {name: share.clone() for name, share in snapshot.shares.items()}
         # In RAM: on a GPU, an all-reduce that waits for the other rank would keep it from working.
-        self._queue.append((look, self._world.all_reduce(total(shares).cpu())))
+        self._queue.append((snapshot, self._world.all_reduce(total(shares).cpu())))
 
     def _unfinished(self) -> int:
         if not self._evaluates:

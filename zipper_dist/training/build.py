@@ -1,4 +1,4 @@
-"""Puts the parts of a run together from its options."""
+"""Builds a run from its options."""
 
 from __future__ import annotations
 
@@ -9,31 +9,28 @@ from torch import nn
 
 from zipper_dist.accel.compilation import resolve_compile, work
 from zipper_dist.accel.precision import Acceleration
-from zipper_dist.checkpoint.run_directory import RunDirectory
-from zipper_dist.config.schema import Precision, TrainConfig
+from zipper_dist.config.schema import TrainConfig
 from zipper_dist.data import Dataset, ImageSet, Loader, fetch, load
-from zipper_dist.distributed.communication import World
-from zipper_dist.distributed.overlap import Overlap
-from zipper_dist.distributed.signals import Signals
-from zipper_dist.metrics.telemetry import MetricsReporter
+from zipper_dist.metrics.windows import Window
 from zipper_dist.models import ModelSpec, build
 from zipper_dist.rng import generator_at, seed_global_generators
 from zipper_dist.training.async_validation import AsyncValidation
+from zipper_dist.training.context import RunContext, TrainState
 from zipper_dist.training.evaluator import Evaluator
 from zipper_dist.training.flat_state import FlatState
 from zipper_dist.training.learner import BaseLearner
+from zipper_dist.training.loop import work_while_waiting
 from zipper_dist.training.mixing import Mixer, mixing_weights
 from zipper_dist.training.scoring import EvalAttack
 from zipper_dist.training.step_plan import StepPlan
-from zipper_dist.training.trainer import Trainer
 
 
-def load_data(config: TrainConfig, world: World, wait: Overlap) -> Dataset:
+def load_data(run: RunContext) -> Dataset:
     """The images; one rank of each machine fetches them, the others wait for it."""
-    if world.plan.fetches_data:
-        fetch(config.data)
-    wait(world.gather("data is there", None))
-    return load(config.data, config.seed)
+    if run.world.plan.fetches_data:
+        fetch(run.config.data)
+    run.wait(run.world.gather("data is there", None))
+    return load(run.config.data, run.config.seed)
 
 
 def sample(image_set: ImageSet, limit: int | None) -> ImageSet:
@@ -57,18 +54,9 @@ def model_spec(config: TrainConfig, data: Dataset) -> ModelSpec:
     )
 
 
-def assemble(
-    config: TrainConfig,
-    directory: RunDirectory,
-    data: Dataset,
-    world: World,
-    signals: Signals,
-    wait: Overlap,
-    metrics: MetricsReporter,
-    precision: Precision,
-) -> Trainer:
-    """A trainer at iteration 0: every learner, and the global learner, start from the same θ_0."""
-    device = world.plan.device
+def build_state(run: RunContext, data: Dataset) -> TrainState:
+    """Iteration 0: every learner, and the global learner, start from the same θ_0."""
+    config, device = run.config, run.device
     loader = Loader(
         data.train.to(device),
         batch_size=config.batch_size,
@@ -77,62 +65,70 @@ def assemble(
         flip=config.data.flip,
     )
     plan = StepPlan.of(config, loader.steps_per_epoch)
-    steps = plan.total_steps
     spec = model_spec(config, data)
     seed_global_generators(config.seed, "initial weights")
     model = build(spec).to(device)
-    flop = work(config, model, (spec.channels, spec.height, spec.width), steps)
+    flop = work(config, model, (spec.channels, spec.height, spec.width), plan.total_steps)
     compiled, note = resolve_compile(config.compile, device, spec.arch, flop)
-    acceleration = Acceleration(precision, compiled)
-    evaluator = Evaluator(
-        copy.deepcopy(model),
-        spec,
-        sample(data.validation, config.eval.limit).to(device),
-        EvalAttack.of(config),
-        config.eval.batch_size,
-        directory.best,
-        metrics.report,
-    )
-    return Trainer(
-        config=config,
-        directory=directory,
-        world=world,
-        signals=signals,
-        wait=wait,
+    names = list(config.learners)
+    weights = mixing_weights(config.mix, names, plan.total_steps)
+    evaluator = _evaluator(run, data, spec, model)
+    state = TrainState(
         plan=plan,
         loader=loader,
-        learners=_learners(config, model, world, steps, acceleration),
-        mixer=_mixer(config, model, world, steps),
+        learners=_learners(run, model, plan, Acceleration(run.precision, compiled)),
+        weights=weights,
+        mixer=Mixer(
+            FlatState(copy.deepcopy(model)).flat,
+            learners=run.world.plan.learners,
+            leader=names[0],
+            weights=weights,
+            decay=config.mix.ema,
+        ),
         evaluator=evaluator,
-        validation=AsyncValidation(world, wait, evaluator.look),
-        metrics=metrics,
-        engine_note=f"precision {precision}, {note}",
+        validation=AsyncValidation(run.world, run.wait, evaluator.look),
+        windows={name: Window(name, config.batch_size) for name in run.world.plan.learners},
         compiled=compiled,
+        notes=(f"precision {run.precision}, {note}", *_too_short(config, plan)),
+    )
+    run.wait.work = lambda: work_while_waiting(run, state)
+    return state
+
+
+def _evaluator(run: RunContext, data: Dataset, spec: ModelSpec, model: nn.Module) -> Evaluator:
+    return Evaluator(
+        copy.deepcopy(model),
+        spec,
+        sample(data.validation, run.config.eval.limit).to(run.device),
+        EvalAttack.of(run.config),
+        run.config.eval.batch_size,
+        run.directory.best,
+        run.metrics.report,
     )
 
 
 def _learners(
-    config: TrainConfig, model: nn.Module, world: World, steps: int, acceleration: Acceleration
+    run: RunContext, model: nn.Module, plan: StepPlan, acceleration: Acceleration
 ) -> list[BaseLearner]:
     return [
         BaseLearner(
             name,
             copy.deepcopy(model),
-            config.learners[name],
-            seed=config.seed,
-            total_steps=steps,
+            run.config.learners[name],
+            seed=run.config.seed,
+            total_steps=plan.total_steps,
             acceleration=acceleration,
         )
-        for name in world.plan.learners
+        for name in run.world.plan.learners
     ]
 
 
-def _mixer(config: TrainConfig, model: nn.Module, world: World, steps: int) -> Mixer:
-    names = list(config.learners)
-    return Mixer(
-        FlatState(copy.deepcopy(model)).flat,
-        learners=world.plan.learners,
-        leader=names[0],
-        weights=mixing_weights(config.mix, names, steps),
-        decay=config.mix.ema,
-    )
+def _too_short(config: TrainConfig, plan: StepPlan) -> list[str]:
+    """A warning where redistribution is wanted and the run is too short for any."""
+    if plan.redistributions != 0:
+        return []
+    return [
+        f"warning: --mix.start {config.mix.start} and --mix.every {config.mix.every} leave no "
+        f"redistribution within the {plan.total_steps} iterations of this run: the global learner "
+        "will be an average of networks that grow apart"
+    ]

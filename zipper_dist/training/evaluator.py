@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from zipper_dist.checkpoint.weights import save_weights
 from zipper_dist.data import ImageSet
-from zipper_dist.metrics.terminal import Record
+from zipper_dist.metrics.records import Record
 from zipper_dist.models import ModelSpec
 from zipper_dist.training.async_validation import Snapshot
 from zipper_dist.training.flat_state import FlatState

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,94 +10,92 @@ from torch import Tensor
 from zipper_dist.checkpoint.run_directory import write_json
 from zipper_dist.checkpoint.weights import save_weights
 from zipper_dist.data import ImageSet
-from zipper_dist.metrics.terminal import Display
+from zipper_dist.training.context import RunContext, TrainState
 from zipper_dist.training.mixing import total
 from zipper_dist.training.scoring import Score
-from zipper_dist.training.trainer import Trainer
 
 Scores = dict[str, Score]
 
 
-def finish(trainer: Trainer, test: ImageSet, display: Display) -> dict[str, Any]:
+def finalise(run: RunContext, state: TrainState, test: ImageSet) -> dict[str, Any]:
     """Save and evaluate the learners of a run whose training is done.
 
     Each rank evaluates its own learners and its part of the global learner. Returns the summary,
     which is empty on all ranks but 0.
     """
-    theta = trainer.wait(trainer.world.all_reduce(total(trainer.mixer.shares())))
-    trainer.timers.syncs += 1
-    trainer.settle()
-    training = vars(trainer.timers).copy()
-    trainer.validation.finish()
-    trainer.settle()
-    # The last look is done now in every placement, so that all count the same evaluations.
-    with_looks = vars(trainer.timers).copy()
-    _save_weights(trainer, theta)
-    scores = _evaluate(trainer, theta, test, display)
-    trainer.settle()
+    theta = run.wait(run.world.all_reduce(total(state.mixer.shares())))
+    state.timers.syncs += 1
+    state.timers.settle(run.wait, run.world)
+    training = state.timers.figures()
+    state.validation.finish()
+    state.timers.settle(run.wait, run.world)
+    # The last snapshot is evaluated now in every placement, so that all count the same evaluations.
+    with_validation = state.timers.figures()
+    _save_weights(run, state, theta)
+    scores = _evaluate(run, state, theta, test)
+    state.timers.settle(run.wait, run.world)
     report = {
         "scores": {name: vars(score) for name, score in scores.items()},
         "training": training,
-        "with_looks": with_looks,
-        "timers": _account(trainer),
+        "with_validation": with_validation,
+        "timers": _account(run, state),
     }
-    reports = trainer.wait(trainer.world.gather("final scores", report))
-    trainer.metrics.poll(now=True)
-    if trainer.world.rank != 0:
+    reports = run.wait(run.world.gather("final scores", report))
+    run.metrics.poll(now=True)
+    if run.world.rank != 0:
         return {}
-    summary = _summary(trainer, reports)
-    write_json(trainer.directory.summary, summary)
+    summary = _summary(run, state, reports)
+    write_json(run.directory.summary, summary)
     return summary
 
 
-def _save_weights(trainer: Trainer, theta: Tensor) -> None:
-    spec, directory = trainer.evaluator.spec, trainer.directory
-    extra = {"step": str(trainer.at)}
-    for learner in trainer.learners:
+def _save_weights(run: RunContext, state: TrainState, theta: Tensor) -> None:
+    spec, directory = state.evaluator.spec, run.directory
+    extra = {"step": str(state.at)}
+    for learner in state.learners:
         save_weights(directory.weights(learner.name), learner.state.state_dict(), spec, extra)
-    if trainer.world.rank == 0:
-        trainer.evaluator.load(theta, trainer.learners[0].state.integers)
-        trainer.evaluator.save(directory.weights("global"), extra)
+    if run.world.rank == 0:
+        state.evaluator.load(theta, state.learners[0].state.integers)
+        state.evaluator.save(directory.weights("global"), extra)
 
 
-def _evaluate(trainer: Trainer, theta: Tensor, test: ImageSet, display: Display) -> Scores:
-    world, evaluator = trainer.world, trainer.evaluator
-    scores: Scores = {learner.name: Score() for learner in trainer.learners}
+def _evaluate(run: RunContext, state: TrainState, theta: Tensor, test: ImageSet) -> Scores:
+    world, evaluator = run.world, state.evaluator
+    scores: Scores = {learner.name: Score() for learner in state.learners}
     scores["global"] = Score()
-    work = len(test) * (len(trainer.learners) + 1 / world.size)
+    work = len(test) * (len(state.learners) + 1 / world.size)
 
-    def run(steps: Iterator[None]) -> None:
-        start = time.perf_counter()
-        for _ in steps:
-            trainer.signals.check()
-            done = sum(score.images for score in scores.values())
-            display.stage("evaluating on the test set", done / work)
-        trainer.timers.eval_seconds += time.perf_counter() - start
+    def evaluate(steps: Iterator[None]) -> None:
+        with state.timers.evaluating():
+            for _ in steps:
+                run.signals.check()
+                done = sum(score.images for score in scores.values())
+                run.metrics.stage("evaluating on the test set", done / work)
 
-    for learner in trainer.learners:
+    for learner in state.learners:
         evaluator.load(learner.state.flat, learner.state.integers)
-        run(evaluator.steps(test, scores[learner.name]))
-    evaluator.load(theta, trainer.learners[0].state.integers)
-    run(evaluator.steps(test, scores["global"], part=world.rank, parts=world.size))
+        evaluate(evaluator.steps(test, scores[learner.name]))
+    evaluator.load(theta, state.learners[0].state.integers)
+    evaluate(evaluator.steps(test, scores["global"], part=world.rank, parts=world.size))
     return scores
 
 
-def _account(trainer: Trainer) -> dict[str, Any]:
-    timers = trainer.timers
+def _account(run: RunContext, state: TrainState) -> dict[str, Any]:
+    timers = state.timers
     busy = timers.wall_seconds - timers.eval_seconds - timers.wait_seconds
     return {
-        "rank": trainer.world.rank,
-        "learners": [learner.name for learner in trainer.learners],
-        "device": str(trainer.world.plan.device),
-        "threads": trainer.world.plan.threads,
+        "rank": run.world.rank,
+        "learners": [learner.name for learner in state.learners],
+        "device": str(run.world.plan.device),
+        "threads": run.world.plan.threads,
         "busy_seconds": busy,
-        **vars(timers),
-        "looks": len(trainer.validation.posted),
+        **timers.figures(),
+        "looks": len(state.validation.posted),
     }
 
 
-def _summary(trainer: Trainer, reports: list[dict[str, Any]]) -> dict[str, Any]:
-    config, evaluator = trainer.config, trainer.evaluator
+def _summary(run: RunContext, state: TrainState, reports: list[dict[str, Any]]) -> dict[str, Any]:
+    config, evaluator = run.config, state.evaluator
     scores: Scores = {}
     for report in reports:
         for name, fields in report["scores"].items():
@@ -108,15 +105,15 @@ def _summary(trainer: Trainer, reports: list[dict[str, Any]]) -> dict[str, Any]:
     # Up to the last sync. Evaluation happens beside the training where a rank would wait; where it
     # does not, it is no part of the training time either.
     train_seconds = max(t["wall_seconds"] - t["eval_seconds"] for t in training)
-    steps = trainer.plan.total_steps
+    steps = state.plan.total_steps
     return {
         "recipe": config.recipe,
         "seed": config.seed,
         "steps": steps,
-        "epochs": trainer.plan.epoch(steps),
-        "redistributions": trainer.plan.redistributions,
-        "wall_seconds": max(report["with_looks"]["wall_seconds"] for report in reports),
-        "look_seconds": sum(report["with_looks"]["eval_seconds"] for report in reports),
+        "epochs": state.plan.epoch(steps),
+        "redistributions": state.plan.redistributions,
+        "wall_seconds": max(report["with_validation"]["wall_seconds"] for report in reports),
+        "look_seconds": sum(report["with_validation"]["eval_seconds"] for report in reports),
         "train_seconds": train_seconds,
         "eval_seconds": sum(report["timers"]["eval_seconds"] for report in reports),
         "images_per_second": steps * config.batch_size / train_seconds,

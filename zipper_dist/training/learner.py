@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from zipper_dist.accel.precision import Acceleration
-from zipper_dist.config.schema import AdversarialLearnerConfig, LearnerConfig
+from zipper_dist.config.schema import AttackedLearnerConfig, LearnerConfig
 from zipper_dist.data import Minibatch
 from zipper_dist.objectives import StepContext, make_objective
 from zipper_dist.rng import seed_global_generators
@@ -140,6 +140,6 @@ def _weight_perturbation(
     model: nn.Module, config: LearnerConfig
 ) -> Callable[[Callable[[], Tensor]], AbstractContextManager[None]]:
     """What :meth:`WeightPerturbation.along` is, if ``config`` has it on; else nothing happens."""
-    if isinstance(config, AdversarialLearnerConfig) and config.awp > 0:
+    if isinstance(config, AttackedLearnerConfig) and config.awp > 0:
         return WeightPerturbation(model, config.awp).along
     return lambda loss: contextlib.nullcontext()

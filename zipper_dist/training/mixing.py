@@ -33,16 +33,11 @@ Weights = Callable[[int], Mapping[str, float]]
 
 
 def mixing_weights(config: MixConfig, names: Sequence[str], total_steps: int) -> Weights:
-    """w_a(t) for the learners ``names``: γ(t) for ``adversarial``, the rest for the other one.
-
-    A method of one learner gives it the weight 1.
-    """
+    """w_a(t) for the learners ``names``, in the order of the method."""
+    schedules = config.mixing_weights(names)
 
     def weights(t: int) -> Mapping[str, float]:
-        if len(names) == 1:
-            return {names[0]: 1.0}
-        gamma = config.gamma(t / total_steps)
-        return {name: gamma if name == "adversarial" else 1.0 - gamma for name in names}
+        return {name: weight(t / total_steps) for name, weight in schedules.items()}
 
     return weights
 

@@ -10,21 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from zipper_dist.attacks import pgd_steps
-from zipper_dist.config.schema import AdversarialLearnerConfig, AttackConfig, TrainConfig
+from zipper_dist.config.checks import NO_RADIUS
+from zipper_dist.config.schema import TrainConfig
 from zipper_dist.config.threat import Norm
 from zipper_dist.data import ImageSet, blocks
 from zipper_dist.errors import UserError
 from zipper_dist.rng import generator_at
-
-NO_RADIUS = "--eval.eps: give a radius, because no learner trains against an attack that sets it"
-
-
-def training_attack(config: TrainConfig) -> AttackConfig | None:
-    """The attack that the run trains against, if it does."""
-    for learner in config.learners.values():
-        if isinstance(learner, AdversarialLearnerConfig):
-            return learner.attack
-    return None
 
 
 @dataclass(frozen=True)
@@ -45,13 +36,12 @@ class EvalAttack:
         Raises:
             UserError: neither of them does.
         """
-        training, options = training_attack(config), config.eval
-        norm = options.norm or (training.norm if training else "linf")
-        eps = options.eps or (training.eps if training else None)
-        if eps is None:
+        threats = config.threats()
+        if not threats:
             raise UserError(NO_RADIUS)
-        steps = options.attack_steps
-        return EvalAttack(norm, eps, options.step_size or 2.5 * eps / steps, steps)
+        threat, steps = threats[0], config.eval.attack_steps
+        step_size = config.eval.step_size or threat.default_step_size(steps)
+        return EvalAttack(threat.norm, threat.eps, step_size, steps)
 
 
 @dataclass

@@ -28,22 +28,28 @@ class StepPlan:
     @staticmethod
     def of(config: TrainConfig, steps_per_epoch: int) -> StepPlan:
         """The plan that ``config`` asks for."""
+        total_steps = config.steps or config.epochs * steps_per_epoch
+        span = (steps_per_epoch, total_steps)
         return StepPlan(
-            total_steps=config.steps or config.epochs * steps_per_epoch,
+            total_steps=total_steps,
             steps_per_epoch=steps_per_epoch,
-            mix_every=config.mix.every.iterations(steps_per_epoch),
-            mix_start=config.mix.start.iterations(steps_per_epoch),
-            validate_every=config.eval.every.iterations(steps_per_epoch),
+            mix_every=config.mix.every.iterations(*span),
+            mix_start=config.mix.start.iterations(*span),
+            validate_every=config.eval.every.iterations(*span),
         )
 
     def redistributes_at(self, t: int) -> bool:
-        """Whether every learner continues from θ_g after iteration ``t``."""
-        return t > 0 and self.mix_every > 0 and t >= self.mix_start and t % self.mix_every == 0
+        """Whether every learner continues from θ_g after iteration ``t``: t′ ≤ t < T, t mod c = 0.
+
+        Not after the last iteration: θ_g would stay what it is, and the learners would be lost.
+        """
+        if self.mix_every == 0:
+            return False
+        return max(1, self.mix_start) <= t < self.total_steps and t % self.mix_every == 0
 
     @property
     def redistributions(self) -> int | None:
-        """How many there are within the run, at whose very end one would change nothing; None where
-        none are wanted."""
+        """How many there are in the run; None where none are wanted."""
         if self.mix_every == 0:
             return None
         before_start = (max(self.mix_start, 1) - 1) // self.mix_every

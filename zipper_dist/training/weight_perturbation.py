@@ -40,7 +40,8 @@ class WeightPerturbation:
         buffers = [buffer.clone() for buffer in self._buffers]
         gradients = torch.autograd.grad(loss(), self._weights)
         with torch.no_grad():
-            torch._foreach_copy_(self._buffers, buffers)
+            if buffers:  # a network may have none
+                torch._foreach_copy_(self._buffers, buffers)
             weights = [weight.clone() for weight in self._weights]
             scales = torch._foreach_norm(weights)
             torch._foreach_mul_(scales, self._gamma)

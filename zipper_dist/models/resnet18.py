@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from torch import Tensor, nn
 
 from zipper_dist.models.layers import ACTIVATIONS, conv1x1, conv3x3, global_average_pool, scaled
+from zipper_dist.models.registry import NETWORKS, ModelSpec
 
 
 class BasicBlock(nn.Module):
@@ -43,9 +42,6 @@ class ResNet18(nn.Module):
     Source: He et al. (2016, arXiv:1512.03385); state-dict names as in kuangliu/pytorch-cifar.
     """
 
-    MIN_PIXELS: ClassVar[int] = 1
-    """Least height and width of an image [pixels]; padding keeps every map at 1 or more."""
-
     def __init__(
         self,
         channels: int,
@@ -77,3 +73,9 @@ def _stage(in_channels: int, out_channels: int, stride: int, activation: str) ->
         BasicBlock(in_channels, out_channels, stride, activation),
         BasicBlock(out_channels, out_channels, 1, activation),
     )
+
+
+@NETWORKS.register("resnet18")
+def resnet18(spec: ModelSpec) -> ResNet18:
+    """The network for ``spec``."""
+    return ResNet18(spec.channels, spec.classes, spec.width_multiplier, spec.activation)

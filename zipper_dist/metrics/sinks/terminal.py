@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from types import TracebackType
-from typing import Any, Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -12,68 +10,53 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from zipper_dist.metrics.records import Record
+from zipper_dist.metrics.sinks import SINKS
+from zipper_dist.metrics.sinks.base import RunInfo, Sink
+from zipper_dist.metrics.tables import duration
+
 PLAIN_LINE_SECONDS = 5.0
 
-Record = dict[str, Any]
-"""A line of metrics.jsonl."""
 
+@SINKS.register("terminal")
+class Terminal(Sink):
+    """What the learners do, how fast, and how long it will take; nothing without a console."""
 
-class Display(Protocol):
-    """Shows a run to a person."""
+    _progress: _Progress | None = None
 
-    def update(self, record: Record) -> None:
-        """Take up a record."""
+    def open(self, run: RunInfo) -> None:
+        """Begin to show the run."""
+        if run.console is not None:
+            self._progress = _Progress(run, run.console)
 
-    def stage(self, name: str, share: float) -> None:
-        """Say that ``share`` (0 … 1) of a stage after the training is done."""
-
-    def note(self, text: str) -> None:
-        """Say something once."""
-
-
-def duration(seconds: float) -> str:
-    """``seconds`` as 1:23:45 or 12:34."""
-    whole = max(0, round(seconds))
-    hours, rest = divmod(whole, 3600)
-    head = f"{hours}:{rest // 60:02}" if hours else f"{rest // 60}"
-    return f"{head}:{rest % 60:02}"
-
-
-class NullDisplay:
-    """Shows nothing: the display of every rank but 0."""
-
-    def __enter__(self) -> NullDisplay:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        return None
-
-    def update(self, record: Record) -> None:
-        """Ignore the record."""
-
-    def stage(self, name: str, share: float) -> None:
-        """Ignore the stage."""
+    def write(self, record: Record) -> None:
+        """Show a record."""
+        if self._progress is not None:
+            self._progress.update(record)
 
     def note(self, text: str) -> None:
-        """Ignore the note."""
+        """Print a line."""
+        if self._progress is not None:
+            self._progress.note(text)
+
+    def stage(self, name: str, share: float) -> None:
+        """Show how much of a stage is done."""
+        if self._progress is not None:
+            self._progress.stage(name, share)
+
+    def close(self) -> None:
+        """Take the live table away."""
+        if self._progress is not None:
+            self._progress.stop()
 
 
-class Progress:
-    """What both learners do, how fast, and how long it will take.
+class _Progress:
+    """A run on a console."""
 
-    Args:
-        learners: their names, a row each.
-        total_steps: iterations of the run.
-        start_step: iterations done before this process began.
-        console: where to write.
-    """
-
-    def __init__(
-        self, learners: list[str], total_steps: int, start_step: int, console: Console
-    ) -> None:
-        self._rows: dict[str, Record | None] = dict.fromkeys(learners)
-        self._total = total_steps
-        self._start_step = start_step
+    def __init__(self, run: RunInfo, console: Console) -> None:
+        self._rows: dict[str, Record | None] = dict.fromkeys(run.learners)
+        self._total = run.total_steps
+        self._start_step = run.start_step
         self._console = console
         self._evaluation: Record | None = None
         self._stage = ""
@@ -84,27 +67,17 @@ class Progress:
             if console.is_terminal
             else None
         )
-
-    def __enter__(self) -> Progress:
         if self._live is not None:
             self._live.start()
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exception: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def stop(self) -> None:
         if self._live is not None:
             self._live.stop()
 
     def note(self, text: str) -> None:
-        """Say something once."""
         self._console.print(text, highlight=False, soft_wrap=True)
 
     def update(self, record: Record) -> None:
-        """Take up a record of metrics.jsonl."""
         if record["learner"] in self._rows:
             self._rows[record["learner"]] = record
         else:
@@ -117,7 +90,6 @@ class Progress:
             self._console.print(self._plain_line(), highlight=False, soft_wrap=True)
 
     def stage(self, name: str, share: float) -> None:
-        """Say that ``share`` (0 … 1) of a stage after the training is done."""
         self._stage = f"{name}: {100 * share:.0f} %"
         now = time.monotonic()
         if self._live is None and now - self._last_line >= PLAIN_LINE_SECONDS:
@@ -137,7 +109,7 @@ class Progress:
     def _facts(self) -> list[str]:
         rate, left = self._pace()
         facts = [f"{rate:.2f} iterations/s"]
-        gammas = [row["gamma"] for row in self._rows.values() if row]
+        gammas = [row["gamma"] for row in self._rows.values() if row and "gamma" in row]
         if gammas and len(self._rows) > 1:
             facts.append(f"γ {gammas[-1]:.3f}")
         if self._evaluation is not None:

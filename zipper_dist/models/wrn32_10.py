@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from torch import Tensor, nn
 
 from zipper_dist.models.layers import ACTIVATIONS, conv1x1, conv3x3, global_average_pool, scaled
+from zipper_dist.models.registry import NETWORKS, ModelSpec
 
 DEPTH = 32
 WIDEN_FACTOR = 10
@@ -73,9 +72,6 @@ class WideResNet(nn.Module):
     in the code of FAT.
     """
 
-    MIN_PIXELS: ClassVar[int] = 1
-    """Least height and width of an image [pixels]; padding keeps every map at 1 or more."""
-
     def __init__(
         self,
         channels: int,
@@ -104,3 +100,9 @@ class WideResNet(nn.Module):
         features = global_average_pool(self.activation(self.bn1(features)))
         logits: Tensor = self.fc(features)
         return logits
+
+
+@NETWORKS.register("wrn32_10")
+def wrn32_10(spec: ModelSpec) -> WideResNet:
+    """The network for ``spec``."""
+    return WideResNet(spec.channels, spec.classes, spec.width_multiplier, spec.activation)

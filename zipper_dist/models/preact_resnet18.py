@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from torch import Tensor, nn
 
 from zipper_dist.models.layers import ACTIVATIONS, conv1x1, conv3x3, global_average_pool, scaled
+from zipper_dist.models.registry import NETWORKS, ModelSpec
 
 
 class PreActBlock(nn.Module):
@@ -46,9 +45,6 @@ class PreActResNet18(nn.Module):
     Source: He et al. (2016, arXiv:1603.05027); kuangliu/pytorch-cifar, models/preact_resnet.py.
     """
 
-    MIN_PIXELS: ClassVar[int] = 1
-    """Least height and width of an image [pixels]; padding keeps every map at 1 or more."""
-
     def __init__(
         self,
         channels: int,
@@ -78,3 +74,9 @@ def _stage(in_channels: int, out_channels: int, stride: int, activation: str) ->
         PreActBlock(in_channels, out_channels, stride, activation),
         PreActBlock(out_channels, out_channels, 1, activation),
     )
+
+
+@NETWORKS.register("preact_resnet18")
+def preact_resnet18(spec: ModelSpec) -> PreActResNet18:
+    """The network for ``spec``."""
+    return PreActResNet18(spec.channels, spec.classes, spec.width_multiplier, spec.activation)

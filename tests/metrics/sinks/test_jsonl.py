@@ -1,0 +1,96 @@
+"""metrics.jsonl, as it is written and continued."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from zipper_dist.metrics.sinks import RunInfo
+from zipper_dist.metrics.sinks.jsonl import JsonLines
+
+ALL = {"natural": 30, "adversarial": 20, "global": 25}
+
+
+def opened(directory: Path, last_steps: Mapping[str, int]) -> JsonLines:
+    """The sink of a run that continues after ``last_steps``."""
+    sink = JsonLines()
+    sink.open(RunInfo(directory, ["natural", "adversarial"], 100, last_steps=last_steps))
+    return sink
+
+
+RECORDS = [
+    {"step": 10, "learner": "natural"},
+    {"step": 10, "learner": "adversarial"},
+    {"step": 20, "learner": "natural"},
+    {"step": 15, "learner": "global", "clean": 90.0},
+    {"step": 20, "learner": "adversarial"},
+    {"step": 30, "learner": "natural"},
+    {"step": 25, "learner": "global", "clean": 91.0},
+]
+
+
+def write_records(directory: Path, tail: str = "") -> Path:
+    """The file that a run leaves behind which ends with ``tail``."""
+    sink = opened(directory, {})
+    for record in RECORDS:
+        sink.write(record)
+    with sink.path.open("a") as file:
+        file.write(tail)
+    return sink.path
+
+
+def records_in(path: Path) -> list[dict[str, object]]:
+    content = path.read_text()
+    assert content == "" or content.endswith("\n")
+    return [json.loads(line) for line in content.splitlines()]
+
+
+def test_records_are_on_disk_at_once_a_line_each(tmp_path: Path) -> None:
+    path = write_records(tmp_path)
+    assert path == tmp_path / "metrics.jsonl"
+    assert records_in(path) == RECORDS
+
+
+def test_what_will_be_recorded_again_is_dropped(tmp_path: Path) -> None:
+    path = write_records(tmp_path)
+    sink = opened(tmp_path, {"natural": 20, "adversarial": 17, "global": 24})
+    assert records_in(path) == [RECORDS[i] for i in (0, 1, 2, 3)]
+    sink.write({"step": 18, "learner": "adversarial"})
+    assert records_in(path)[-1] == {"step": 18, "learner": "adversarial"}
+
+
+def test_the_record_of_the_last_step_itself_is_kept(tmp_path: Path) -> None:
+    path = write_records(tmp_path)
+    opened(tmp_path, ALL)
+    assert records_in(path) == RECORDS
+
+
+@settings(deadline=None, max_examples=50)
+@given(data=st.data())
+def test_an_incomplete_last_line_is_dropped(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    # The last line as a crash may leave it: cut anywhere.
+    line = json.dumps({"step": 1, "learner": "natural", "loss": 0.25})
+    length = data.draw(st.integers(0, len(line) - 1))
+    path = write_records(tmp_path_factory.mktemp("run"), line[:length])
+    sink = opened(path.parent, ALL)
+    assert records_in(path) == RECORDS
+    sink.write({"step": 40, "learner": "natural"})
+    assert records_in(path) == [*RECORDS, {"step": 40, "learner": "natural"}]
+
+
+def test_a_run_that_starts_over_keeps_nothing(tmp_path: Path) -> None:
+    path = write_records(tmp_path, '{"st')
+    opened(tmp_path, {})
+    assert records_in(path) == []
+
+
+def test_there_is_no_file_without_a_record(tmp_path: Path) -> None:
+    opened(tmp_path, {"natural": 1})
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,140 @@
+"""Which sinks a run has, and when they are told."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from zipper_dist.distributed.communication import World
+from zipper_dist.errors import UserError
+from zipper_dist.metrics.records import Record, TrainingRecord
+from zipper_dist.metrics.reporter import MetricsReporter
+from zipper_dist.metrics.sinks import SINKS, RunInfo, Sink, make_sinks
+from zipper_dist.metrics.sinks.jsonl import JsonLines
+from zipper_dist.metrics.sinks.terminal import Terminal
+
+RECORD = TrainingRecord(
+    step=10,
+    learner="natural",
+    loss=1.5,
+    accuracy=50.0,
+    images_per_second=100.0,
+    epoch=0.5,
+    lr=0.1,
+    gamma=0.25,
+    weight=None,
+    train_seconds=1.0,
+    wait_seconds=0.0,
+)
+
+
+def run_info(console: Console | None = None) -> RunInfo:
+    return RunInfo(Path("run"), ["natural", "adversarial"], 100, console=console)
+
+
+class FakeWorld(World):
+    def __init__(self, rank: int) -> None:
+        self.rank = rank
+        self.sent: list[Any] = []
+
+    def send(self, message: Any) -> None:
+        self.sent.append(message)
+
+
+class Log(Sink):
+    """Writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[object] = []
+
+    def open(self, run: RunInfo) -> None:
+        self.told.append(run)
+
+    def write(self, record: Record) -> None:
+        self.told.append(record)
+
+    def note(self, text: str) -> None:
+        self.told.append(text)
+
+    def stage(self, name: str, share: float) -> None:
+        self.told.append((name, share))
+
+    def close(self) -> None:
+        self.told.append("closed")
+
+
+def test_sinks_by_name() -> None:
+    assert dict(SINKS) == {"jsonl": JsonLines, "terminal": Terminal}
+    assert [type(sink) for sink in make_sinks(["terminal", "jsonl"])] == [Terminal, JsonLines]
+    assert [type(sink) for sink in make_sinks(["jsonl,terminal"])] == [JsonLines, Terminal]
+    assert make_sinks([]) == []
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "pathlib:Path", "zipper_dist.rng:generator_at"])
+def test_what_is_no_sink_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match=f"--metrics {name}: "):
+        make_sinks(["jsonl", name])
+
+
+def test_a_sink_is_told_everything_in_order() -> None:
+    log = Log()
+    reporter = MetricsReporter(FakeWorld(rank=0), [log])
+    with reporter.opened(run_info()):
+        reporter.note("hello")
+        reporter.report(RECORD.as_json())
+        reporter.stage("evaluating", 0.5)
+    assert log.told == [run_info(), "hello", RECORD.as_json(), ("evaluating", 0.5), "closed"]
+
+
+def test_sinks_are_closed_when_the_run_fails() -> None:
+    log = Log()
+    with pytest.raises(ValueError), MetricsReporter(FakeWorld(0), [log]).opened(run_info()):
+        raise ValueError
+    assert log.told == [run_info(), "closed"]
+
+
+def test_other_ranks_send_their_records_to_the_first() -> None:
+    log, world = Log(), FakeWorld(rank=1)
+    reporter = MetricsReporter(world, [log])
+    with reporter.opened(run_info()):
+        reporter.note("hello")
+        reporter.report(RECORD.as_json())
+    assert log.told == []
+    assert world.sent == [RECORD.as_json()]
+
+
+def test_a_record_has_the_fields_that_the_run_has() -> None:
+    fields = RECORD.as_json()
+    assert list(fields) == [
+        *("step", "learner", "loss", "accuracy", "images_per_second"),
+        *("epoch", "lr", "gamma", "train_seconds", "wait_seconds"),
+    ]
+
+
+def test_the_terminal_shows_a_run_without_gamma() -> None:
+    console = Console(file=io.StringIO(), width=200)
+    terminal = Terminal()
+    terminal.open(run_info(console))
+    without = {key: value for key, value in RECORD.as_json().items() if key != "gamma"}
+    terminal.write(without | {"weight": 0.5})
+    terminal.write({"step": 10, "learner": "global", "clean": 90.0, "robust": 45.0, "seconds": 1})
+    terminal.close()
+    assert isinstance(console.file, io.StringIO)
+    said = console.file.getvalue()
+    assert "natural loss 1.5000" in said
+    assert "clean 90.00 %, robust 45.00 %" in said
+    assert "γ" not in said
+
+
+def test_the_terminal_is_silent_without_a_console(capfd: pytest.CaptureFixture[str]) -> None:
+    terminal = Terminal()
+    terminal.open(run_info())
+    terminal.note("hello")
+    terminal.write(RECORD.as_json())
+    terminal.stage("evaluating", 0.5)
+    terminal.close()
+    assert capfd.readouterr() == ("", "")

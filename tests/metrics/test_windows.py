@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from zipper_dist.errors import TrainingDiverged
+from zipper_dist.metrics.records import WindowSummary
+from zipper_dist.metrics.windows import Window
+from zipper_dist.training.learner import StepResult
+
+finite = st.floats(-1e6, 1e6, width=32)
+broken = st.sampled_from([math.nan, math.inf, -math.inf])
+
+
+def window_of(losses: list[float], first: int = 1, batch_size: int = 10) -> Window:
+    window = Window("natural", batch_size)
+    for step, loss in enumerate(losses, first):
+        window.add(step, StepResult(torch.tensor(loss), torch.tensor(3)), seconds=0.5)
+    return window
+
+
+@settings(deadline=None)
+@given(
+    before=st.lists(finite, max_size=12),
+    loss=broken,
+    after=st.lists(finite | broken, max_size=5),
+    first=st.integers(1, 10**6),
+)
+def test_the_first_iteration_that_diverged_is_named(
+    before: list[float], loss: float, after: list[float], first: int
+) -> None:
+    window = window_of([*before, loss, *after], first)
+    for look in (window.check, window.close):
+        with pytest.raises(TrainingDiverged) as raised:
+            look()
+        message = str(raised.value)
+        assert (
+            f"loss of the natural learner is {loss} at iteration {first + len(before)};" in message
+        )
+        assert "--learners.natural.lr" in message
+        assert "\n" not in message
+
+
+@settings(deadline=None)
+@given(losses=st.lists(finite, min_size=1, max_size=12), first=st.integers(1, 1000))
+def test_a_window_sums_its_iterations_up(losses: list[float], first: int) -> None:
+    window = window_of(losses, first)
+    window.check()
+    summary = window.close()
+    assert isinstance(summary, WindowSummary)
+    assert asdict(summary) == {
+        "step": first + len(losses) - 1,
+        "learner": "natural",
+        "loss": pytest.approx(sum(losses) / len(losses)),
+        "accuracy": pytest.approx(30.0),
+        "images_per_second": pytest.approx(20.0),
+    }
+
+
+def test_a_window_starts_afresh_after_its_record() -> None:
+    window = window_of([1.0, 2.0])
+    assert window.close() is not None
+    assert window.close() is None
+    window.check()
+    window.add(3, StepResult(torch.tensor(7.0), torch.tensor(10)), seconds=2.0)
+    summary = window.close()
+    assert summary is not None
+    assert (summary.step, summary.loss, summary.accuracy) == (3, 7.0, 100.0)
+    assert summary.images_per_second == pytest.approx(5)
+
+
+def test_an_iteration_is_named_right_in_a_later_window() -> None:
+    window = window_of([1.0, 2.0])
+    window.close()
+    for step, loss in ((3, 1.0), (4, math.nan), (5, math.nan)):
+        window.add(step, StepResult(torch.tensor(loss), torch.tensor(0)), seconds=1.0)
+    with pytest.raises(TrainingDiverged, match="nan at iteration 4;"):
+        window.check()

@@ -1,0 +1,42 @@
+"""Checks that several options share; each yields a line for what is wrong, or nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from zipper_dist.config.schedules import Schedule
+
+
+def number(option: str, value: float, low: float, high: float) -> Iterator[str]:
+    """``value`` must lie in ``low`` … ``high``."""
+    if not (math.isfinite(value) and low <= value <= high):
+        yield f"{option} {value}: give {low:g} … {high:g}"
+
+
+def below_one(option: str, value: float, largest: float = 0.999999) -> Iterator[str]:
+    """``value`` must lie in 0 … ``largest``, the last number that is told from 1."""
+    if not 0 <= value <= largest:
+        yield f"{option} {value}: give 0 … below 1"
+
+
+def length(option: str, value: float | None) -> Iterator[str]:
+    """``value`` must be a length of a step, if it is given."""
+    if value is not None and not (0 < value <= 1000):
+        wanted = "give a length above 0 and up to 1000, where 1 is the full pixel range"
+        yield f"{option} {value}: {wanted}"
+
+
+def at_least_one(option: str, value: int | None) -> Iterator[str]:
+    """``value`` must be 1 or more, if it is given."""
+    if value is not None and value < 1:
+        yield f"{option} {value}: give 1 or more"
+
+
+def values(
+    option: str, schedule: Schedule, high: float = math.inf, low: float = 0.0
+) -> Iterator[str]:
+    """The values of ``schedule`` must lie in ``low`` … ``high``."""
+    if min(schedule.values) < low or max(schedule.values) > high:
+        wanted = f"lie in {low:g} … {high:g}" if math.isfinite(high) else f"be {low:g} or more"
+        yield f"{option} {schedule}: its values must {wanted}"

@@ -1,0 +1,89 @@
+"""What describes a network, and where the networks are registered."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from zipper_dist.errors import UserError
+from zipper_dist.models.layers import ACTIVATIONS
+from zipper_dist.registry import Registry
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """All that is needed to build a network; a weights file carries it."""
+
+    arch: str
+    """Architecture: a key of :data:`NETWORKS`, or a reference to a factory outside the package."""
+    channels: int
+    """Channels of an image: 1 for grey, 3 for colour."""
+    height: int
+    """Height of an image [pixels]."""
+    width: int
+    """Width of an image [pixels]; it has nothing to do with the width of the network."""
+    classes: int
+    """Number of classes, which is the number of logits."""
+    width_multiplier: float = 1.0
+    """Multiplies the number of channels (or features) of every layer but the last."""
+    activation: str = "relu"
+    """What stands between the layers: a key of :data:`zipper_dist.models.layers.ACTIVATIONS`."""
+
+    @property
+    def is_from_outside(self) -> bool:
+        """Whether the network's code is not this package's."""
+        return ":" in self.arch
+
+    def require_pixels(self, least: int) -> None:
+        """Raise UserError unless images are at least ``least`` pixels high and wide."""
+        if min(self.height, self.width) < least:
+            raise UserError(
+                f"--data.image-size: images of {self.height}×{self.width} pixels are too small for "
+                f"--model.arch {self.arch}: it needs {least}×{least} or more"
+            )
+
+
+Factory = Callable[[ModelSpec], nn.Module]
+"""Makes the network: (N, channels, height, width) → logits (N, classes), in train mode, with
+initial values from torch's global generator."""
+
+NETWORKS: Registry[Factory] = Registry("architecture", "zipper_dist.models")
+"""The networks by the name that ``--model.arch`` and weights files give them."""
+
+
+def build(spec: ModelSpec) -> nn.Module:
+    """The network that ``spec`` describes, as :data:`Factory` says.
+
+    Raises:
+        UserError: the architecture or the activation is unknown, a number is out of range, the
+            images are too small for the architecture, or a factory outside the package fails.
+    """
+    factory = NETWORKS.find(spec.arch, "--model.arch")
+    if spec.activation not in ACTIVATIONS:
+        raise UserError(
+            f"--model.activation {spec.activation!r} is not an activation: "
+            f"choose {', '.join(ACTIVATIONS)}"
+        )
+    if not (math.isfinite(spec.width_multiplier) and spec.width_multiplier > 0):
+        raise UserError(
+            f"--model.width {spec.width_multiplier:g} is out of range: it must be more than 0"
+        )
+    if spec.channels < 1 or spec.classes < 1:
+        raise UserError(
+            f"no network for images of {spec.channels} channels in {spec.classes} classes: "
+            "both must be 1 or more"
+        )
+    spec.require_pixels(1)
+    try:
+        network = factory(spec)
+    except Exception as error:
+        if not spec.is_from_outside:
+            raise
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise UserError(f"--model.arch {spec.arch}: cannot be built: {reason}") from None
+    if not isinstance(network, nn.Module):
+        raise UserError(f"--model.arch {spec.arch}: makes a {type(network).__name__}, no nn.Module")
+    return network

@@ -1,0 +1,36 @@
+"""The methods that Zipper is compared with, a file each: each turns a Zipper recipe into its own.
+
+They train one learner on the same data, network and attack. What is published for a method is set
+as published; everything else is as the Zipper learner of its kind has it. Epochs at which something
+changes are scaled to the length of the recipe. Sources: the public releases of TRADES, FAT and
+MART, all for CIFAR-10, and of TRADES for MNIST.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from zipper_dist.config.schedules import Schedule, iterations
+from zipper_dist.config.schema import LearnerConfig, MixConfig, TrainConfig
+
+# Data sets that have the CIFAR-10 setting.
+LIKE_CIFAR10 = ("cifar10", "cifar100", "svhn", "folder")
+
+
+def falling(*drops: tuple[float, float]) -> Schedule:
+    """1, and from each progress of ``drops`` on the value beside it: a staircase."""
+    points, before = [(0.0, 1.0)], 1.0
+    for at, value in drops:
+        # Six digits, rounded down: an iteration at exactly 5/6 has the value of after the drop.
+        millionths = math.floor(at * 1e6)
+        points += [((millionths - 1) / 1e6, before), (millionths / 1e6, value)]
+        before = value
+    return Schedule(tuple(points))
+
+
+def alone(base: TrainConfig, name: str, learner: LearnerConfig) -> TrainConfig:
+    """``base`` with one learner, which is its own global learner: no average, no redistribution."""
+    gamma = Schedule(((0.0, 0.0 if learner.threat() is None else 1.0),))
+    mix = MixConfig(every=iterations(0), start=iterations(0), ema=0.0, gamma=gamma)
+    return replace(base, mix=mix, learners={name: learner})
