@@ -24,16 +24,7 @@ import torch
 from comparison.devices import Devices
 from rich.console import Console
 from rich.table import Table
-from step_iterations import (
-    NETWORKS,
-    PARTS,
-    Setting,
-    Variant,
-    iterate,
-    matmul_rate,
-    peak_memory,
-    prepare,
-)
+from step_iterations import NETWORKS, PARTS, Setting, Variant, iterate, peak_memory, prepare
 
 from zipper_dist.accel.compilation import resolve_compile
 from zipper_dist.accel.precision import resolve_precision
@@ -46,14 +37,10 @@ RECIPE_STEPS = 40_000
 def variants(device: torch.device, compiled: bool) -> dict[str, Variant]:
     """The variants to compare; ``auto-default`` is one of them by another name."""
     auto = resolve_precision("auto", device)
-    every = {
-        "reference": Variant(None, False),
-        "fp32": Variant("fp32", False),
-        "fp32-compiled": Variant("fp32", True),
-        "auto": Variant(auto, False),
-        "auto-compiled": Variant(auto, True),
-    }
-    return {name: v for name, v in every.items() if compiled or not v.compiled}
+    found = {"reference": Variant(None), "fp32": Variant("fp32"), "auto": Variant(auto)}
+    if compiled:
+        found |= {"fp32-compiled": Variant("fp32", True), "auto-compiled": Variant(auto, True)}
+    return found
 
 
 def measure(
@@ -72,8 +59,7 @@ def measure(
     for _ in range(rounds):
         for name, process in processes.items():
             times[name].append(process.submit(iterate).result())
-    rates = {name: matmul_rate(each.precision or "fp32", device) for name, each in compared.items()}
-    results = figures(times, rates, flop)
+    results = figures(times, flop)
     for name, process in processes.items():
         results[name]["first_seconds"] = warm[name]["seconds"]
         results[name]["peak_memory_bytes"] = process.submit(peak_memory, device).result()
@@ -85,21 +71,16 @@ def measure(
     return results
 
 
-def figures(
-    times: dict[str, list[dict[str, float]]], rates: dict[str, float], flop: int
-) -> dict[str, Any]:
-    """Medians by variant, from the parts of every iteration [s], the machine's rate of matrix
-    products in the variant's precision [FLOP/s] and the work of an iteration [FLOP]."""
+def figures(times: dict[str, list[dict[str, float]]], flop: int) -> dict[str, Any]:
+    """Medians by variant, from the parts of every iteration [s] and its work [FLOP]."""
     results: dict[str, Any] = {}
     for name, iterations in times.items():
         median = {key: statistics.median(each[key] for each in iterations) for key in iterations[0]}
-        rate = flop / median["seconds"]
         results[name] = {
             "seconds": median["seconds"],
             "processor_seconds": median["processor_seconds"],
             "parts": {part: median[part] for part in PARTS},
-            "flop_per_second": rate,
-            "share_of_matmul_rate": rate / rates[name],
+            "flop_per_second": flop / median["seconds"],
         }
     for each in results.values():
         each["ratio_to_reference"] = results["reference"]["seconds"] / each["seconds"]
@@ -121,23 +102,18 @@ def show(setting: Setting, results: dict[str, Any], console: Console) -> None:
     """Print the table of one network."""
     words = f"batch {setting.batch_size}, PGD-{setting.attack.steps}"
     table = Table(title=f"{setting.spec.arch}: seconds an iteration ({words})")
-    figures = ("GFLOP/s", "% of matmul", "peak GB", "CPU s")
-    for heading in ("variant", "seconds", "× reference", *PARTS, *figures):
+    headings = ("variant", "seconds", "× reference", *PARTS, "GFLOP/s", "peak GB", "CPU s")
+    for heading in headings:
         table.add_column(heading, justify="left" if heading == "variant" else "right")
     for name, r in results.items():
         table.add_row(
             name, f"{r['seconds']:.3f}", f"{r['ratio_to_reference']:.2f}",
             *(f"{r['parts'][part]:.3f}" for part in PARTS), f"{r['flop_per_second'] / 1e9:.0f}",
-            f"{100 * r['share_of_matmul_rate']:.0f}", f"{r['peak_memory_bytes'] / 1e9:.2f}",
-            f"{r['processor_seconds']:.3f}",
+            f"{r['peak_memory_bytes'] / 1e9:.2f}", f"{r['processor_seconds']:.3f}",
         )  # fmt: skip
     console.print(table)
-    paid = results.get("auto-compiled", {}).get("break_even_iterations")
-    if paid is not None:
-        console.print(
-            f"compiling has paid for itself after {paid:.0f} iterations "
-            f"({results['auto-compiled']['break_even_flop'] / 1e12:.0f} TFLOP)"
-        )
+    if (paid := results.get("auto-compiled", {}).get("break_even_flop")) is not None:
+        console.print(f"compiling has paid for itself after {paid / 1e12:.0f} TFLOP")
 
 
 def main() -> None:
@@ -164,10 +140,6 @@ def main() -> None:
         "device": Devices.detect("cuda" if device.type == "cuda" else "cpu").describe(),
         "threads": options.threads,
         "torch": torch.__version__,
-        "matmul_flop_per_second": {
-            precision: matmul_rate(precision, device)
-            for precision in ("fp32", resolve_precision("auto", device))
-        },
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     write_json(options.out, report)

@@ -18,11 +18,11 @@ from comparison.experiments import (
     Experiment,
     Options,
     experiment,
-    with_autoattack_on,
     with_methods,
+    without_autoattack,
 )
 from comparison.jobs import Runner
-from comparison.page import print_summary, write_page
+from comparison.page import write_page
 from rich.console import Console
 
 from zipper_dist.config.checks import validate
@@ -47,24 +47,22 @@ class BenchOptions:
 
     experiments: tyro.conf.Positional[tuple[str, ...]] = ()
     """A recipe (digits, mnist, cifar10 …: TRADES, Zipper serial and parallel, TRADES tuned to
-    Zipper's clean accuracy), RECIPE-table (many methods, AutoAttack), RECIPE-learning-rates, or
-    mnist-slice."""
+    Zipper's clean accuracy), RECIPE-table (many methods, AutoAttack), RECIPE-learning-rates,
+    RECIPE-precision (Zipper in fp32 and bf16), or mnist-slice."""
     seeds: int = 1
     """Runs of each row, seeds 0, 1, …"""
     methods: tuple[str, ...] = ()
     """The rows: zipper-serial, zipper-parallel, trades, fat, mart, at, natural; the last five also
-    with -ema, as averages of their weights; fat:1 is fat with at most one seed; default: those of
-    the experiment."""
-    autoattack_seeds: int | None = None
-    """AutoAttack attacks the networks of the first so many seeds; 0: none; default: of all."""
+    with -ema, as averages of their weights; default: those of the experiment."""
+    autoattack: bool = True
+    """Attack by AutoAttack, too, where the experiment does. It takes longer than all else."""
     betas: tuple[float, ...] = ()
     """Values of TRADES' β on the curve; default: those of the experiment."""
     gammas: tuple[float, ...] = ()
     """Last values of Zipper's γ on the curve, the recipe's own aside, which always is on it;
     default: those of the experiment."""
-    tuning_runs: int | None = None
-    """At most so many more values of β are tried to bring TRADES to Zipper's clean accuracy;
-    default: that of the experiment."""
+    tuning_runs: int = 2
+    """At most so many more values of β are tried to bring TRADES to Zipper's clean accuracy."""
     data_root: Path = DATA_ROOT
     """Directory that holds the data sets, or is to hold them after their download."""
     limit: int | None = None
@@ -75,10 +73,11 @@ class BenchOptions:
     """Directory for everything; a folder for each experiment."""
 
 
-SET_HERE = ("--seed", "--run-dir", "--resume", "--device", "--threads", "--data.root")
-"""Options of the training command that the comparison sets itself."""
-DEFINING = tuple(f"--learners.adversarial.{name}" for name in ("objective", "beta", "tau"))
-"""Options that make one method of another."""
+NOT_FREE = (
+    "--seed", "--run-dir", "--resume", "--device", "--threads", "--data.root",
+    *(f"--learners.adversarial.{name}" for name in ("objective", "beta", "tau")),
+)  # fmt: skip
+"""Options of the training command that the comparison sets, or that make one method of another."""
 
 
 def pairs(words: Sequence[str]) -> Options:
@@ -97,62 +96,42 @@ def pairs(words: Sequence[str]) -> Options:
             raise UserError(f"after --: {word!r} follows no option of the training command")
     for option, _ in found:
         name = option.partition("=")[0].replace("_", "-")
-        if name in SET_HERE:
+        if name in NOT_FREE:
             raise UserError(f"after --: {name} is set by the comparison; leave it out")
-        if name in DEFINING:
-            raise UserError(f"after --: {name} would turn methods into others; see --betas")
     return tuple(found)
 
 
-def chosen(options: BenchOptions, extra: Options, console: Console) -> Iterator[Experiment]:
+def chosen(options: BenchOptions, extra: Options) -> Iterator[Experiment]:
     """The experiments that the options name.
 
     Raises:
         UserError: an unknown name.
     """
-    names = options.experiments
-    if not names:
-        names = ("digits", "mnist-slice")
-        if not (options.data_root / "MNIST").is_dir():
-            names = ("digits",)
-            console.print(f"no MNIST in {options.data_root} (--data-root): digits alone")
-    for name in names:
+    has_mnist = (options.data_root / "MNIST").is_dir()
+    for name in options.experiments or ("digits", *(["mnist-slice"] if has_mnist else [])):
         found = experiment(name)
         if options.methods:
             found = with_methods(found, options.methods)
-        if options.autoattack_seeds is not None:
-            found = with_autoattack_on(found, options.autoattack_seeds)
+        if not options.autoattack:
+            found = without_autoattack(found)
         if (sweep := found.sweep) is not None:
-            runs = sweep.tuning_runs if options.tuning_runs is None else options.tuning_runs
             betas, gammas = options.betas or sweep.betas, options.gammas or sweep.gammas
-            sweep = replace(sweep, betas=betas, gammas=gammas, tuning_runs=runs)
+            sweep = replace(sweep, betas=betas, gammas=gammas, tuning_runs=options.tuning_runs)
         yield replace(found, options=(*found.options, *extra), sweep=sweep)
 
 
 def bench(options: BenchOptions, extra: Options) -> None:
-    """Carry out the experiments that the options name; ``extra`` is for every training command."""
+    """Carry out the experiments that the options name, one after the other, each in a folder of its
+    own, and write their pages; ``extra`` is for every training command."""
+    for name, number in (("seeds", options.seeds), ("limit", options.limit)):
+        if number is not None and number < 1:
+            raise UserError(f"--{name} {number}: give 1 or more")
     console = Console()
-    for name, number, fewest in (
-        ("seeds", options.seeds, 1),
-        ("autoattack-seeds", options.autoattack_seeds, 0),
-        ("limit", options.limit, 1),
-    ):
-        if number is not None and number < fewest:
-            raise UserError(f"--{name} {number}: give {fewest} or more")
     runner = Runner(Devices.detect(options.device), console)
     settings = Settings(options.out, options.seeds, options.data_root, options.limit)
-    experiments = list(chosen(options, extra, console))
-    carry_out(experiments, settings, runner, console)
-
-
-def carry_out(
-    experiments: Sequence[Experiment], settings: Settings, runner: Runner, console: Console
-) -> None:
-    """Carry out experiments, one after the other, each in a folder of ``settings.out``; write
-    their pages."""
     campaigns = [
-        Campaign(found, replace(settings, out=settings.out / found.name), runner)
-        for found in experiments
+        Campaign(found, replace(settings, out=options.out / found.name), runner)
+        for found in chosen(options, extra)
     ]
     # Bad options and absent data are found before any run starts.
     for campaign in campaigns:
@@ -178,18 +157,15 @@ def carry_out(
 def report(campaign: Campaign, runner: Runner, console: Console) -> None:
     """Write the page of a comparison, and show its table."""
     command = shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
-    write_page(campaign.outcome, campaign.out, command, runner.devices.describe())
-    print_summary(campaign.outcome, console)
+    write_page(campaign.outcome, campaign.out, command, runner.devices.describe(), console)
     console.print(f"page, plots and figures are in {campaign.out}", highlight=False)
 
 
 def main() -> None:
     """Entry point of the benchmark."""
-    ours, for_training = sys.argv[1:], []
-    if "--" in ours:
-        at = ours.index("--")
-        ours, for_training = ours[:at], ours[at + 1 :]
-    run_command(lambda: bench(parse_options(BenchOptions, ours, "bench_time"), pairs(for_training)))
+    words = [*sys.argv[1:], "--"]
+    ours, extra = words[: words.index("--")], words[words.index("--") + 1 : -1]
+    run_command(lambda: bench(parse_options(BenchOptions, ours, "bench_time"), pairs(extra)))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """One iteration of Zipper, written the plain way that public adversarial-training code is written.
 
 This is what ``make bench-step`` compares the engine with. It is kept slow on purpose and in one
-place: gradients of all weights inside the attack (``loss.backward()``), NCHW, fp32, a DataLoader,
-and averages by a loop over the state dict.
+place: gradients of all weights inside the attack (``loss.backward()``), NCHW, fp32, and averages by
+a loop over the state dict.
 """
 
 from __future__ import annotations
@@ -13,37 +13,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
 from zipper_dist.config.schema import AttackConfig
-
-
-class AugmentedImages(Dataset[tuple[Tensor, int]]):
-    """Images uint8 (N, C, H, W) handed out one by one: padded, cropped at random, flipped."""
-
-    def __init__(self, images: Tensor, labels: Tensor, padding: int, flip: bool) -> None:
-        self.images, self.labels = images, labels
-        self.padding, self.flip = padding, flip
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        image = self.images[index].float() / 255
-        if self.padding:
-            height, width = image.shape[1:]
-            padded = F.pad(image, (self.padding,) * 4)
-            top, left = (int(torch.randint(0, 2 * self.padding + 1, ())) for _ in range(2))
-            image = padded[:, top : top + height, left : left + width]
-        if self.flip and torch.rand(()) < 0.5:
-            image = image.flip(2)
-        return image, int(self.labels[index])
-
-
-def loader(images: Tensor, labels: Tensor, batch_size: int, augment: bool) -> DataLoader[Tensor]:
-    """Minibatches of shuffled, augmented images."""
-    data = AugmentedImages(images, labels, padding=4 if augment else 0, flip=augment)
-    return DataLoader(data, batch_size=batch_size, shuffle=True, drop_last=True)  # type: ignore[arg-type]
 
 
 def pgd(model: nn.Module, x: Tensor, y: Tensor, attack: AttackConfig, start: Tensor) -> Tensor:

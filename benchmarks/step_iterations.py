@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import resource
 import time
 from abc import ABC, abstractmethod
@@ -11,8 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
-from reference import PlainOptions, Reference, loader, pgd
+from reference import PlainOptions, Reference, pgd
 from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
 
 from zipper_dist.accel.compilation import forward_flop
 from zipper_dist.accel.precision import Acceleration
@@ -36,7 +36,7 @@ class Variant:
     """Precision of the engine (None: the plain reference), and whether it compiles."""
 
     precision: Precision | None
-    compiled: bool
+    compiled: bool = False
 
 
 @dataclass(frozen=True)
@@ -153,8 +153,14 @@ class EngineIteration(Iteration):
             self.mixer.accumulate(self.t, learners)
 
 
+def endless(loader: DataLoader[tuple[Tensor, ...]]) -> Iterator[list[Tensor]]:
+    """Minibatches, epoch after epoch."""
+    while True:
+        yield from loader
+
+
 class ReferenceIteration(Iteration):
-    """One iteration of the plain reference."""
+    """One iteration of the plain reference, which saves itself the augmentation."""
 
     def __init__(self, setting: Setting, device: torch.device) -> None:
         super().__init__(device)
@@ -162,18 +168,14 @@ class ReferenceIteration(Iteration):
         options = PlainOptions(setting.attack)
         self.reference = Reference(build(setting.spec).to(device), options)
         images = setting.images()
-        self._loader = loader(images.images, images.labels, setting.batch_size, setting.augment)
-        self._batches = iter(self._loader)
+        data = TensorDataset(images.images.float() / 255, images.labels)
+        self.batches = endless(DataLoader(data, setting.batch_size, shuffle=True))
 
     def run(self) -> None:
         """See :class:`Iteration`."""
         reference = self.reference
         with self.timed("data"):
-            batch = next(self._batches, None)
-            if batch is None:
-                self._batches = iter(self._loader)
-                batch = next(self._batches)
-            x, y = (tensor.to(self.device) for tensor in batch)
+            x, y = (tensor.to(self.device) for tensor in next(self.batches))
         with self.timed("attack"):
             start = x + self.attack.eps * (2 * torch.rand_like(x) - 1)
             x_adv = pgd(reference.adversarial, x, y, self.attack, start)
@@ -211,19 +213,3 @@ def peak_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated()
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-@functools.cache
-def matmul_rate(precision: Precision, device: torch.device) -> float:
-    """This machine's FLOP a second in a large matrix product, best of several."""
-    size = 8192 if device.type == "cuda" else 2048
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-    seconds = []
-    for _ in range(6):
-        synchronize(device)
-        start = time.perf_counter()
-        a @ b
-        synchronize(device)
-        seconds.append(time.perf_counter() - start)
-    return 2 * size**3 / min(seconds)

@@ -7,13 +7,11 @@ seed, so that a slow spell hits all rows alike. All else shares it: a run on eac
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from statistics import fmean
 
 from comparison.commands import Commands, Settings
 from comparison.experiments import (
     BASELINE,
-    PARALLEL,
     ZIPPER,
     Attacks,
     Experiment,
@@ -31,7 +29,6 @@ from comparison.results import (
     Found,
     Outcome,
     Run,
-    bytes_of_a_sync,
     read_json,
     seconds_per_iteration,
 )
@@ -105,7 +102,7 @@ class Campaign:
         evaluations = self.commands.evaluations(trained, attacks)
         outcome.missing += [job.name for job in evaluations if not job.done()]
         if self._has_costs and outcome.costs is None:
-            outcome.missing.append("what an iteration and a sync cost")
+            outcome.missing.append("what an iteration costs")
         # The options of Zipper, where there is one, tell how it was attacked.
         abouts = [run for run in trained if run.row.key in ZIPPER] or trained
         outcome.about = read_json(abouts[0].directory / "config.json") if abouts else {}
@@ -119,7 +116,7 @@ class Campaign:
     def _turn(self, seed: int) -> list[Row]:
         """The rows in the order of their turns: each is the first by some seed."""
         match, tuned = self.outcome.match, f"{self.experiment.recipe}-{BASELINE}"
-        rows = [row for row in self.experiment.rows if row.has(seed)]
+        rows = list(self.experiment.rows)
         if match is not None:
             rows = [with_beta(row, match.beta) if row.recipe == tuned else row for row in rows]
         first = seed % max(1, len(rows))
@@ -130,7 +127,7 @@ class Campaign:
         for seed in self._seeds:
             runs = [run for run in self.outcome.runs if run.seed == seed]
             self._train(f"training, seed {seed}", runs, together=False)
-            if seed in self.cost_seeds():
+            if self._has_costs:
                 costs = self._cost_runs(seed).values()
                 self._train(f"costs, seed {seed}", costs, together=False)
 
@@ -170,11 +167,6 @@ class Campaign:
         self._evaluate(runs, attacks)
         return [self.commands.found(run, attacks) for run in runs]
 
-    def cost_seeds(self) -> list[int]:
-        """The seeds that Zipper is timed by."""
-        zippers = [row for row in self.experiment.rows if row.key in ZIPPER]
-        return [s for s in self._seeds if self._has_costs and any(z.has(s) for z in zippers)]
-
     def _cost_runs(self, seed: int) -> dict[str, Run]:
         """A short run of each learner alone, compiled if the whole run is."""
         zipper = self._a_zipper()
@@ -194,20 +186,13 @@ class Campaign:
         return next(run for run in self.outcome.runs if run.row.key in ZIPPER)
 
     def _costs(self) -> Costs:
-        """What an iteration of each learner and a sync cost."""
-        runs = [self._cost_runs(seed) for seed in self.cost_seeds()]
+        """What an iteration of each learner costs."""
+        runs = [self._cost_runs(seed) for seed in self._seeds]
         natural, adversarial = (
             fmean(seconds_per_iteration(each[learner].directory, learner) for each in runs)
             for learner in ("natural", "adversarial")
         )
-        zipper = self._a_zipper()
-        costs = Costs(natural, adversarial, read_json(zipper.summary)["steps"])
-        if PARALLEL not in self.outcome.rows:
-            return costs
-        size = bytes_of_a_sync(zipper.weights)
-        job, file = self.commands.sync(size)
-        self._go("a sync", [job], together=False)
-        return replace(costs, sync_seconds=read_json(file)["seconds"], sync_bytes=size)
+        return Costs(natural, adversarial, read_json(self._a_zipper().summary)["steps"])
 
     def _trainings(self, runs: Iterable[Run]) -> list[Job]:
         return [self.commands.training(run) for run in runs]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from comparison.devices import Command, Devices
@@ -93,9 +92,8 @@ class Commands:
         jobs: dict[Path, Job] = {}
         for images in dict.fromkeys(self._images(attacks)):
             for run in runs:
-                if names := self._attacks_on(images, attacks, run.seed):
-                    directory = self._evaluation(run, images)
-                    jobs.setdefault(directory, self._evaluating(run, images, names))
+                names = self._attacks_on(images, attacks)
+                jobs.setdefault(self._evaluation(run, images), self._evaluating(run, images, names))
         return list(jobs.values())
 
     def _evaluating(self, run: Run, images: Images, names: Sequence[str]) -> Job:
@@ -114,35 +112,22 @@ class Commands:
 
     def found(self, run: Run, attacks: Sequence[Attacks]) -> Found:
         """What a run has shown that is trained, by the evaluations that were made of it."""
-        each = {i: self._attacks_on(i, attacks, run.seed) for i in self._images(attacks)}
+        each = {i: self._attacks_on(i, attacks) for i in self._images(attacks)}
         return Found.of(run, {self._evaluation(run, i): names for i, names in each.items()})
 
     def _images(self, attacks: Iterable[Attacks]) -> list[Images]:
         return [group.images.at_most(self._settings.limit) for group in attacks]
 
-    def _attacks_on(self, images: Images, attacks: Sequence[Attacks], seed: int) -> list[str]:
-        """The attacks that the network of a seed is under on ``images``."""
+    def _attacks_on(self, images: Images, attacks: Sequence[Attacks]) -> list[str]:
+        """The attacks that are made on ``images``."""
         groups = zip(self._images(attacks), attacks, strict=True)
-        mine = [g for on, g in groups if on == images and (g.seeds is None or seed < g.seeds)]
-        return [name for group in mine for name in group.names]
+        return [name for on, group in groups if on == images for name in group.names]
 
     def _evaluation(self, run: Run, images: Images) -> Path:
         which = f"{images.limit}-images" if images.limit else "all-images"
         which = f"first-{which}" if images.first else which
         threat = "".join(word.replace("--", "-") for word in self._threat)
         return self._settings.out / "evaluations" / run.digest / f"{which}{threat}"
-
-    def sync(self, size: int) -> tuple[Job, Path]:
-        """Time an all-reduce of ``size`` bytes; and the file with the result."""
-        file = self._settings.out / "costs" / f"sync-of-{size}-bytes.json"
-        arguments = ("--bytes", str(size), "--out", str(file))
-
-        def make(on: Sequence[str]) -> Command:
-            command = self._devices.command("comparison.sync_cost", arguments, on)
-            here = os.path.relpath(Path(__file__).parents[1])
-            return replace(command, environment={**command.environment, "PYTHONPATH": here})
-
-        return Job("a sync", make, 2, file.exists, self._log("sync")), file
 
     def _maker(self, module: str, words: Sequence[str]) -> Callable[[Sequence[str]], Command]:
         return lambda on: self._devices.command(module, words, on)

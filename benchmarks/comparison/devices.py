@@ -17,8 +17,6 @@ import torch
 from zipper_dist.config.schema import Device
 from zipper_dist.errors import UserError
 
-TOPOLOGY = Path("/sys/devices/system/cpu")
-
 
 @dataclass(frozen=True)
 class Command:
@@ -63,9 +61,8 @@ class Devices:
             names = visible.split(",")[:gpus] if visible else map(str, range(gpus))
             return Devices("cuda", tuple(names))
         available = getattr(os, "sched_getaffinity", None)
-        processors = sorted(available(0)) if available else range(os.cpu_count() or 1)
-        names = map(str, one_of_each_core_first(processors, TOPOLOGY))
-        return Devices("cpu", tuple(names), pins=shutil.which("taskset") is not None)
+        cores = sorted(available(0)) if available else range(os.cpu_count() or 1)
+        return Devices("cpu", tuple(map(str, cores)), pins=shutil.which("taskset") is not None)
 
     def words(self, count: int) -> str:
         """So many of them, in words."""
@@ -92,18 +89,6 @@ class Devices:
             found = Counter(map(torch.cuda.get_device_name, range(len(self.names))))
             return ", ".join(f"{count} × {name}" for name, count in found.items())
         return f"{self.words(len(self.names))}, {processor()}"
-
-
-def one_of_each_core_first(processors: Sequence[int], topology: Path) -> list[int]:
-    """Logical processors, one of each core first: the others of a core share it."""
-    seen: Counter[str] = Counter()
-    place = {}
-    for number in processors:
-        file = topology / f"cpu{number}" / "topology" / "thread_siblings_list"
-        core = file.read_text().strip() if file.exists() else str(number)
-        place[number] = seen[core]
-        seen[core] += 1
-    return sorted(processors, key=lambda number: (place[number], number))
 
 
 def processor() -> str:

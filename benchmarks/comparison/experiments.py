@@ -1,8 +1,9 @@
 """What is compared: the named experiments, and how each row of their tables is trained.
 
 A name is a recipe of Zipper (``digits``, ``cifar10`` …: time and accuracy at matched clean
-accuracy), a recipe with ``-table`` (many methods, as the MNIST and SVHN tables of the paper) or
-with ``-learning-rates`` (a grid of the two learners' rates), or ``mnist-slice``.
+accuracy), a recipe with ``-table`` (many methods, as the MNIST and SVHN tables of the paper),
+``-learning-rates`` (a grid of the two learners' rates) or ``-precision`` (fp32 and bf16), or
+``mnist-slice``.
 """
 
 from __future__ import annotations
@@ -69,7 +70,6 @@ class Row:
         devices: GPUs, or cores, that a run takes; a process for each.
         folder: name of its runs' directories, where that is not ``key``.
         averaged: whether the network of a single learner is an average, with Zipper's decay.
-        seeds: at most so many runs, if not as many as the experiment has seeds.
     """
 
     key: str
@@ -79,11 +79,6 @@ class Row:
     devices: int = 1
     folder: str | None = None
     averaged: bool = False
-    seeds: int | None = None
-
-    def has(self, seed: int) -> bool:
-        """Whether there is a run of it by that seed."""
-        return self.seeds is None or seed < self.seeds
 
 
 @dataclass(frozen=True)
@@ -102,11 +97,10 @@ class Images:
 
 @dataclass(frozen=True)
 class Attacks:
-    """Attacks on the same images, and on the networks of the first ``seeds`` seeds (None: all)."""
+    """Attacks on the same images."""
 
     names: tuple[str, ...]
     images: Images = Images()
-    seeds: int | None = None
 
 
 @dataclass(frozen=True)
@@ -155,28 +149,24 @@ class Experiment:
 
 
 def method_row(method: str, base: str) -> Row:
-    """The row of a method on recipe ``base``; ``fat:1`` is that of ``fat`` with one run.
+    """The row of a method on recipe ``base``.
 
     Raises:
-        UserError: there is no such method, or its number of runs is none.
+        UserError: there is no such method.
     """
-    key, colon, number = method.partition(":")
-    if colon and not (number.isascii() and number.isdigit() and int(number)):
-        raise UserError(f"--methods {method}: give 1 or more runs after the colon")
-    name = key.removesuffix(AVERAGED)
-    averaged, zipper = name != key, name in ZIPPER
+    name = method.removesuffix(AVERAGED)
+    averaged, zipper = name != method, name in ZIPPER
     if name not in METHODS or (zipper and averaged):
         raise UserError(
-            f"--methods {key}: choose from {', '.join(METHODS)}; all but Zipper also with "
+            f"--methods {method}: choose from {', '.join(METHODS)}; all but Zipper also with "
             f"{AVERAGED}"
         )
     return Row(
-        key,
+        method,
         METHODS[name] + (" with EMA" if averaged else ""),
         base if zipper else f"{base}-{name}",
         devices=2 if name == PARALLEL else 1,
         averaged=averaged,
-        seeds=int(number) if colon else None,
     )
 
 
@@ -212,15 +202,16 @@ def experiment(name: str) -> Experiment:
         attacks = (replace(found.attacks[0], images=Images(1000)),)
         sweep = Sweep((1.0, 4.0), (0.2,), images=Images(1000))
         return replace(found, options=MNIST_SLICE, attacks=attacks, sweep=sweep)
-    for ending, make in (("-table", _table), ("-learning-rates", _learning_rates)):
+    endings = {"-table": _table, "-learning-rates": _learning_rates, "-precision": _precision}
+    for ending, make in endings.items():
         base = name.removesuffix(ending)
         if name.endswith(ending) and base in zippers():
             return make(name, base)
     if name in zippers():
         return _timed(name, f"{name}: training time and accuracy", name)
     raise UserError(
-        f"unknown experiment {name!r}: give a recipe ({', '.join(zippers())}), one with -table or "
-        "-learning-rates after it, or mnist-slice"
+        f"unknown experiment {name!r}: give a recipe ({', '.join(zippers())}), one with "
+        f"{', '.join(endings)} after it, or mnist-slice"
     )
 
 
@@ -253,31 +244,31 @@ def _learning_rates(name: str, base: str) -> Experiment:
     return Experiment(name, title, base, tuple(rows), (Attacks(("clean", AUTOATTACK)),))
 
 
+def _precision(name: str, base: str) -> Experiment:
+    """What training in bf16 costs in accuracy: Zipper in both precisions; of MNIST the slice."""
+    rows = tuple(Row(each, each, base, options(f"--precision {each}")) for each in ("fp32", "bf16"))
+    attacks = (Attacks(("clean", "pgd-20"), Images(2000)),)
+    common = (*options("--compile off"), *(MNIST_SLICE if base == "mnist" else ()))
+    title = f"{base}: training in fp32 and in bf16"
+    return Experiment(name, title, base, rows, attacks, common)
+
+
 def with_methods(found: Experiment, methods: Sequence[str]) -> Experiment:
-    """``found`` with other rows."""
-    if found.name.endswith("-learning-rates"):
-        raise UserError(f"--methods: {found.name} compares learning rates, not methods")
-    rows: dict[str, Row] = {}
-    for method in methods:
-        row = method_row(method, found.recipe)
-        if rows.setdefault(row.key, row) != row:
-            raise UserError(f"--methods {method}: {row.key} is there with another number of runs")
-    return replace(found, rows=tuple(rows.values()))
-
-
-def with_autoattack_on(found: Experiment, seeds: int) -> Experiment:
-    """``found`` with AutoAttack, which takes longer than all else, on the first ``seeds`` alone, or
-    without it for 0.
+    """``found`` with other rows.
 
     Raises:
-        UserError: it has no AutoAttack.
+        UserError: an unknown method, or an experiment that compares something else.
     """
-    if not any(AUTOATTACK in group.names for group in found.attacks):
-        raise UserError(f"--autoattack-seeds: {found.name} has no AutoAttack; leave it out")
-    attacks: list[Attacks] = []
-    for group in found.attacks:
-        others = tuple(name for name in group.names if name != AUTOATTACK)
-        attacks += [replace(group, names=others)] if others else []
-        if AUTOATTACK in group.names and seeds:
-            attacks.append(Attacks((AUTOATTACK,), group.images, seeds))
-    return replace(found, attacks=tuple(attacks))
+    if found.name.endswith(("-learning-rates", "-precision")):
+        raise UserError(f"--methods: {found.name} does not compare methods")
+    rows = tuple(method_row(method, found.recipe) for method in dict.fromkeys(methods))
+    return replace(found, rows=rows)
+
+
+def without_autoattack(found: Experiment) -> Experiment:
+    """``found`` without the attack that takes longer than all others together."""
+    groups = [
+        replace(group, names=tuple(name for name in group.names if name != AUTOATTACK))
+        for group in found.attacks
+    ]
+    return replace(found, attacks=tuple(group for group in groups if group.names))

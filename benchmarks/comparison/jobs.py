@@ -14,7 +14,6 @@ from pathlib import Path
 from types import FrameType
 
 from rich.console import Console
-from rich.markup import escape
 
 from comparison.devices import Command, Devices
 from zipper_dist.errors import CommandError, Interrupted, UserError
@@ -122,9 +121,7 @@ class Runner:
         self._console.print(f"{stage}: {len(waiting)} of {len(jobs)} left to do", highlight=False)
         free = list(self.devices.names)
         most = len(free) if together else 1
-        # Refreshed rarely: the machine belongs to what runs, which may be timed.
-        status = self._console.status(stage, refresh_per_second=1)
-        with self._catching_signals(), status:
+        with self._catching_signals():
             try:
                 while waiting or self._running:
                     while waiting and len(self._running) < most and waiting[0].devices <= len(free):
@@ -133,9 +130,6 @@ class Runner:
                         free = free[job.devices :]
                     for ended in self._ended():
                         free = sorted([*free, *ended.on])
-                    if self._console.is_terminal:
-                        left = len(waiting) + len(self._running)
-                        status.update(self._description(f"{stage}: {left} of {len(jobs)} left"))
                     if self._signal is not None:
                         raise Interrupted(self._signal)
                     time.sleep(POLL_SECONDS)
@@ -168,15 +162,13 @@ class Runner:
                 self._console.print(f"  {job.name}: {took}", highlight=False)
                 yield running
             elif self._signal is None:
-                lines = "".join(f"\n  {line}" for line in _tail(job.log, 5))
+                written = [
+                    line for line in job.log.read_text(errors="replace").splitlines() if line
+                ]
+                last = "".join(f"\n  {line}" for line in written[-5:])
                 raise JobFailed(
-                    f"{job.name} ended with status {status}; the last lines of {job.log}:{lines}"
+                    f"{job.name} ended with status {status}; the last lines of {job.log}:{last}"
                 )
-
-    def _description(self, stage: str) -> str:
-        """What runs, with the last line of each log: training says there how far it is."""
-        lines = [f"{each.job.name}: {''.join(_tail(each.job.log, 1))}" for each in self._running]
-        return "\n".join([stage, *(escape(line[:120]) for line in lines)])
 
     def _stop(self) -> None:
         """Have everything that runs save its state and end, and wait for it."""
@@ -215,11 +207,3 @@ class Runner:
         finally:
             for number, handler in caught.items():
                 signal.signal(number, handler)
-
-
-def _tail(path: Path, lines: int, size: int = 4000) -> list[str]:
-    """The last lines that are not blank, of the last ``size`` bytes of a file."""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - size))
-        text = file.read().decode(errors="replace")
-    return [line for line in text.splitlines() if line.strip()][-lines:]

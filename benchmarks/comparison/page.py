@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +9,11 @@ from typing import Any
 
 import jinja2
 from rich.console import Console
-from rich.table import Table
+from rich.markdown import Markdown
 
 from comparison.experiments import AVERAGED, PARALLEL, SERIAL, ZIPPER
-from comparison.plots import draw_times, draw_trade_off
-from comparison.results import HEADINGS, SECONDS, Outcome, Spread, spreads, time_unit
+from comparison.plots import draw_trade_off
+from comparison.results import HEADINGS, SECONDS, Outcome, Spread, time_unit
 from zipper_dist.checkpoint.files import write_atomically
 from zipper_dist.checkpoint.run_directory import write_json
 
@@ -23,21 +22,24 @@ VERBATIM = ("|", "```")
 """Beginnings of paragraphs whose lines stay as they are."""
 
 
-def write_page(outcome: Outcome, out: Path, command: str, machine: str) -> None:
-    """Write page.md, table.json, outcome.json and the plots.
+def write_page(
+    outcome: Outcome, out: Path, command: str, machine: str, console: Console | None = None
+) -> None:
+    """Write page.md, table.json, outcome.json and the picture.
 
     Args:
         outcome: what the experiment has shown.
         out: its directory.
         command: what makes the page again.
         machine: the devices in words.
+        console: where the page is shown, too, but for the commands.
     """
     if outcome.match is not None:
         draw_trade_off(outcome, out / "trade-off.png")
-    if outcome.costs is not None:
-        draw_times(outcome, out / "times.png")
     text = "\n\n".join(_paragraphs(_template().render(_context(outcome, command, machine))))
     write_atomically(out / "page.md", f"{text}\n".encode())
+    if console is not None:
+        console.print(Markdown(text.partition("\n## Commands")[0]))
     table: dict[str, dict[str, Any]] = {}
     for key, figures in outcome.table().items():
         table[key] = {name: spread._asdict() for name, spread in figures.items()}
@@ -46,28 +48,12 @@ def write_page(outcome: Outcome, out: Path, command: str, machine: str) -> None:
     write_json(out / "outcome.json", _as_json(outcome, command, machine))
 
 
-def print_summary(outcome: Outcome, console: Console) -> None:
-    """The table on the screen, and what there is to know about it."""
-    screen = Table(title=outcome.experiment.title)
-    head, *lines = _lines(outcome)
-    for i, heading in enumerate(head):
-        screen.add_column(heading, justify="left" if i == 0 else "right")
-    for line in lines:
-        screen.add_row(*line)
-    console.print(screen)
-    template = _template()
-    context = template.new_context(_context(outcome, "", ""))
-    for block in ("missing", "remarks"):
-        for remark in _paragraphs("".join(template.blocks[block](context))):
-            console.print(remark, highlight=False, markup=False)
-
-
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters["number"] = lambda value: f"{value:g}"
+    environment.filters["number"] = "{:g}".format
     environment.filters["short"] = lambda s: f"{s:.2f} s" if s >= 1 else f"{1e3 * s:.1f} ms"
     return environment.get_template("page.md.jinja")
 
@@ -87,15 +73,10 @@ def _context(outcome: Outcome, command: str, machine: str) -> dict[str, Any]:
     images = {name: count for each in found for name, count in each.images.items()}
     most = max(images.values(), default=0)
     fewer = {name: count for name, count in images.items() if count < most}
-    errors = {}
-    for name, count in fewer.items():
-        shares = [each.figures[name] / 100 for each in found if name in each.figures]
-        errors[name] = max(196 * math.sqrt(share * (1 - share) / count) for share in shares)
     serial, parallel = ({f.seed: f for f in outcome.of(key)} for key in (SERIAL, PARALLEL))
     both = sorted(serial.keys() & parallel.keys())
     unmixed = {each.row for each in found if each.summary.get("redistributions") == 0}
     others = rows.keys() - ZIPPER
-    efficiency, most_efficient = _efficiency(outcome)
     return {
         "outcome": outcome,
         "match": outcome.match,
@@ -112,17 +93,13 @@ def _context(outcome: Outcome, command: str, machine: str) -> dict[str, Any]:
         "fewest": min(images.values(), default=0),
         "fewer": fewer,
         "first": {name for each in found for name in each.first},
-        "errors": errors,
         "lines": _lines(outcome),
         "zipper_beside_others": ZIPPER & rows.keys() and any(AVERAGED not in k for k in others),
         "unmixed": [row.label for key, row in rows.items() if key in unmixed],
         "both": both,
         "same_weights": all(serial[seed].weights == parallel[seed].weights for seed in both),
-        "shared": list(_shared(outcome)),
         "curves": list(_curves(outcome)),
-        "efficiency": efficiency,
-        "most_efficient": most_efficient,
-        "parallel": list(parallel.values()),
+        "efficiency": list(_efficiency(outcome)),
         # By the seeds that both have, so that a slow spell of the machine is in both.
         "ratio": {
             name: sum(parallel[seed].figures[name] for seed in both)
@@ -152,19 +129,6 @@ def _lines(outcome: Outcome) -> list[list[str]]:
     return lines
 
 
-def _shared(outcome: Outcome) -> Iterator[list[str]]:
-    """All accuracies on the same images, where some are on fewer than others."""
-    names = [n for n in HEADINGS if any(n in f.shared.accuracy for f in outcome.found if f.shared)]
-    yield ["method", "networks", "images", *(HEADINGS[name] for name in names)]
-    for key in dict.fromkeys(found.row for found in outcome.found):
-        mine = [found.shared for found in outcome.of(key) if found.shared]
-        if mine:
-            images = ", ".join(f"{count:,}" for count in sorted({one.images for one in mine}))
-            each = spreads([one.accuracy for one in mine])
-            cells = [each.get(name, NOTHING).words() for name in names]
-            yield [outcome.rows[key].label, str(len(mine)), images, *cells]
-
-
 def _curves(outcome: Outcome) -> Iterator[list[str]]:
     yield ["method", "NAT", "PGD-100"]
     for label, points in (("Zipper, γ →", outcome.gammas), ("TRADES, β =", outcome.betas)):
@@ -172,17 +136,15 @@ def _curves(outcome: Outcome) -> Iterator[list[str]]:
             yield [f"{label} {value:g}", f"{at.clean:.2f}", f"{at.robust:.2f}"]
 
 
-def _efficiency(outcome: Outcome) -> tuple[list[list[str]], int]:
-    """Ideal beside measured times of Zipper, and the highest of the efficiencies [per cent]."""
-    lines, shares, costs = [["Zipper", "ideal, s", "measured, s", "efficiency"]], [0], outcome.costs
-    if costs is not None:
-        for key, ideal in ((SERIAL, costs.serial), (PARALLEL, costs.parallel)):
-            measured = Spread.of(found.figures["train_seconds"] for found in outcome.of(key))
-            if measured.mean is not None:
-                shares.append(round(100 * ideal / measured.mean))
-                label = key.removeprefix("zipper-")
-                lines.append([label, f"{ideal:.1f}", measured.words(1), f"{shares[-1]} %"])
-    return lines, max(shares)
+def _efficiency(outcome: Outcome) -> Iterator[list[str]]:
+    """Ideal beside measured times of Zipper."""
+    yield ["Zipper", "ideal, s", "measured, s", "efficiency"]
+    costs = outcome.costs
+    for key, ideal in ((SERIAL, costs.serial), (PARALLEL, costs.parallel)) if costs else ():
+        measured = Spread.of(found.figures["train_seconds"] for found in outcome.of(key))
+        if measured.mean is not None:
+            share = f"{100 * ideal / measured.mean:.0f} %"
+            yield [key.removeprefix("zipper-"), f"{ideal:.1f}", measured.words(1), share]
 
 
 def _as_json(outcome: Outcome, command: str, machine: str) -> dict[str, Any]:

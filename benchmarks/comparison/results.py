@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import itertools
 import json
@@ -12,8 +11,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import safetensors.torch
 
 from comparison.experiments import Experiment, Row
 from comparison.matching import Accuracy, Match
@@ -49,23 +46,6 @@ class Spread(NamedTuple):
             return "–"
         deviation = "" if self.std is None else f" ± {self.std / unit:.{digits}f}"
         return f"{self.mean / unit:.{digits}f}{deviation}"
-
-
-class Shared(NamedTuple):
-    """Accuracies of one network [per cent] on the ``images`` images that all were made on."""
-
-    images: int
-    accuracy: dict[str, float]
-
-    @staticmethod
-    def by(correct: Mapping[str, Mapping[int, bool]]) -> Shared | None:
-        """Those of ``correct``: for each attack, whether each image, by its number, was classified
-        right. None where all are of the same images anyway, or have none in common."""
-        images = set.intersection(*map(set, correct.values())) if correct else set()
-        if not images or all(len(each) == len(images) for each in correct.values()):
-            return None
-        right = {name: [each[number] for number in images] for name, each in correct.items()}
-        return Shared(len(images), {name: 100 * statistics.fmean(r) for name, r in right.items()})
 
 
 @dataclass(frozen=True)
@@ -107,7 +87,6 @@ class Found:
         summary: the run's summary.json.
         weights: digest of the weights that were evaluated.
         first: the accuracies that are on the first images of the test set, not on all or a choice.
-        shared: all of them on the images that they have in common, where some are on more.
     """
 
     row: str
@@ -117,7 +96,6 @@ class Found:
     summary: dict[str, Any]
     weights: str
     first: frozenset[str] = frozenset()
-    shared: Shared | None = None
 
     @staticmethod
     def of(run: Run, evaluations: Mapping[Path, Sequence[str]]) -> Found:
@@ -126,7 +104,6 @@ class Found:
         figures = {name: float(summary[name]) for name in SECONDS if name in summary}
         images: dict[str, int] = {}
         first: set[str] = set()
-        correct: dict[str, dict[int, bool]] = {}
         for directory, attacks in evaluations.items():
             there = evaluated(directory)
             keys = {attack: KEYS[attack] for attack in attacks if attack in there}
@@ -136,12 +113,7 @@ class Found:
             images |= {key: there[attack]["n"] for attack, key in keys.items()}
             if read_json(directory / "evaluation.json")["data"].get("chosen") == "the first":
                 first |= set(keys.values())
-            by_attack = classified_right(directory)
-            correct |= {key: by_attack[attack] for attack, key in keys.items()}
-        shared = Shared.by(correct)
-        return Found(
-            run.row.key, run.seed, figures, images, summary, run.digest, frozenset(first), shared
-        )
+        return Found(run.row.key, run.seed, figures, images, summary, run.digest, frozenset(first))
 
     def as_json(self) -> dict[str, Any]:
         """All but the summary, for outcome.json."""
@@ -151,7 +123,6 @@ class Found:
             **self.figures,
             "images": self.images,
             "on_first_images": sorted(self.first),
-            "on_shared_images": self.shared._asdict() if self.shared else None,
             "weights": self.weights,
         }
 
@@ -163,14 +134,11 @@ class Costs:
     Attributes:
         natural, adversarial: an iteration of the learner, trained alone on one device.
         steps: iterations of the run.
-        sync_seconds, sync_bytes: an all-reduce of the whole network; None where none was measured.
     """
 
     natural: float
     adversarial: float
     steps: int
-    sync_seconds: float | None = None
-    sync_bytes: int | None = None
 
     @property
     def serial(self) -> float:
@@ -228,20 +196,18 @@ class Outcome:
 
     def table(self) -> dict[str, dict[str, Spread]]:
         """By row, every figure over its seeds, as far as there is one."""
-        keys = dict.fromkeys(found.row for found in self.found)
-        return {key: spreads([found.figures for found in self.of(key)]) for key in keys}
+        table: dict[str, dict[str, Spread]] = {}
+        for row in dict.fromkeys(found.row for found in self.found):
+            runs = [found.figures for found in self.of(row)]
+            names = [n for n in (*HEADINGS, *SECONDS) if any(n in run for run in runs)]
+            table[row] = {n: Spread.of(run[n] for run in runs if n in run) for n in names}
+        return table
 
 
 def time_unit(outcome: Outcome) -> tuple[str, float]:
     """The unit of an experiment's times, and its seconds: s up to ten minutes, then min."""
     longest = max((found.figures["wall_seconds"] for found in outcome.found), default=0.0)
     return ("s", 1.0) if longest < 600 else ("min", 60.0)
-
-
-def spreads(runs: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
-    """Every figure over ``runs``, as far as there is one."""
-    names = [name for name in (*HEADINGS, *SECONDS) if any(name in run for run in runs)]
-    return {name: Spread.of(run[name] for run in runs if name in run) for name in names}
 
 
 def read_json(path: Path) -> Any:
@@ -255,14 +221,6 @@ def evaluated(directory: Path) -> dict[str, dict[str, Any]]:
     return read_json(file)["attacks"] if file.exists() else {}
 
 
-def classified_right(directory: Path) -> dict[str, dict[int, bool]]:
-    """Whether each image, by its number, was classified right in an evaluation, by attack."""
-    with (directory / "evaluation.csv").open(newline="") as file:
-        lines = list(csv.DictReader(file))
-    names = [name for name in lines[0] if name in KEYS] if lines else []
-    return {name: {int(line["example"]): line[name] == "1" for line in lines} for name in names}
-
-
 def seconds_per_iteration(directory: Path, learner: str) -> float:
     """The median over the spans between the records of a run's metrics, the first left out (warming
     up) where there are more.
@@ -274,9 +232,3 @@ def seconds_per_iteration(directory: Path, learner: str) -> float:
     ends = [(0, 0.0), *((record["step"], record["train_seconds"]) for record in records)]
     spans = [(t - s) / (to - at) for (at, s), (to, t) in itertools.pairwise(ends)]
     return float(statistics.median(spans[1:] or spans))
-
-
-def bytes_of_a_sync(weights: Path) -> int:
-    """What ranks exchange [bytes]: all floating-point numbers of the network, as float32."""
-    tensors = safetensors.torch.load_file(weights).values()
-    return 4 * sum(int(tensor.numel()) for tensor in tensors if tensor.is_floating_point())
