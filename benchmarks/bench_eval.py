@@ -32,18 +32,18 @@ from zipper_dist.checkpoint.run_directory import write_json
 from zipper_dist.checkpoint.weights import load_model
 from zipper_dist.config.schema import DataConfig
 from zipper_dist.data import load
+from zipper_dist.evaluation.attack_list import STANDARD
 
 OUT = Path(__file__).parent / "out"
 BLOCK, SEED = 128, 0
 GRADIENT = {"fgsm": 1, "pgd-20": 20, "pgd-100": 100, "mim": 20, "cw": 30}
 """Gradient steps of the attacks that scripts write themselves; all are timed as PGD."""
 PARTS = ("apgd-ce", "apgd-dlr", "apgd-t", "fab-t", "square")
-STANDARD = ("clean", *GRADIENT, *PARTS, "aa")
 TRAINING = {
     "digits": "digits",
-    "mnist": """mnist --steps 600 --batch-size 64 --mix.every 50 --mix.start 360
-        --mix.ema 0.98 --eval.every 300 --eval.limit 200 --learners.adversarial.attack.steps 7
-        --learners.adversarial.attack.step-size 0.08""",
+    "mnist": """mnist --steps 120 --batch-size 64 --mix.every 20 --mix.start 72
+        --mix.ema 0.9 --eval.every 60 --eval.limit 200 --learners.adversarial.attack.steps 7
+        --learners.adversarial.attack.step-size 0.08 --eval.attack-steps 5""",
 }
 """Options of the training command by network; the network itself is the recipe's."""
 

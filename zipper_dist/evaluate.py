@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 
-import torch
 from rich.console import Console
 
 from zipper_dist.config.command_line import parse_options, run_command
@@ -20,35 +19,32 @@ from zipper_dist.distributed.overlap import Overlap
 from zipper_dist.distributed.signals import Signals
 from zipper_dist.distributed.topology import Machine, plan_shards
 from zipper_dist.errors import Interrupted
+from zipper_dist.evaluation.attack_list import expand
 from zipper_dist.evaluation.build import Evaluation, assemble
 from zipper_dist.evaluation.engine import stages
-from zipper_dist.evaluation.finalise import conclude
+from zipper_dist.evaluation.finalise import finalise
 from zipper_dist.evaluation.options import EvaluateOptions, validate
-from zipper_dist.evaluation.progress import Bar, Quiet
-from zipper_dist.evaluation.registry import expand
-from zipper_dist.evaluation.results.figures import Report, report_of
-from zipper_dist.evaluation.target import data_config, load_subject, threat_of
+from zipper_dist.evaluation.progress import Bar, NullProgress
+from zipper_dist.evaluation.target import data_config, load_target, threats_of
 
 
-def attack(evaluation: Evaluation, display: Quiet) -> None:
+def attack(evaluation: Evaluation, display: NullProgress) -> None:
     """Every attack on every block of this rank, except for what is known."""
-    worker = evaluation.worker
+    engine, sampler = evaluation.engine, evaluation.sampler
     display.stage("", "clean")
-    worker.classify()
-    work = [
-        (name, part, before, worker)
-        for name, part, before in stages(evaluation.names, evaluation.parts)
-    ]
-    work += [
-        (f"check: {name}", part, [], evaluation.sampler) for name, part in evaluation.checks.items()
-    ]
+    for _ in engine.classify():
+        pass
+    work = [(name, part, before, engine) for name, part, before in stages(evaluation.wanted)]
+    for wanted in evaluation.checks.values():
+        work += [(f"check: {name}", part, [], sampler) for name, part, _ in stages(wanted)]
     costs: dict[str, int] = {}
     for _, part, before, on in work:
         costs.setdefault(on.address(part), on.cost_left(part, before))
     display.expect(costs)
     for name, part, before, on in work:
         display.stage(on.address(part), name if name == part.name else f"{name} ({part.name})")
-        on.attack(part, before)
+        for _ in on.attack(part, before):
+            pass
 
 
 def run(options: EvaluateOptions) -> None:
@@ -57,13 +53,13 @@ def run(options: EvaluateOptions) -> None:
     wait = Overlap(signals)
     evaluation, world = _prepare(options, wait)
     console = Console()
-    display = Bar(console) if world.rank == 0 else Quiet()
+    display = Bar(console) if world.rank == 0 else NullProgress()
 
     def tick(cost: int) -> None:
         signals.check()
         display.tick(cost)
 
-    evaluation.worker.tick = evaluation.sampler.tick = tick
+    evaluation.engine.tick = evaluation.sampler.tick = tick
     with signals.installed(), display:
         for note in (*world.plan.notes, *evaluation.notes):
             display.note(note)
@@ -71,14 +67,14 @@ def run(options: EvaluateOptions) -> None:
             attack(evaluation, display)
             if world.size > 1:
                 display.stage("", "waiting for the other ranks")
-            reports = wait(world.gather("evaluated", _report(evaluation)))
+            found = wait(world.gather("evaluated", evaluation.found()))
         except Interrupted:
             display.note("interrupted; what was found is kept: the same command continues")
             raise
     if world.rank == 0:
-        conclude(evaluation, reports, console)
+        finalise(evaluation, found, console)
     # The others stay until rank 0 has read their files: torchrun ends a job with its first failure.
-    wait(world.gather("concluded", None))
+    wait(world.gather("finalised", None))
     world.close()
 
 
@@ -86,25 +82,15 @@ def _prepare(options: EvaluateOptions, wait: Overlap) -> tuple[Evaluation, World
     """What the options name, found and checked before any long work starts."""
     validate(options)
     names = expand(options.attacks)
-    subject = load_subject(options)
-    config = data_config(subject, options)
-    threat = threat_of(subject, config.source, options)
+    target = load_target(options)
+    config = data_config(target, options)
+    threats = threats_of(target, config.source, options)
     world = World(plan_shards(Machine.detect(os.environ), options.device, options.threads))
-    # The figures are fp32 figures.
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     if world.plan.fetches_data:
         fetch(config)
     wait(world.gather("data is there", None))
     data = load(config, 0)
-    return assemble(options, subject, data, threat, names, world), world
-
-
-def _report(evaluation: Evaluation) -> Report:
-    report = report_of(evaluation.worker, list(evaluation.parts.values()))
-    checks = report_of(evaluation.sampler, list(evaluation.checks.values()))
-    for where, found in checks.items():
-        report[where] = found | report.get(where, {})
-    return report
+    return assemble(options, target, data, threats, names, world), world
 
 
 def main() -> None:

@@ -6,139 +6,14 @@ python -m zipper_dist.train [RECIPE] [--option value …]
 
 from __future__ import annotations
 
-import os
 import sys
-from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from zipper_dist.accel.precision import resolve_precision
-from zipper_dist.checkpoint.run_directory import RunDirectory, as_json, differences
-from zipper_dist.config.checks import validate
 from zipper_dist.config.command_line import run_command
-from zipper_dist.config.schema import TrainConfig
-from zipper_dist.data import Dataset
-from zipper_dist.distributed.communication import World
-from zipper_dist.distributed.hardware import describe_device, keep_freed_memory
-from zipper_dist.distributed.overlap import Overlap
-from zipper_dist.distributed.signals import Signals
-from zipper_dist.distributed.topology import Machine, plan
-from zipper_dist.errors import Interrupted, UserError
-from zipper_dist.metrics.reporter import MetricsReporter
-from zipper_dist.metrics.sinks import RunInfo, make_sinks
-from zipper_dist.metrics.tables import print_summary
+from zipper_dist.distributed.hardware import keep_freed_memory
 from zipper_dist.recipes.command_line import parse_train_options
-from zipper_dist.training.build import build_state, load_data, sample
-from zipper_dist.training.context import RunContext
-from zipper_dist.training.finalise import finalise
-from zipper_dist.training.loop import save, train
-from zipper_dist.training.resume import complete_iteration, resume
-
-
-class Trained(NamedTuple):
-    """What a run left behind: its summary (empty on all ranks but 0) and its directory."""
-
-    summary: dict[str, Any]
-    directory: RunDirectory
-
-
-def run(config: TrainConfig, console: Console | None = None) -> Trained:
-    """Train, from options to summary, in this process of the job.
-
-    Args:
-        config: the options, as resolved.
-        console: where rank 0 tells a person about the run; None: nowhere.
-
-    Raises:
-        CommandError: bad input, divergence, another rank that is gone, or a signal.
-    """
-    context = _context(config)
-    world, directory = context.world, context.directory
-    if world.rank != 0:
-        console = None
-    summary = _open(context)
-    if summary is None:
-        data = load_data(context)
-        with context.signals.installed():
-            summary = _train(context, data, console)
-    elif console is not None:
-        console.print(f"{directory.root} is complete; --resume never would start it over.")
-    if console is not None:
-        print_summary(summary, console)
-        console.print(f"weights, metrics and summary are in {directory.root}", highlight=False)
-    world.close()
-    return Trained(summary, directory)
-
-
-def _context(config: TrainConfig) -> RunContext:
-    validate(config)
-    sinks = make_sinks(config.metrics)
-    placed = plan(Machine.detect(os.environ), list(config.learners), config.device, config.threads)
-    signals = Signals()
-    world = World(placed)
-    return RunContext(
-        config=config,
-        precision=resolve_precision(config.precision, placed.device),
-        directory=RunDirectory.of(config),
-        world=world,
-        signals=signals,
-        wait=Overlap(signals),
-        metrics=MetricsReporter(world, sinks),
-    )
-
-
-def _open(run: RunContext) -> dict[str, Any] | None:
-    """Make the run directory ready; the summary of the run if it is complete already."""
-    config, directory, world = run.config, run.directory, run.world
-    directory.prepare()
-    if world.plan.fetches_data and config.resume == "never":
-        directory.clear(list(config.learners))
-    finished = None
-    if world.rank == 0:
-        directory.check_same(config, run.precision)
-        finished = directory.finished()
-    mine = as_json(config) | {"resolved precision": run.precision}
-    opened = run.wait(world.gather("opened", {"options": mine, "finished": finished}))
-    differing = differences(opened[0]["options"], mine)
-    if differing:
-        raise UserError(
-            f"rank {world.rank} was not started as rank 0 was ({'; '.join(differing)}); start all "
-            "ranks with the same options"
-        )
-    summary: dict[str, Any] | None = opened[0]["finished"]
-    return summary
-
-
-def _train(run: RunContext, data: Dataset, console: Console | None) -> dict[str, Any]:
-    """Train from the newest checkpoint, or from the start, to the end: the summary on rank 0."""
-    state = build_state(run, data)
-    # Not before: with options that turn out wrong, nothing has begun that others could contradict.
-    devices = run.wait(run.world.gather("device", describe_device(run.device)))
-    if run.world.rank == 0 and not run.directory.config.exists():
-        run.directory.write_config(run.config, run.precision, state.compiled, devices)
-    resumed = resume(run, state)
-    about = RunInfo(
-        directory=run.directory.root,
-        learners=list(run.config.learners),
-        total_steps=state.plan.total_steps,
-        start_step=state.at,
-        last_steps=resumed.last_steps,
-        console=console,
-    )
-    with run.metrics.opened(about):
-        for note in (*run.world.plan.notes, *state.notes, *resumed.messages):
-            run.metrics.note(note)
-        try:
-            complete_iteration(run, state)
-            train(run, state)
-            return finalise(run, state, sample(data.test, run.config.eval.limit).to(run.device))
-        except Interrupted:
-            save(run, state)
-            run.metrics.note(
-                f"interrupted after iteration {state.at}; saved in {run.directory.root}: the same "
-                "command continues"
-            )
-            raise
+from zipper_dist.training.run import run
 
 
 def main() -> None:

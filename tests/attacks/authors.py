@@ -2,8 +2,8 @@
 
 The package's own class does everything: its order, its bookkeeping of what is broken, its calls.
 Only the draws differ, which it takes by row of the block (see
-:mod:`zipper_dist.attacks.autoattack`), so that its verdicts can be compared with ours one by one.
-The tests and ``bench_eval`` do that.
+:mod:`zipper_dist.attacks.autoattack.adapter`), so that its verdicts can be compared with ours one
+by one.
 """
 
 from __future__ import annotations
@@ -14,15 +14,10 @@ import torch
 from pyautoattack import AutoAttack
 from torch import Tensor
 
-from zipper_dist.attacks.ascent import Network
-from zipper_dist.attacks.autoattack import (
-    ITERATIONS,
-    NAMES,
-    QUERIES,
-    BlockRows,
-    Draws,
-)
-from zipper_dist.attacks.square import BlockSquare
+from zipper_dist.accel.precision import Network
+from zipper_dist.attacks.autoattack.adapter import ITERATIONS, NAMES, QUERIES, BlockNoise
+from zipper_dist.attacks.autoattack.square import BlockSquare
+from zipper_dist.attacks.draws import BlockRows
 from zipper_dist.config.threat import Norm
 
 
@@ -99,15 +94,15 @@ def _share_draws(authors: AutoAttack, block: Tensor, seed: int, norm: Norm) -> N
 
 
 def _share_starts(attack: Any, rows: _Rows, everyone: BlockRows, block: Tensor, norm: Norm) -> None:
-    draws: list[Draws] = []
+    draws: list[BlockNoise] = []
     perturb, attack_single_run = attack.perturb, attack.attack_single_run
 
     def begin(*args: Any, **kwargs: Any) -> Any:
-        draws[:] = [Draws([everyone])]
+        draws[:] = [BlockNoise(norm, [everyone])]
         return perturb(*args, **kwargs)
 
     def start(x: Tensor, y: Tensor) -> Any:
-        noise = draws[0].noise(norm, block)[rows(x)]
+        noise = draws[0].like(block)[rows(x)]
         begun = x + attack.eps * torch.ones_like(x) * attack.normalize(noise)
         return attack_single_run(x, y, x_init=begun)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -11,82 +11,44 @@ from torch import Tensor, nn
 from zipper_dist.accel.frozen import frozen_eval_mode
 from zipper_dist.accel.rewriting import BatchNorm
 from zipper_dist.accel.surrogate import Surrogate
-from zipper_dist.attacks import Network, divergence_pgd, friendly_pgd, make_ball, pgd
-from zipper_dist.attacks.autoattack import BlockRows, apgd, apgd_targeted, fab_targeted
-from zipper_dist.attacks.cw import cw
-from zipper_dist.attacks.fgsm import fgsm
-from zipper_dist.attacks.mim import mim
+from zipper_dist.attacks import (
+    APGD,
+    FAB,
+    PGD,
+    APGDTargeted,
+    Attack,
+    Blocks,
+    Cw,
+    DivergencePGD,
+    ExampleDraws,
+    Fgsm,
+    FriendlyPGD,
+    Mim,
+)
+from zipper_dist.attacks.autoattack import APGDOnDLR
 from zipper_dist.config.threat import Norm
 
-Attack = Callable[[Network, Tensor, Tensor, Norm], Tensor]
-
 EPS: dict[Norm, float] = {"linf": 0.1, "l2": 0.5}
-
-
-def step_of(norm: Norm) -> float:
-    return EPS[norm] / 4
-
-
-def draws() -> torch.Generator:
-    return torch.Generator().manual_seed(5)
-
-
-def run_pgd(model: Network, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
-    return pgd(
-        model, x, y, norm=norm, eps=EPS[norm], step_size=step_of(norm), steps=7,
-        random_start=True, generator=draws(),
-    )  # fmt: skip
-
-
-def run_fgsm(model: Network, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
-    return fgsm(model, x, y, norm=norm, eps=EPS[norm])
-
-
-def run_mim(model: Network, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
-    return mim(model, x, y, norm=norm, eps=EPS[norm], step_size=step_of(norm), steps=7)
-
-
-def run_cw(model: Network, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
-    return cw(model, x, y, norm=norm, eps=EPS[norm], step_size=step_of(norm), steps=7)
-
-
-def run_friendly(model: Network, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
-    return friendly_pgd(
-        model, x, y, norm=norm, eps=EPS[norm], step_size=step_of(norm), steps=7, tau=1,
-        start=make_ball(norm, x, EPS[norm]).random_start(draws()),
-    )  # fmt: skip
-
-
-def run_divergence(model: Network, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
-    return divergence_pgd(
-        model, x, norm=norm, eps=EPS[norm], step_size=step_of(norm), steps=7, generator=draws()
-    )
-
-
-def block(x: Tensor) -> list[BlockRows]:
-    return [BlockRows(3, len(x), torch.arange(len(x)))]
-
-
-def run_apgd_ce(model: Network, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
-    return apgd(model, x, y, block(x), norm=norm, eps=EPS[norm], loss="ce", iterations=10)
-
-
-def run_apgd_dlr(model: Network, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
-    return apgd(model, x, y, block(x), norm=norm, eps=EPS[norm], loss="dlr", iterations=10)
-
-
-def run_apgd_targeted(model: Network, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
-    return apgd_targeted(model, x, y, block(x), norm=norm, eps=EPS[norm], iterations=10)
-
-
-def run_fab(model: Network, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
-    return fab_targeted(model, x, y, norm=norm, eps=EPS[norm], iterations=10)
-
-
-ATTACKS: list[Attack] = [
-    run_pgd, run_fgsm, run_mim, run_cw, run_friendly, run_divergence, run_apgd_ce, run_apgd_dlr,
-    run_apgd_targeted, run_fab,
+ITERATED = {"step_size": 0.25, "steps": 7}
+KINDS: list[tuple[type[Attack], dict[str, Any]]] = [
+    (PGD, ITERATED), (Fgsm, {}), (Mim, ITERATED), (Cw, ITERATED),
+    (FriendlyPGD, ITERATED | {"tau": 1}), (DivergencePGD, ITERATED),
+    (APGD, {"iterations": 10}), (APGDOnDLR, {"iterations": 10}),
+    (APGDTargeted, {"iterations": 10}), (FAB, {"iterations": 10}),
 ]  # fmt: skip
+
+
+def attack_of(kind: type[Attack], options: dict[str, Any], norm: Norm) -> Attack:
+    """The attack; its step is relative to the radius."""
+    given = dict(options)
+    if "step_size" in given:
+        given["step_size"] *= EPS[norm]
+    return kind(eps=EPS[norm], norm=norm, **given)
+
+
+def draws(x: Tensor) -> ExampleDraws:
+    numbers = torch.arange(len(x))
+    return ExampleDraws(5, "attack", Blocks(len(x)), numbers, numbers)
 
 
 def network() -> nn.Module:
@@ -112,16 +74,18 @@ def network() -> nn.Module:
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-@pytest.mark.parametrize("run", ATTACKS)
-def test_the_same_images_from_the_network_and_from_its_surrogate(run: Attack, norm: Norm) -> None:
+@pytest.mark.parametrize(("kind", "options"), KINDS)
+def test_the_same_images_from_the_network_and_from_its_surrogate(
+    kind: type[Attack], options: dict[str, Any], norm: Norm
+) -> None:
     model = network()
     x = torch.rand(12, 2, 6, 6, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         y = model(x).argmax(1)
-    surrogate = Surrogate(model)
-    with frozen_eval_mode(model) as view:
-        wanted = run(view, x, y, norm)
-    found = run(surrogate, x, y, norm)
+    attack = attack_of(kind, options, norm)
+    with frozen_eval_mode(model) as still:
+        wanted = attack.run(still, x, y, draws(x))
+    found = attack.run(Surrogate(model), x, y, draws(x))
     assert float((wanted.detach() - x).abs().max()) > 0.01
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-3)
     assert all(parameter.grad is None for parameter in model.parameters())

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from zipper_dist.accel.frozen import frozen_eval_mode
+from zipper_dist.accel.precision import Network
 from zipper_dist.attacks import (
-    Network,
+    PGD,
+    SharedDraws,
     ascend,
     image_gradient,
     make_ball,
-    pgd,
-    pgd_steps,
     summed_cross_entropy,
 )
 from zipper_dist.config.threat import Norm
@@ -49,18 +49,11 @@ def random_batch(seed: int, size: int = 4) -> tuple[Tensor, Tensor]:
 def attack(
     model: Network, x: Tensor, y: Tensor, norm: Norm = "linf", steps: int = 3
 ) -> Iterator[Tensor]:
-    generator = torch.Generator().manual_seed(5)
-    return pgd_steps(
-        model,
-        x,
-        y,
-        norm=norm,
-        eps=0.1,
-        step_size=0.03,
-        steps=steps,
-        random_start=True,
-        generator=generator,
-    )
+    return PGD(0.1, norm, 0.03, steps).iterates(model, x, y, draws(5))
+
+
+def draws(seed: int) -> SharedDraws:
+    return SharedDraws(torch.Generator().manual_seed(seed))
 
 
 @settings(max_examples=40, deadline=None)
@@ -87,17 +80,8 @@ def test_result_is_exactly_in_the_ball_and_repeatable(
     x_before, y_before = x.clone(), y.clone()
 
     def run() -> Tensor:
-        return pgd(
-            model,
-            x,
-            y,
-            norm=norm,
-            eps=eps,
-            step_size=relative_step * eps,
-            steps=steps,
-            random_start=random_start,
-            generator=torch.Generator().manual_seed(seed),
-        )
+        attack = PGD(eps, norm, relative_step * eps, steps, random_start)
+        return attack.run(model, x, y, draws(seed))
 
     x_adv = run()
     delta = (x_adv.double() - x.double()).flatten(1)
@@ -114,17 +98,7 @@ def test_pgd_is_the_last_of_its_steps(norm: Norm) -> None:
     model = random_network(0).eval()
     x, y = random_batch(0)
     iterates = list(attack(model, x, y, norm, steps=4))
-    whole = pgd(
-        model,
-        x,
-        y,
-        norm=norm,
-        eps=0.1,
-        step_size=0.03,
-        steps=4,
-        random_start=True,
-        generator=torch.Generator().manual_seed(5),
-    )
+    whole = PGD(0.1, norm, 0.03, 4).run(model, x, y, draws(5))
     assert len(iterates) == 4
     assert torch.equal(iterates[-1], whole)
     assert len({iterate.data_ptr() for iterate in iterates}) == 4
@@ -139,23 +113,12 @@ def test_zero_steps_give_the_start(norm: Norm) -> None:
     x, y = random_batch(0)
 
     def start(random_start: bool) -> Tensor:
-        return pgd(
-            model,
-            x,
-            y,
-            norm=norm,
-            eps=0.1,
-            step_size=0.03,
-            steps=0,
-            random_start=random_start,
-            generator=torch.Generator().manual_seed(1),
-        )
+        return PGD(0.1, norm, 0.03, 0, random_start).run(model, x, y, draws(1))
 
     drawn = make_ball(norm, x, 0.1).random_start(torch.Generator().manual_seed(1))
     assert torch.equal(start(True), drawn)
     assert torch.equal(start(False), x)
     assert start(False).data_ptr() != x.data_ptr()
-    assert list(attack(model, x, y, norm, steps=0)) == []
 
 
 def test_an_image_is_attacked_alike_in_any_batch() -> None:

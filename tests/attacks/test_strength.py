@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from zipper_dist.accel.frozen import frozen_eval_mode
-from zipper_dist.attacks import pgd
+from zipper_dist.attacks import PGD, SharedDraws
 from zipper_dist.config.threat import Norm
 
 TEST_IMAGES = 512
@@ -52,17 +52,8 @@ Attack = Callable[[Target, Setting, int, bool], Tensor]
 
 
 def ours(target: Target, setting: Setting, steps: int, random_start: bool) -> Tensor:
-    return pgd(
-        target.model,
-        target.x,
-        target.y,
-        norm=setting.norm,
-        eps=setting.eps,
-        step_size=setting.step_size,
-        steps=steps,
-        random_start=random_start,
-        generator=None,
-    )
+    attack = PGD(setting.eps, setting.norm, setting.step_size, steps, random_start)
+    return attack.run(target.model, target.x, target.y, SharedDraws(None))
 
 
 def by_torchattacks(target: Target, setting: Setting, steps: int, random_start: bool) -> Tensor:
@@ -94,17 +85,8 @@ def train(model: nn.Module, x: Tensor, y: Tensor) -> None:
             images = x[batch]
             if epoch >= 3:
                 with frozen_eval_mode(model):
-                    images = pgd(
-                        model,
-                        images,
-                        y[batch],
-                        norm="linf",
-                        eps=3 / 16,
-                        step_size=3 / 32,
-                        steps=3,
-                        random_start=True,
-                        generator=None,
-                    )
+                    attack = PGD(3 / 16, "linf", 3 / 32, 3)
+                    images = attack.run(model, images, y[batch], SharedDraws(None))
             optimizer.zero_grad()
             torch.autograd.backward(F.cross_entropy(model(images), y[batch]))
             optimizer.step()

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from zipper_dist.data import ImageSet, Loader, blocks
+from zipper_dist.data import ImageSet, Loader
 from zipper_dist.errors import UserError
 
 DEVICES = [
@@ -78,7 +78,6 @@ def test_minibatches_are_channels_last() -> None:
     for padding, flip in [(0, False), (2, True)]:
         images = Loader(random_set(8), 4, 0, padding, flip).minibatch(1).images
         assert images.is_contiguous(memory_format=torch.channels_last)
-    assert next(blocks(random_set(8), 4)).images.is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("augmented", [False, True])
@@ -140,7 +139,6 @@ def test_the_images_themselves_are_not_changed() -> None:
     before = image_set.images.clone()
     Loader(image_set, 8, 0, 2, True).minibatch(1).images.zero_()
     Loader(image_set, 8, 0).minibatch(1).images.zero_()
-    next(blocks(image_set, 8)).images.zero_()
     assert torch.equal(image_set.images, before)
 
 
@@ -159,13 +157,3 @@ def test_refuses_a_padding_that_does_not_suit(padding: int) -> None:
 def test_iterations_are_counted_from_one() -> None:
     with pytest.raises(ValueError, match="counted from 1"):
         Loader(random_set(10), 2, seed=0).minibatch(0)
-
-
-def test_blocks_are_all_images_in_order() -> None:
-    image_set = random_set(10)
-    batches = list(blocks(image_set, 4))
-    assert [len(batch) for batch in batches] == [4, 4, 2]
-    assert torch.equal(torch.cat([batch.images for batch in batches]), image_set.images / 255)
-    assert torch.equal(torch.cat([batch.labels for batch in batches]), image_set.labels)
-    with pytest.raises(ValueError, match="at least 1 image"):
-        next(blocks(image_set, 0))

@@ -72,3 +72,15 @@ def test_refuses_a_limit_below_one() -> None:
 def test_refuses_an_unknown_source() -> None:
     with pytest.raises(UserError, match="imagenot: unknown data set; choose from cifar10"):
         load(DataConfig(source="imagenot"), seed=0)
+
+
+def test_a_limit_of_a_limited_set_chooses_what_it_chooses_of_the_whole() -> None:
+    whole = numbered(200)
+    few, more = (limit_images(whole, limit, "test") for limit in (20, 50))
+    again = limit_images(more, 20, "test")
+    assert again.labels.tolist() == few.labels.tolist()
+    assert again.numbers is not None
+    assert again.numbers.tolist() == few.labels.tolist()
+    assert again.of == 200
+    assert len(limit_images(more, 100, "test")) == 50
+    assert limit_images(few.as_whole(), 5, "test").of == 20

@@ -20,7 +20,7 @@ from rich.console import Console
 from end_to_end.commands import SMALL, WIDE, Finished, started, succeeded, train
 from zipper_dist.config.command_line import run_command
 from zipper_dist.recipes.command_line import parse_train_options
-from zipper_dist.train import run as run_training
+from zipper_dist.training.run import run as run_training
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from end_to_end.conftest import Here
 from end_to_end.results import assert_same_result, summary, weights
 from zipper_dist.checkpoint.weights import load_weights
 from zipper_dist.evaluation.options import EvaluateOptions
-from zipper_dist.evaluation.target import load_subject, threat_of
+from zipper_dist.evaluation.target import load_target, threats_of
 from zipper_dist.recipes import METHODS
 
 FEW = typed("""
@@ -46,7 +46,7 @@ def test_every_method_trains(tmp_path: Path, here: Here, method: str) -> None:
     # Measured at the radius of the data, also by the evaluation command.
     assert found["evaluation_attack"]["eps"] == 0.17
     options = EvaluateOptions(target=run)
-    threat = threat_of(load_subject(options), "digits", options)
+    (threat,), _ = threats_of(load_target(options), "digits", options)
     assert (threat.norm, threat.eps) == ("linf", 0.17)
 
 

@@ -14,7 +14,7 @@ from end_to_end.conftest import Here
 from end_to_end.results import records
 from zipper_dist.distributed.hardware import preserved_process_state
 from zipper_dist.recipes.command_line import parse_train_options
-from zipper_dist.train import run as run_training
+from zipper_dist.training.run import run as run_training
 
 TOY = '''
 import json

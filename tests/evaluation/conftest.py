@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zipper_dist.attacks import pgd
+from zipper_dist.attacks import PGD, SharedDraws
 from zipper_dist.checkpoint.run_directory import RunDirectory
 from zipper_dist.checkpoint.weights import load_model, save_weights
 from zipper_dist.config.schema import AttackedLearnerConfig, DataConfig
@@ -65,10 +65,8 @@ def _train() -> nn.Module:
         batch = loader.minibatch(t)
         eps = EPS * min(1.0, 0.1 + 1.5 * t / steps)
         model.eval()
-        attacked = pgd(
-            model, batch.images, batch.labels, norm="linf", eps=eps, step_size=eps / 2, steps=4,
-            random_start=True, generator=None,
-        )  # fmt: skip
+        attack = PGD(eps, step_size=eps / 2, steps=4)
+        attacked = attack.run(model, batch.images, batch.labels, SharedDraws(None))
         model.train()
         optimizer.param_groups[0]["lr"] = 0.05 if t < 0.7 * steps else 0.005
         optimizer.zero_grad()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +17,38 @@ from torch import Tensor, nn
 
 from evaluation.conftest import EPS
 from evaluation.helpers import attack_all, small_network
-from zipper_dist.attacks import Network
-from zipper_dist.attacks.autoattack import (
-    ENSEMBLE,
-    PARTS,
-    BlockRows,
-    apgd,
-    apgd_targeted,
-    fab_targeted,
-)
-from zipper_dist.attacks.square import BlockSquare, FrugalSquare, square
-from zipper_dist.config.threat import Norm
-from zipper_dist.evaluation.blocks import Layout, Places
+from zipper_dist.accel.precision import Network
+from zipper_dist.attacks import APGD, FAB, APGDTargeted, Attack, Blocks, Square
+from zipper_dist.attacks import AutoAttack as OurAutoAttack
+from zipper_dist.attacks.autoattack import APGDOnDLR
+from zipper_dist.attacks.autoattack.square import BlockSquare, FrugalSquare
+from zipper_dist.attacks.draws import BlockRows, block_seed
+from zipper_dist.config.threat import Norm, ThreatModel
 from zipper_dist.evaluation.network_views import exact_view
-from zipper_dist.evaluation.registry import Threat
 
 Set = tuple[Tensor, Tensor]
 ITERATIONS, QUERIES, SEED = 10, 120, 17
 RADIUS: dict[Norm, float] = {"linf": EPS, "l2": 1.0}
 NAMES = {"linf": "Linf", "l2": "L2"}
+PARTS = ("apgd-ce", "apgd-dlr", "apgd-t", "fab-t", "square")
+
+
+@dataclass(frozen=True)
+class BlockDraws:
+    """Draws of given rows of given blocks."""
+
+    rows: list[BlockRows]
+
+    def generators(self) -> None:
+        """No random starts."""
+
+    def blocks(self) -> list[BlockRows]:
+        return self.rows
+
+
+def run(attack: Attack, network: Network, x: Tensor, y: Tensor, *rows: BlockRows) -> Tensor:
+    """An attack on examples of some blocks."""
+    return attack.run(network, x, y, BlockDraws(list(rows)))
 
 
 def block_of(right: Set, size: int = 48) -> Set:
@@ -64,7 +77,7 @@ def test_a_part_equals_a_direct_call_whatever_else_is_in_the_batch(
     """All of the block, and a part of it alone, against the package's call on all of the block."""
     x, y = block_of(right)
     view = exact_view(network)
-    means: dict[str, Any] = {"norm": norm, "eps": RADIUS[norm]}
+    eps = RADIUS[norm]
     if name.startswith("apgd"):
         loss = name.removeprefix("apgd-")
         theirs = direct(APGDAttack(view, loss=loss, n_iter=ITERATIONS, **options(norm)), x, y)
@@ -75,20 +88,18 @@ def test_a_part_equals_a_direct_call_whatever_else_is_in_the_batch(
         black = SquareAttack(view, n_queries=QUERIES, resc_schedule=False, **options(norm))
         theirs = direct(black, x, y)
 
-    def ours(rows: Tensor) -> Tensor:
-        block = BlockRows(SEED, len(x), rows)
-        if name.startswith("apgd"):
-            return apgd(view, x[rows], y[rows], [block], loss=loss, iterations=ITERATIONS, **means)
-        if name == "fab-t":
-            return fab_targeted(view, x[rows], y[rows], iterations=ITERATIONS, **means)
-        return square(view, x[rows], y[rows], block, queries=QUERIES, **means)
-
+    attack: Attack = {
+        "apgd-ce": APGD(eps, norm, ITERATIONS),
+        "apgd-dlr": APGDOnDLR(eps, norm, ITERATIONS),
+        "fab-t": FAB(eps, norm, ITERATIONS),
+        "square": Square(eps, norm, QUERIES),
+    }[name]
     broken = view(theirs).argmax(1) != y
     assert 0 < int(broken.sum()) < len(y)
     # Sums over the pixels, as the L2 norm and FAB take, are rounded otherwise in other batches.
     rounding = 0.0 if norm == "linf" and name != "fab-t" else 1e-4
     for rows in (torch.arange(len(x)), torch.arange(1, len(x), 3)):
-        found = ours(rows)
+        found = run(attack, view, x[rows], y[rows], BlockRows(SEED, len(x), rows))
         assert torch.equal(view(found).argmax(1) != y[rows], broken[rows])
         torch.testing.assert_close(found, theirs[rows], rtol=0, atol=rounding)
 
@@ -100,10 +111,10 @@ def test_square_in_l2_is_the_packages_with_draws_for_the_whole_block(
     accuracy can agree with an untouched call; an example's outcome is its own with ours."""
     x, y = block_of(right, 150)
     view = exact_view(network)
-    means: dict[str, Any] = {"norm": "l2", "eps": RADIUS["l2"], "queries": QUERIES}
-    whole = square(view, x, y, BlockRows(SEED, len(x), torch.arange(len(x))), **means)
+    square = Square(RADIUS["l2"], "l2", QUERIES)
+    whole = run(square, view, x, y, BlockRows(SEED, len(x), torch.arange(len(x))))
     some = torch.arange(1, len(x), 3)
-    part = square(view, x[some], y[some], BlockRows(SEED, len(x), some), **means)
+    part = run(square, view, x[some], y[some], BlockRows(SEED, len(x), some))
     torch.testing.assert_close(part, whole[some], rtol=0, atol=1e-4)
     attack = SquareAttack(view, n_queries=QUERIES, resc_schedule=False, **options("l2"))
     ours, theirs = (
@@ -153,9 +164,9 @@ def test_targeted_apgd_equals_direct_calls_for_each_target(network: nn.Module, r
         standing &= ~broken
     rows = torch.arange(0, len(x), 2)
     for chosen in (torch.arange(len(x)), rows):
-        ours = apgd_targeted(
-            view, x[chosen], y[chosen], [BlockRows(SEED, len(x), chosen)],
-            norm="linf", eps=EPS, iterations=ITERATIONS,
+        ours = run(
+            APGDTargeted(EPS, iterations=ITERATIONS), view, x[chosen], y[chosen],
+            BlockRows(SEED, len(x), chosen),
         )  # fmt: skip
         assert torch.equal(ours, theirs[chosen])
 
@@ -165,10 +176,10 @@ def test_two_blocks_in_a_batch_draw_as_each_alone(network: nn.Module, right: Set
     view = exact_view(network)
     first, second = torch.arange(20), torch.arange(28)
     blocks = [BlockRows(1, 20, first), BlockRows(2, 28, second)]
-    means: dict[str, Any] = {"norm": "linf", "eps": EPS, "loss": "ce", "iterations": ITERATIONS}
-    together = apgd(view, x, y, blocks, **means)
-    alone = [apgd(view, x[:20], y[:20], blocks[:1], **means)]
-    alone += [apgd(view, x[20:], y[20:], blocks[1:], **means)]
+    attack = APGD(EPS, iterations=ITERATIONS)
+    together = run(attack, view, x, y, *blocks)
+    alone = [run(attack, view, x[:20], y[:20], blocks[0])]
+    alone += [run(attack, view, x[20:], y[20:], blocks[1])]
     assert torch.equal(together, torch.cat(alone))
 
 
@@ -182,16 +193,15 @@ def test_the_standard_ensemble_gives_the_authors_verdicts(
     """
     x, y = digits[0][:48], digits[1][:48]
     found = attack_all(
-        tmp_path, network, x, y, requested, Threat("linf", EPS),
+        tmp_path, network, x, y, requested, ThreatModel("linf", EPS),
         block_size=24, batch_size=16, short=True,
     )  # fmt: skip
     view = exact_view(network)
-    layout = Layout(len(y), 24)
-    places = Places(layout, torch.arange(len(y)), "", 0)
-    for block in range(layout.blocks):
-        span = layout.span(block)
+    blocks = Blocks(len(y), 24)
+    for block in range(len(blocks)):
+        span = blocks.span(block)
         expected = authors_verdicts(
-            view, x[span], y[span], norm="linf", eps=EPS, seed=places.block_seed(block),
+            view, x[span], y[span], norm="linf", eps=EPS, seed=block_seed(0, block),
             iterations=8, queries=60,
         )  # fmt: skip
         assert found.robust("aa")[span] == expected.tolist()
@@ -204,13 +214,15 @@ def test_what_is_misclassified_or_broken_is_not_attacked(
     x, y = digits[0][:64], digits[1][:64]
     y = torch.where(torch.arange(64) % 2 == 0, (y + 1) % 10, y)  # half of them are wrong already
     alone = attack_all(
-        tmp_path / "alone", network, x, y, ["apgd-t"], Threat("linf", 0.3), short=True
+        tmp_path / "alone", network, x, y, ["apgd-t"], ThreatModel("linf", 0.3), short=True
     )
     clean, weak = sum(alone.robust("clean")), alone.spent("apgd-t")
     assert clean < 33
     # 9 targets of 9 gradients, but none for the targets after the one that broke an example.
     assert weak < 0.8 * 9 * 9 * clean
-    chained = attack_all(tmp_path / "chain", network, x, y, ["aa"], Threat("linf", 0.3), short=True)
+    chained = attack_all(
+        tmp_path / "chain", network, x, y, ["aa"], ThreatModel("linf", 0.3), short=True
+    )
     standing = sum(
         a and b for a, b in zip(chained.robust("clean"), chained.robust("apgd-ce"), strict=True)
     )
@@ -244,12 +256,12 @@ def test_few_classes_and_non_square_single_channel_images(
     y = model(x).argmax(1)
     names = [name for name in PARTS if name != "apgd-dlr" or classes >= 3]
     eps = 0.2 if norm == "linf" else 2.0
-    found = attack_all(tmp_path, model, x, y, [*names, "aa"], Threat(norm, eps), short=True)
+    found = attack_all(tmp_path, model, x, y, [*names, "aa"], ThreatModel(norm, eps), short=True)
     assert not all(found.robust("aa"))
     unbreakable = Constant(classes)
     y = torch.full_like(y, classes - 1)
     found = attack_all(
-        tmp_path / "constant", unbreakable, x, y, [*names, "aa"], Threat(norm, eps), short=True
+        tmp_path / "constant", unbreakable, x, y, [*names, "aa"], ThreatModel(norm, eps), short=True
     )
     assert all(found.robust("aa"))
 
@@ -260,7 +272,7 @@ def test_square_in_l2_runs_on_images_of_any_size(size: tuple[int, int]) -> None:
     x = torch.rand(3, 2, *size, generator=torch.Generator().manual_seed(0))
     model = small_network(2, 4)
     y = model(x).argmax(1)
-    found = square(model, x, y, BlockRows(0, 3, torch.arange(3)), norm="l2", eps=0.5, queries=30)
+    found = run(Square(0.5, "l2", 30), model, x, y, BlockRows(0, 3, torch.arange(3)))
     assert found.shape == x.shape
     assert float((found - x).flatten(1).norm(dim=1).max()) <= 0.5 + 1e-5
 
@@ -271,13 +283,12 @@ def test_gradients_in_channels_last_are_taken() -> None:
     network: Network = lambda x: model(x.contiguous(memory_format=torch.channels_last))  # noqa: E731
     x = torch.rand(9, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     y = model(x).argmax(1)
-    blocks: Sequence[BlockRows] = [BlockRows(0, 9, torch.arange(9))]
-    apgd(network, x, y, blocks, norm="linf", eps=0.1, loss="dlr", iterations=3)
+    run(APGDOnDLR(0.1, iterations=3), network, x, y, BlockRows(0, 9, torch.arange(9)))
 
 
 def test_the_ensemble_is_the_packages_standard_version() -> None:
     standard = AutoAttack(lambda x: x, version="standard")
-    assert tuple(standard.attacks_to_run) == ENSEMBLE
+    assert standard.attacks_to_run == [part.name for part in OurAutoAttack().parts]
     assert standard.apgd.n_restarts == standard.apgd_targeted.n_restarts == 1
     assert standard.fab.n_restarts == standard.square.n_restarts == 1
     assert standard.apgd_targeted.n_target_classes == standard.fab.n_target_classes == 9

@@ -18,12 +18,13 @@ import torch
 from torch import nn
 
 from evaluation.conftest import EPS, SPEC
+from zipper_dist.config.threat import ThreatModel
 from zipper_dist.distributed.topology import Machine, plan_shards
 from zipper_dist.errors import UserError
 from zipper_dist.evaluate import run
+from zipper_dist.evaluation.attack_list import STANDARD, expand
 from zipper_dist.evaluation.foreign import load_foreign, read_state_dict
 from zipper_dist.evaluation.options import EvaluateOptions, ImageOptions
-from zipper_dist.evaluation.registry import STANDARD, expand
 from zipper_dist.evaluation.results.interval import wilson_interval
 from zipper_dist.models import build
 
@@ -143,6 +144,59 @@ def test_a_limit_takes_the_same_examples_every_time(run_directory: Path, tmp_pat
     assert [int(line["example"]) for line in first] != list(range(30))
 
 
+def test_several_threat_models(run_directory: Path, tmp_path: Path) -> None:
+    """Each and their union, on the command line, where two ranks find what one process finds."""
+    command: list[str | Path]
+    command = [run_directory, "--attacks", "clean", "pgd-5", "--limit", "60", "--block-size", "16"]
+    command += ["--threads", "1", "--threats", "linf:0.1", "l2:1", "--sanity"]
+    for name, ranks in (("one", 0), ("two", 2)):
+        done = evaluate(*command, "--out", tmp_path / name, ranks=ranks)
+        assert done.returncode == 0, done.stderr
+    lines, found = flags(tmp_path / "one"), figures(tmp_path / "one")
+    assert flags(tmp_path / "two") == lines
+    names = ["clean", "pgd-5@linf:0.1", "pgd-5@l2:1", "pgd-5@union"]
+    assert list(found["attacks"]) == names
+    assert found["threats"] == [{"norm": "linf", "eps": 0.1}, {"norm": "l2", "eps": 1.0}]
+    for line in lines:
+        union = line["pgd-5@linf:0.1"] == line["pgd-5@l2:1"] == "1"
+        assert (line["pgd-5@union"] == "1") == union
+    assert len(found["sanity"]) == 2 * 5 + 3
+    done = evaluate(*command[:10], "--threats", "l2:1", "--out", tmp_path / "l2")
+    assert done.returncode == 0, done.stderr
+    assert [line["pgd-5"] for line in flags(tmp_path / "l2")] == [x["pgd-5@l2:1"] for x in lines]
+
+
+OWN_ATTACK = """
+from dataclasses import dataclass
+from zipper_dist.attacks import Attack, make_ball
+
+@dataclass(frozen=True)
+class Darker(Attack):
+    share: float = 1.0
+
+    def iterates(self, network, x, y, draws):
+        yield make_ball(self.norm, x, self.eps).project(x - self.share * self.eps)
+"""
+
+
+def test_an_attack_from_a_file(run_directory: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN_ATTACK)
+    name = f"{tmp_path / 'own.py'}:Darker"
+    command: list[str | Path]
+    command = [run_directory, "--attacks", "clean", name, "--limit", "40", "--threads", "1"]
+    done = evaluate(*command, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    figure = figures(tmp_path / "out")["attacks"][name]
+    assert {k: figure["settings"][k] for k in ("attack", "eps", "share")} == {
+        "attack": "darker", "eps": EPS, "share": 1.0,
+    }  # fmt: skip
+    # Another content of the file is another attack.
+    (tmp_path / "own.py").write_text(OWN_ATTACK.replace("x - self.share", "x + self.share"))
+    done = evaluate(*command, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "out" / "evaluation").glob("darker-*"))) == 2
+
+
 def test_the_first_images(
     run_directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -226,6 +280,13 @@ def damaged(run_directory: Path, tmp_path: Path) -> Path:
         ({"eps": float("nan")}, "--eps nan"),
         ({"step_size": -1.0}, "--step-size -1.0"),
         ({"norm": "l2"}, "give --eps too"),
+        (
+            {"threats": (ThreatModel("linf", 2.0),)},
+            "--threats 2.0: give a radius above 0 and up to",
+        ),
+        ({"threats": (ThreatModel(),), "eps": 0.1}, "--threats and --norm, --eps: give one"),
+        ({"attacks": ("nowhere:Attack",)}, "--attacks nowhere:Attack: cannot be loaded"),
+        ({"attacks": ("pathlib:Path",)}, "--attacks pathlib:Path: not a class of attacks"),
         ({"limit": 0}, "--limit 0: give 1 or more"),
         ({"first": 0}, "--first 0: give 1 or more"),
         ({"first": 5, "limit": 5}, "--limit and --first: give one of them"),
@@ -233,8 +294,8 @@ def damaged(run_directory: Path, tmp_path: Path) -> Path:
         ({"learner": "best"}, "no best.safetensors here; --learner can be global"),
         ({"mean": (0.5,)}, "--mean and --std"),
         ({"save_adversarial": Path("/nowhere/a.safetensors")}, "there is no such directory"),
-        ({"model": "nowhere:f"}, "--model nowhere:f: cannot be made: ModuleNotFoundError"),
-        ({"model": "nowhere"}, "give package.module:factory"),
+        ({"model": "nowhere:f"}, "--model nowhere:f: cannot be loaded: ModuleNotFoundError"),
+        ({"model": "nowhere"}, "give package.module:NAME or path/to/file.py:NAME"),
         ({"device": "cuda"}, "no GPU was found"),
     ],
     ids=str,

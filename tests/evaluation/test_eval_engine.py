@@ -11,18 +11,28 @@ import torch
 from torch import Tensor, nn
 
 from evaluation.conftest import EPS
-from evaluation.helpers import Found, attack_all
+from evaluation.helpers import Outcome, attack_all
+from zipper_dist.attacks import PGD, Attack, Blocks, ExampleDraws, Fgsm
+from zipper_dist.config.threat import ThreatModel
 from zipper_dist.errors import Interrupted
+from zipper_dist.evaluation.attack_list import Measure, attack_named, measures
 from zipper_dist.evaluation.batch_size import batch_size_for
-from zipper_dist.evaluation.blocks import Layout, Places
-from zipper_dist.evaluation.engine import Networks, Worker
-from zipper_dist.evaluation.network_views import attacked_view, exact_view
-from zipper_dist.evaluation.outcomes import BROKEN, ROBUST, UNKNOWN, BlockOutcome, Store, address
-from zipper_dist.evaluation.registry import Threat, make_part
+from zipper_dist.evaluation.engine import Engine
+from zipper_dist.evaluation.in_memory import HowToEvaluate, evaluate_model
+from zipper_dist.evaluation.network_views import NetworkViews, attacked_view, exact_view
+from zipper_dist.evaluation.outcomes import (
+    BROKEN,
+    ROBUST,
+    UNKNOWN,
+    BlockOutcome,
+    DiskStore,
+    MemoryStore,
+    address,
+)
 from zipper_dist.models import ModelSpec, build
 
 Set = tuple[Tensor, Tensor]
-THREAT = Threat("linf", EPS)
+THREAT = ThreatModel("linf", EPS)
 NAMES = ["fgsm", "pgd-5", "mim-5", "cw-5", "apgd-ce", "apgd-dlr", "apgd-t", "fab-t", "square", "aa"]
 
 
@@ -32,13 +42,13 @@ def some(digits: Set) -> Set:
 
 
 @pytest.fixture(scope="module")
-def reference(network: nn.Module, some: Set, tmp_path_factory: pytest.TempPathFactory) -> Found:
+def reference(network: nn.Module, some: Set, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("reference")
     return attack_all(root, network, *some, NAMES, THREAT, short=True)
 
 
-def assert_same(found: Found, reference: Found, names: list[str]) -> None:
+def assert_same(found: Outcome, reference: Outcome, names: list[str]) -> None:
     for name in names:
         assert found.robust(name) == reference.robust(name), name
 
@@ -49,7 +59,7 @@ def assert_same(found: Found, reference: Found, names: list[str]) -> None:
     ids=str,
 )
 def test_neither_ranks_nor_batch_size_change_an_outcome(
-    tmp_path: Path, network: nn.Module, some: Set, reference: Found, change: dict[str, Any]
+    tmp_path: Path, network: nn.Module, some: Set, reference: Outcome, change: dict[str, Any]
 ) -> None:
     found = attack_all(tmp_path, network, *some, NAMES, THREAT, short=True, **change)
     assert_same(found, reference, NAMES)
@@ -60,46 +70,84 @@ def test_neither_ranks_nor_batch_size_change_an_outcome(
     "names", [["aa"], ["square", "aa"], ["cw-5"], ["fab-t", "apgd-t"]], ids=str
 )
 def test_what_else_is_asked_for_changes_no_outcome(
-    tmp_path: Path, network: nn.Module, some: Set, reference: Found, names: list[str]
+    tmp_path: Path, network: nn.Module, some: Set, reference: Outcome, names: list[str]
 ) -> None:
     found = attack_all(tmp_path, network, *some, names, THREAT, short=True)
     assert_same(found, reference, names)
 
 
-def test_another_seed_gives_other_draws(some: Set) -> None:
-    layout, examples = Layout(75, 32), torch.arange(75)
-    one, two = (
-        [g.initial_seed() for g in Places(layout, examples, "pgd-5", seed).generators()]
-        for seed in (0, 1)
-    )
+def test_the_number_of_an_example_decides_its_draws(
+    tmp_path: Path, network: nn.Module, some: Set
+) -> None:
+    """So that the same images have the same outcomes whichever others are evaluated with them."""
+    names = ["pgd-3", "cw-3"]
+    whole = attack_all(tmp_path / "a", network, *some, names, THREAT)
+    chosen = torch.arange(1, 75, 3)
+    x, y = some[0][chosen], some[1][chosen]
+    few = attack_all(tmp_path / "b", network, x, y, names, THREAT, numbers=chosen)
+    others = attack_all(tmp_path / "c", network, x, y, names, THREAT)
+    for name in names:
+        assert torch.equal(few.images(name), whole.images(name)[chosen])
+        assert not torch.equal(others.images(name), few.images(name))
+
+
+def test_another_seed_gives_other_draws() -> None:
+    blocks, examples = Blocks(75, 32), torch.arange(75)
+
+    def seeds(draws: ExampleDraws) -> list[int]:
+        return [g.initial_seed() for g in draws.generators()]
+
+    one, two = (seeds(ExampleDraws(seed, "pgd-5", blocks, examples, examples)) for seed in (0, 1))
     assert len({*one, *two}) == 150
-    again = Places(layout, examples, "pgd-5", 0)[examples > 40]
-    assert [g.initial_seed() for g in again.generators()] == one[41:]
-    restart = Places(layout, examples, "pgd-5", 0, restart=1)
-    assert not {g.initial_seed() for g in restart.generators()} & set(one)
+    draws = ExampleDraws(0, "pgd-5", blocks, examples, examples)
+    assert seeds(draws.of(examples > 40, 0)) == one[41:]
+    assert not set(seeds(draws.of(examples, 1))) & set(one)
+
+
+def run_to_the_end(engine: Engine, attack: Attack) -> None:
+    for _ in engine.attack(attack):
+        pass
 
 
 def test_what_is_done_is_not_done_again(tmp_path: Path, network: nn.Module, some: Set) -> None:
-    attack_all(tmp_path, network, *some, ["pgd-5"], THREAT)
+    found = attack_all(tmp_path, network, *some, ["pgd-5"], THREAT)
 
     def fail(images: Tensor) -> Tensor:
         raise AssertionError("asked again")
 
-    found = attack_all(tmp_path, network, *some, ["pgd-5"], THREAT)
-    worker = found.workers[0]
-    object.__setattr__(worker.setting, "networks", type(worker.setting.networks)(fail, fail))
-    again = Worker(worker.setting, worker.store, worker.blocks)
-    again.classify()
-    again.attack(found.results.parts["pgd-5"])
+    store = DiskStore(tmp_path / "evaluation")
+    again = replace(found.engines[0], store=store, views=NetworkViews(fail, fail))
+    assert list(again.run([found.wanted["pgd-5"]])) == []
     with pytest.raises(AssertionError, match="asked again"):
-        again.attack(make_part("pgd-6", THREAT))
+        run_to_the_end(again, attack_named("pgd-6", THREAT))
+
+
+def test_it_yields_between_the_steps_and_leaves_the_modes_alone(
+    tmp_path: Path, network: nn.Module, some: Set
+) -> None:
+    """Other work between two pieces, whatever it does to torch's modes, changes no outcome."""
+    found = attack_all(tmp_path, network, *some, ["pgd-5", "cw-5"], THREAT)
+    engine = replace(found.engines[0], store=MemoryStore())
+    pieces = 0
+    work = engine.run(list(found.wanted.values()))
+    for grad_enabled in (True, False) * 100:
+        with torch.set_grad_enabled(grad_enabled):
+            if next(work, "end") == "end":
+                break
+            assert torch.is_grad_enabled() is grad_enabled
+            torch.rand(3)
+            pieces += 1
+    assert pieces >= 3 + 2 * 2 * 5  # three blocks; two attacks on two batches
+    for name in ("pgd-5", "cw-5"):
+        states = [engine.outcome(found.attack(name), block).state for block in (0, 1, 2)]
+        assert (torch.cat(states) == ROBUST).tolist() == found.robust(name)
 
 
 def test_an_interrupted_attack_loses_only_the_blocks_in_work(
-    tmp_path: Path, network: nn.Module, some: Set, reference: Found
+    tmp_path: Path, network: nn.Module, some: Set, reference: Outcome
 ) -> None:
-    found = attack_all(tmp_path / "a", network, *some, [], THREAT)
-    part = reference.results.parts["apgd-ce"]
+    attack_all(tmp_path / "a", network, *some, [], THREAT)
+    attack = reference.attack("apgd-ce")
     calls = 0
 
     def tick(cost: int) -> None:
@@ -108,22 +156,24 @@ def test_an_interrupted_attack_loses_only_the_blocks_in_work(
         if calls == 14:  # in the second of three blocks
             raise Interrupted(15)
 
-    setting = reference.workers[0].setting
-    small = type(setting)(**{**vars(setting), "batch_size": 32})
-    worker = Worker(small, found.workers[0].store, [0, 1, 2], tick)
-    worker.classify()
-    calls = 0
+    def engine() -> Engine:
+        store = DiskStore(tmp_path / "a" / "evaluation")
+        return replace(reference.engines[0], store=store, batch_size=32, mine=[0, 1, 2])
+
+    interrupted = engine()
+    for _ in interrupted.classify():
+        pass
+    interrupted.tick = tick
     with pytest.raises(Interrupted):
-        worker.attack(part)
-    later = Worker(small, found.workers[0].store, [0, 1, 2])
-    states = [later.outcome(part, block).state for block in (0, 1, 2)]
+        run_to_the_end(interrupted, attack)
+    later = engine()
+    states = [later.outcome(attack, block).state for block in (0, 1, 2)]
     assert (states[0] != UNKNOWN).any()
     assert (states[1] == UNKNOWN).all()
-    later.attack(part)
-    expected = [reference.workers[0].outcome(part, block).state for block in (0, 1, 2)]
-    assert all(
-        torch.equal(later.outcome(part, block).state, expected[block]) for block in (0, 1, 2)
-    )
+    run_to_the_end(later, attack)
+    for block in (0, 1, 2):
+        expected = reference.engines[0].outcome(attack, block).state
+        assert torch.equal(later.outcome(attack, block).state, expected)
 
 
 def test_restarts_attack_what_still_stands(tmp_path: Path, network: nn.Module, some: Set) -> None:
@@ -151,24 +201,22 @@ def test_what_screening_alone_finds_broken_does_not_count(
 ) -> None:
     """A coarse network that is wrong about every image, and an attack too weak for the real one."""
     found = attack_all(tmp_path, network, *some, [], THREAT)
-    worker = found.workers[0]
 
     def coarse(images: Tensor) -> Tensor:
         return -exact_view(network)(images)
 
-    networks = Networks(exact_view(network), attacked_view(network), coarse)
-    setting = replace(worker.setting, networks=networks)
-    screened = Worker(setting, worker.store, worker.blocks)
-    part = make_part("fgsm", Threat("linf", 1e-6))
-    screened.attack(part)
-    states = torch.cat([screened.outcome(part, block).state for block in worker.blocks])
+    views = NetworkViews(exact_view(network), attacked_view(network), coarse)
+    engine = replace(found.engines[0], views=views)
+    attack = Fgsm(1e-6)
+    run_to_the_end(engine, attack)
+    states = torch.cat([engine.outcome(attack, block).state for block in engine.mine])
     assert (coarse(some[0]).argmax(1) != some[1])[states != UNKNOWN].all()
     assert (states == ROBUST).sum() == sum(found.robust("clean"))
     assert not (states == BROKEN).any()
 
 
 def test_every_image_that_counts_as_broken_is_misclassified_and_kept(
-    reference: Found, network: nn.Module, some: Set
+    reference: Outcome, network: nn.Module, some: Set
 ) -> None:
     for name in NAMES:
         right = exact_view(network)(reference.images(name)).argmax(1) == some[1]
@@ -210,12 +258,12 @@ def test_a_network_without_gradients_has_gradient_zero() -> None:
 
 
 def test_a_damaged_or_foreign_file_is_as_none(tmp_path: Path) -> None:
-    store = Store(tmp_path / "evaluation")
+    store = DiskStore(tmp_path / "evaluation")
     store.prepare()
     state = torch.tensor([ROBUST, BROKEN, UNKNOWN], dtype=torch.uint8)
     image = torch.rand(1, 2, 2)
     store.save("pgd", 4, BlockOutcome(state, {1: image}, {"seconds": 2.0}))
-    read = store.load("pgd", 4, 3)
+    read = DiskStore(store.root).load("pgd", 4, 3)
     assert torch.equal(read.state, state)
     assert read.images is not None
     assert torch.equal(read.images[1], image)
@@ -226,21 +274,116 @@ def test_a_damaged_or_foreign_file_is_as_none(tmp_path: Path) -> None:
     assert read.lacks(wanted, True).tolist() == [False, True, True]
     path = store.path("pgd", 4)
     path.write_bytes(path.read_bytes()[:-3])
-    assert store.load("pgd", 4, 3).state.tolist() == [0, 0, 0]
+    assert DiskStore(store.root).load("pgd", 4, 3).state.tolist() == [0, 0, 0]
     assert store.load("pgd", 5, 2).state.tolist() == [0, 0]
 
 
 def test_every_setting_is_part_of_the_address() -> None:
-    part = make_part("pgd-20", THREAT)
+    attack = attack_named("pgd-20", THREAT)
     others = [
-        make_part("pgd-20", Threat("l2", EPS)),
-        make_part("pgd-20", Threat("linf", EPS, 0.01)),
-        make_part("pgd-20", Threat("linf", 0.3)),
-        make_part("pgd-20", THREAT, restarts=2),
-        make_part("pgd-21", THREAT),
+        attack_named("pgd-20", ThreatModel("l2", EPS)),
+        attack_named("pgd-20", THREAT, step_size=0.01),
+        attack_named("pgd-20", ThreatModel("linf", 0.3)),
+        attack_named("pgd-20", THREAT, restarts=2),
+        attack_named("pgd-21", THREAT),
+        PGD(EPS, random_start=False),
     ]
-    assert len({address(p.settings) for p in (part, *others)}) == 6
-    assert address(make_part("pgd-20", THREAT).settings) == address(part.settings)
+    assert len({address(a.settings) for a in (attack, *others)}) == 7
+    assert address(attack_named("pgd-20", THREAT).settings) == address(attack.settings)
+
+
+@pytest.mark.parametrize("traced", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_views_follow_the_network_in_place(traced: bool, dtype: torch.dtype) -> None:
+    """With BatchNorm to fold, and 50 features to be aligned."""
+
+    class Untraceable(nn.Module):
+        def __init__(self, layers: nn.Sequential) -> None:
+            super().__init__()
+            self.layers = layers
+
+        def forward(self, input: Tensor) -> Tensor:
+            output: Tensor = self.layers(input if float(input.detach().sum()) > -1 else -input)
+            return output
+
+    def make(seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        norm = nn.BatchNorm2d(2)
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 2)
+        model = nn.Sequential(nn.Conv2d(1, 2, 4), norm, nn.ReLU(), nn.Flatten(), nn.Linear(50, 4))
+        return (model if traced else Untraceable(model)).eval()
+
+    model, other = make(0), make(1)
+    x = torch.rand(9, 1, 8, 8)
+    views = NetworkViews(exact_view(model), attacked_view(model, dtype))
+    before = views.exact(x)
+    torch.testing.assert_close(before, model(x))
+    model.load_state_dict(other.state_dict())
+    assert torch.equal(views.exact(x), before)
+    views.refresh()
+    fresh = NetworkViews(exact_view(other), attacked_view(other, dtype))
+    assert torch.equal(views.exact(x), fresh.exact(x))
+    assert torch.equal(views.attacked(x), fresh.attacked(x))
+    assert not torch.equal(views.exact(x), before)
+
+
+def test_in_memory_and_on_disk_are_the_same(
+    tmp_path: Path, network: nn.Module, some: Set, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["clean", "pgd-5", "cw-5"]
+    found = attack_all(tmp_path, network, *some, names[1:], THREAT)
+    network.train()
+    before = torch.get_rng_state()
+    result = evaluate_model(network, *some, THREAT, names)
+    assert network.training
+    network.eval()
+    assert torch.equal(torch.get_rng_state(), before)
+    assert list(result.accuracy) == names
+    for name in names:
+        assert result.correct[name].tolist() == found.robust(name)
+        assert result.accuracy[name] == pytest.approx(100 * sum(found.robust(name)) / 75)
+    assert f"{result.accuracy['pgd-5']:.2f} %" in result.table("a title")
+    assert "a title" in result.table("a title")
+    pixels = evaluate_model(
+        network, (some[0] * 255).round().byte(), some[1], [THREAT], [PGD(EPS, steps=5)],
+        HowToEvaluate(batch_size=7),
+    )  # fmt: skip
+    assert pixels.correct["pgd-5"].tolist() == found.robust("pgd-5")
+    assert capsys.readouterr().out == ""
+    with pytest.raises(ValueError, match="must lie in"):
+        evaluate_model(network, 255 * some[0], some[1], THREAT)
+
+
+def test_several_threat_models_and_their_union(
+    tmp_path: Path, network: nn.Module, some: Set
+) -> None:
+    threats = [THREAT, ThreatModel("l2", 0.9)]
+    found = attack_all(tmp_path, network, *some, ["pgd-5", "aa"], threats, short=True)
+    linf, l2 = (
+        attack_all(tmp_path / str(t), network, *some, ["pgd-5", "aa"], t, short=True)
+        for t in threats
+    )
+    assert list(found.wanted) == [
+        "clean", "pgd-5@linf:0.1", "pgd-5@l2:0.9", "pgd-5@union", "aa@linf:0.1", "aa@l2:0.9",
+        "aa@union",
+    ]  # fmt: skip
+    for name in ("pgd-5", "aa"):
+        one, two = linf.robust(name), l2.robust(name)
+        assert found.robust(f"{name}@linf:0.1") == one
+        assert found.robust(f"{name}@l2:0.9") == two
+        assert found.robust(f"{name}@union") == [a and b for a, b in zip(one, two, strict=True)]
+        assert one != two
+    settings = found.report.figures["pgd-5@union"].settings
+    assert settings == {"attacks": ["pgd-5@linf:0.1", "pgd-5@l2:0.9"]}
+
+
+def test_one_threat_model_leaves_the_names_as_they_are() -> None:
+    assert measures(["clean", "cw"], [THREAT]) == [
+        Measure("clean"), Measure.of("cw", attack_named("cw", THREAT)),
+    ]  # fmt: skip
 
 
 def test_batch_size_follows_memory() -> None:

@@ -13,17 +13,15 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from evaluation.conftest import EPS
-from zipper_dist.attacks.autoattack import PARTS
-from zipper_dist.attacks.cw import cw, summed_margin
-from zipper_dist.attacks.fgsm import fgsm
-from zipper_dist.attacks.mim import mim, momentum
-from zipper_dist.config.threat import Norm
-from zipper_dist.evaluation.blocks import Layout, Places
-from zipper_dist.evaluation.registry import Threat, make_part
+from zipper_dist.attacks import PGD, Cw, Fgsm, Mim
+from zipper_dist.attacks.cw import summed_margin
+from zipper_dist.attacks.mim import momentum
+from zipper_dist.config.threat import Norm, ThreatModel
 
 Set = tuple[Tensor, Tensor]
 STEPS, STEP = 20, 0.01
 HALF_A_POINT = 0.5
+NAMES = ["fgsm", "pgd-3", "mim-3", "cw-3", "apgd-ce", "apgd-dlr", "apgd-t", "fab-t", "square"]
 
 
 def accuracy(network: nn.Module, images: Tensor, y: Tensor) -> float:
@@ -33,7 +31,7 @@ def accuracy(network: nn.Module, images: Tensor, y: Tensor) -> float:
 
 def test_fgsm_agrees_with_torchattacks(network: nn.Module, digits: Set) -> None:
     x, y = digits
-    ours = accuracy(network, fgsm(network, x, y, norm="linf", eps=EPS), y)
+    ours = accuracy(network, Fgsm(EPS)(network, x, y), y)
     theirs = accuracy(network, torchattacks.FGSM(network, eps=EPS)(x, y), y)
     assert abs(ours - theirs) <= HALF_A_POINT
     assert ours < accuracy(network, x, y) - 5
@@ -42,7 +40,7 @@ def test_fgsm_agrees_with_torchattacks(network: nn.Module, digits: Set) -> None:
 @pytest.mark.parametrize("decay", [0.0, 1.0])
 def test_mim_agrees_with_torchattacks(network: nn.Module, digits: Set, decay: float) -> None:
     x, y = digits
-    ours = mim(network, x, y, norm="linf", eps=EPS, step_size=STEP, steps=STEPS, decay=decay)
+    ours = Mim(EPS, step_size=STEP, steps=STEPS, decay=decay)(network, x, y)
     theirs = torchattacks.MIFGSM(network, eps=EPS, alpha=STEP, steps=STEPS, decay=decay)(x, y)
     assert abs(accuracy(network, ours, y) - accuracy(network, theirs, y)) <= HALF_A_POINT
     assert float((ours - theirs).abs().mean()) < 0.01
@@ -79,17 +77,15 @@ def test_iterated_attacks_agree_with_foolbox(network: nn.Module, digits: Set, at
     model = foolbox.PyTorchModel(network, bounds=(0, 1), device="cpu")
     _, theirs, _ = theirs_attack(model, x, y, epsilons=EPS)
     if attack == "cw":
-        ours = cw(network, x, y, norm="linf", eps=EPS, step_size=STEP, steps=STEPS)
+        ours = Cw(EPS, step_size=STEP, steps=STEPS, random_start=False)(network, x, y)
     else:
-        ours = mim(network, x, y, norm="linf", eps=EPS, step_size=STEP, steps=STEPS, decay=0.0)
+        ours = PGD(EPS, step_size=STEP, steps=STEPS, random_start=False)(network, x, y)
     assert abs(accuracy(network, ours, y) - accuracy(network, theirs, y)) <= HALF_A_POINT
 
 
-def test_pgd_of_the_command_agrees_with_torchattacks(network: nn.Module, digits: Set) -> None:
+def test_pgd_from_random_starts_agrees_with_torchattacks(network: nn.Module, digits: Set) -> None:
     x, y = digits
-    part = make_part("pgd-20", Threat("linf", EPS, STEP))
-    places = Places(Layout(len(y), 64), torch.arange(len(y)), "pgd-20", 0)
-    ours = accuracy(network, part.run(network, x, y, places), y)
+    ours = accuracy(network, PGD(EPS, step_size=STEP)(network, x, y), y)
     torch.manual_seed(0)
     theirs = torchattacks.PGD(network, eps=EPS, alpha=STEP, steps=20, random_start=True)(x, y)
     assert abs(ours - accuracy(network, theirs, y)) <= HALF_A_POINT
@@ -107,7 +103,7 @@ def test_the_margin_is_positive_exactly_where_an_example_is_broken(
 
 @settings(max_examples=35, deadline=None)
 @given(
-    name=st.sampled_from(["fgsm", "pgd-3", "mim-3", "cw-3", *PARTS]),
+    name=st.sampled_from(NAMES),
     norm=st.sampled_from(["linf", "l2"]),
     eps=st.floats(1e-4, 0.9),
     seed=st.integers(0, 2**31),
@@ -123,7 +119,7 @@ def test_every_image_is_in_its_ball_and_in_0_1(
     model = small_network(1, 5)
     y = model(x).argmax(1)
     found = attack_all(
-        tmp_path_factory.mktemp("store"), model, x, y, [name], Threat(norm, eps), short=True
+        tmp_path_factory.mktemp("store"), model, x, y, [name], ThreatModel(norm, eps), short=True
     )
     images = found.images(name)
     assert images.min() >= 0

@@ -11,17 +11,16 @@ from torch import Tensor, nn
 
 from evaluation.conftest import EPS
 from evaluation.helpers import attack_all
-from zipper_dist.attacks import Network
-from zipper_dist.evaluation.engine import Examples, Worker
+from zipper_dist.config.threat import ThreatModel
+from zipper_dist.evaluation.attack_list import Measure
 from zipper_dist.evaluation.network_views import attacked_view
-from zipper_dist.evaluation.registry import Threat
-from zipper_dist.evaluation.results.figures import Results, report_of, tally
+from zipper_dist.evaluation.results.report import Figure, Report, report
 from zipper_dist.evaluation.results.sanity import (
     Check,
     check_attacks,
     check_images,
     check_network,
-    sanity_parts,
+    sanity_measures,
 )
 
 Set = tuple[Tensor, Tensor]
@@ -29,21 +28,15 @@ Set = tuple[Tensor, Tensor]
 
 def checks_of(root: Path, model: nn.Module, x: Tensor, y: Tensor) -> dict[str, Check]:
     """All checks of a network, as the command runs them."""
-    threat = Threat("linf", EPS)
+    threat = ThreatModel("linf", EPS)
     found = attack_all(root, model, x, y, [], threat)
-    worker: Worker = found.workers[0]
-    parts = sanity_parts(threat, x.shape[1:])
-    for part in parts.values():
-        worker.attack(part)
-    report = [report_of(worker, list(parts.values()))]
-    layout = worker.setting.layout
-    tallies = {name: tally(report, worker.address(part), layout) for name, part in parts.items()}
-    tallies["clean"] = tally(report, worker.address(None), layout)
-    results = Results(tallies, parts)
-    network: Network = attacked_view(model)
+    (engine,) = found.engines
+    wanted = [Measure("clean"), *sanity_measures(threat, None, x.shape[1:])]
+    for _ in engine.run(wanted):
+        pass
     checks = [
-        *check_attacks(results, found.results, 10),
-        *check_network(model, network, Examples(x, y)),
+        *check_attacks(report(engine, wanted), found.report, 10),
+        *check_network(model, attacked_view(model), x, y),
         check_images(x, {}),
     ]
     return {check.name: check for check in checks}
@@ -115,14 +108,13 @@ def test_a_step_like_activation_is_noticed(tmp_path: Path, network: nn.Module, s
 
 
 def test_randomness_and_training_mode_are_noticed(network: nn.Module, some: Set) -> None:
-    sample = Examples(*some)
     noisy = {
-        check.name: check for check in check_network(network, attacked_view(Noisy(network)), sample)
+        check.name: check for check in check_network(network, attacked_view(Noisy(network)), *some)
     }
     assert failed(noisy) == {"eval mode"}
     training = nn.Sequential(nn.Dropout(0.5), network)
     assert training[0].training
-    found = {c.name: c for c in check_network(training, attacked_view(network), sample)}
+    found = {c.name: c for c in check_network(training, attacked_view(network), *some)}
     assert failed(found) == {"eval mode"}
     assert "training mode" in found["eval mode"].verdict
 
@@ -131,7 +123,7 @@ def test_infinite_logits_are_noticed(some: Set) -> None:
     def network(images: Tensor) -> Tensor:
         return images.flatten(1)[:, 100:110] * torch.inf
 
-    (_, check) = check_network(nn.Identity(), network, Examples(some[0], some[1] * 0))
+    (_, check) = check_network(nn.Identity(), network, some[0], some[1] * 0)
     assert not check.passed
     assert "NaN or infinite" in check.verdict
 
@@ -146,18 +138,24 @@ def test_images_outside_the_range_are_noticed(some: Set) -> None:
 
 def test_a_rise_with_eps_or_steps_is_noticed() -> None:
     """Outcomes made up: 10 of 100 examples are broken only by the weaker attack."""
-    from zipper_dist.evaluation.results.figures import Tally
+    names = [
+        "clean",
+        *(m.label for m in sanity_measures(ThreatModel(), None, torch.Size((1, 4, 4)))),
+    ]
 
-    parts = sanity_parts(Threat("linf", EPS), torch.Size((1, 16, 16)))
-    healthy = torch.ones(100, dtype=torch.uint8)
-    worse = healthy.clone()
-    worse[:10] = 2
+    def made_up(worse: str) -> Report:
+        correct = {name: torch.ones(100, dtype=torch.bool) for name in names}
+        if worse:
+            correct[worse][:10] = False
+        figures = {
+            name: Figure(100 * float(right.float().mean()), 0, 100, (0, 100), 0, 0, 0, {})
+            for name, right in correct.items()
+        }
+        return Report(figures, correct)
+
     for weak, check in (("eps x 0.5", "more eps"), ("steps 5", "more steps")):
-        tallies = {name: Tally(healthy, {}) for name in [*parts, "clean"]}
-        clean = Results({"clean": Tally(healthy, {})}, {})
-        tallies[weak] = Tally(worse, {})
-        found = {c.name: c for c in check_attacks(Results(tallies, parts), clean, 10)}
+        clean = Report({}, {"clean": torch.ones(100, dtype=torch.bool)})
+        found = {c.name: c for c in check_attacks(made_up(weak), clean, 10)}
         assert not found[check].passed
-        tallies[weak] = Tally(healthy, {})
-        found = {c.name: c for c in check_attacks(Results(tallies, parts), clean, 10)}
+        found = {c.name: c for c in check_attacks(made_up(""), clean, 10)}
         assert found[check].passed

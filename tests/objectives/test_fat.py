@@ -23,7 +23,7 @@ from objectives.plain_methods import (
 )
 from zipper_dist.accel.frozen import frozen_eval_mode
 from zipper_dist.accel.precision import Acceleration, AttackedNetwork
-from zipper_dist.attacks import friendly_pgd, make_ball
+from zipper_dist.attacks import FriendlyPGD, make_ball
 from zipper_dist.config.schedules import Schedule
 from zipper_dist.config.schema import AttackConfig
 from zipper_dist.config.threat import Norm
@@ -150,18 +150,8 @@ def test_any_tau_is_what_a_plain_implementation_does(
     attack = AttackConfig(norm=norm, eps=eps, step_size=relative_step * eps, steps=steps)
     begin = starts(minibatch, attack)
     with frozen_eval_mode(copy.deepcopy(model)) as still:
-        found = friendly_pgd(
-            still,
-            minibatch.images,
-            minibatch.labels,
-            norm=norm,
-            eps=eps,
-            step_size=attack.step_size,
-            steps=steps,
-            tau=tau,
-            start=begin,
-            fixed_shape=fixed_shape,
-        )
+        friendly_pgd = FriendlyPGD.of(attack, tau=tau, fixed_shape=fixed_shape)
+        found = friendly_pgd.from_start(still, minibatch.images, minibatch.labels, begin)
     paths = plain_attack(model, minibatch, attack, tau, begin)
     torch.testing.assert_close(found, torch.cat([p.end for p in paths]), rtol=0, atol=1e-6)
 

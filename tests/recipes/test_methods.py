@@ -17,7 +17,6 @@ from zipper_dist.errors import UserError
 from zipper_dist.objectives import OBJECTIVES
 from zipper_dist.recipes.methods import falling
 from zipper_dist.recipes.registry import METHODS, RECIPES, choices, recipe
-from zipper_dist.training.scoring import EvalAttack
 
 GOWAL = "cifar10-wrn32-gowal"
 ZIPPERS = [name for name in RECIPES if name != GOWAL]
@@ -61,7 +60,9 @@ def test_data_network_attack_and_length_are_zippers(base: str) -> None:
         config = recipe(f"{base}-{method}")
         assert (config.data, config.model) == (zipper.data, zipper.model)
         assert (config.epochs, config.batch_size) == (zipper.epochs, zipper.batch_size)
-        assert EvalAttack.of(config) == EvalAttack.of(zipper)
+        assert config.threats() == zipper.threats()
+        assert config.eval.attack_steps == zipper.eval.attack_steps
+        assert config.eval.step_size == zipper.eval.step_size
         if method == "natural":
             assert config.learners == {"natural": zipper.learners["natural"]}
         else:
@@ -72,7 +73,7 @@ def test_data_network_attack_and_length_are_zippers(base: str) -> None:
 
 @pytest.mark.parametrize("base", ZIPPERS)
 def test_natural_training_is_evaluated_at_the_radius_of_its_data(base: str) -> None:
-    attack = EvalAttack.of(recipe(f"{base}-natural"))
+    (attack,) = recipe(f"{base}-natural").threats()
     assert attack.norm == "linf"
     assert attack.eps == EPS.get(base, 8 / 255)
     assert attack.eps != AttackConfig().eps or base in LIKE_CIFAR10

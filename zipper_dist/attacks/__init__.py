@@ -1,9 +1,13 @@
-"""Attacks: worst-case images within a ball around clean ones."""
+"""Attacks: worst-case images within a ball around clean ones; one small file each.
+
+    x_adv = PGD(eps=8 / 255)(model, x, y)
+
+``ATTACKS`` lists them by the names that ``--attacks`` gives them.
+"""
 
 from zipper_dist.attacks.ascent import (
     Direction,
     Loss,
-    Network,
     ascend,
     identity,
     image_gradient,
@@ -11,28 +15,47 @@ from zipper_dist.attacks.ascent import (
     logits_at,
     summed_cross_entropy,
 )
+from zipper_dist.attacks.autoattack import APGD, FAB, APGDTargeted, AutoAttack, Square
 from zipper_dist.attacks.ball import Ball, L2Ball, LinfBall, make_ball
-from zipper_dist.attacks.divergence import divergence, divergence_pgd
-from zipper_dist.attacks.friendly import friendly_pgd
-from zipper_dist.attacks.pgd import pgd, pgd_steps
+from zipper_dist.attacks.base import ATTACKS, Attack, Iterated
+from zipper_dist.attacks.cw import Cw
+from zipper_dist.attacks.divergence import DivergencePGD, divergence
+from zipper_dist.attacks.draws import Blocks, Draws, ExampleDraws, SharedDraws
+from zipper_dist.attacks.fgsm import Fgsm
+from zipper_dist.attacks.friendly import FriendlyPGD
+from zipper_dist.attacks.mim import Mim
+from zipper_dist.attacks.pgd import PGD
 
 __all__ = [
+    "APGD",
+    "ATTACKS",
+    "FAB",
+    "PGD",
+    "APGDTargeted",
+    "Attack",
+    "AutoAttack",
     "Ball",
+    "Blocks",
+    "Cw",
     "Direction",
+    "DivergencePGD",
+    "Draws",
+    "ExampleDraws",
+    "Fgsm",
+    "FriendlyPGD",
+    "Iterated",
     "L2Ball",
     "LinfBall",
     "Loss",
-    "Network",
+    "Mim",
+    "SharedDraws",
+    "Square",
     "ascend",
     "divergence",
-    "divergence_pgd",
-    "friendly_pgd",
     "identity",
     "image_gradient",
     "last",
     "logits_at",
     "make_ball",
-    "pgd",
-    "pgd_steps",
     "summed_cross_entropy",
 ]

@@ -12,10 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from zipper_dist.accel.precision import Network
 from zipper_dist.attacks.ball import Ball
-
-Network = Callable[[Tensor], Tensor]
-"""Images (B, C, H, W) → logits (B, classes), in eval mode."""
 
 Loss = Callable[[Tensor], Tensor]
 """Logits (B, classes) → a scalar to ascend, summed over the examples so that none underflows."""
@@ -34,8 +32,8 @@ def summed_cross_entropy(y: Tensor) -> Loss:
     return lambda logits: F.cross_entropy(logits.float(), y, reduction="sum")
 
 
-def image_gradient(model: Network, images: Tensor, loss: Loss) -> Tensor:
-    """The gradient (B, C, H, W) of ``loss(model(images))`` with respect to the images alone.
+def image_gradient(network: Network, images: Tensor, loss: Loss) -> Tensor:
+    """The gradient (B, C, H, W) of ``loss(network(images))`` with respect to the images alone.
 
     No gradient of a weight is computed or stored, whatever the weights' ``requires_grad``; only a
     model behind torch.compile needs them frozen for that, as it fixes its backward pass beforehand.
@@ -43,22 +41,22 @@ def image_gradient(model: Network, images: Tensor, loss: Loss) -> Tensor:
     """
     images = images.detach().requires_grad_()
     with torch.enable_grad():
-        (gradient,) = torch.autograd.grad(loss(model(images)), images)
+        (gradient,) = torch.autograd.grad(loss(network(images)), images)
     return gradient
 
 
-def logits_at(model: Network, images: Tensor) -> Tensor:
+def logits_at(network: Network, images: Tensor) -> Tensor:
     """The logits (B, classes) of images (B, C, H, W), without a graph.
 
     They are computed as :func:`image_gradient` computes them, because torch.compile would make
     another program for a forward pass that is not to be differentiated.
     """
     with torch.enable_grad():
-        return model(images.detach().requires_grad_()).detach()
+        return network(images.detach().requires_grad_()).detach()
 
 
 def ascend(
-    model: Network,
+    network: Network,
     x_start: Tensor,
     ball: Ball,
     loss: Loss,
@@ -76,14 +74,12 @@ def ascend(
     """
     x_adv = x_start.detach()
     for _ in range(steps):
-        gradient = image_gradient(model, x_adv, loss)
+        gradient = image_gradient(network, x_adv, loss)
         x_adv = ball.step(x_adv, direction(gradient), step_size)
         yield x_adv
 
 
-def last(x_start: Tensor, iterates: Iterable[Tensor]) -> Tensor:
-    """Run an attack to its end: the last of ``iterates``, or ``x_start`` where there is none."""
-    x_adv = x_start
-    for iterate in iterates:
-        x_adv = iterate
-    return x_adv
+def last(iterates: Iterable[Tensor]) -> Tensor:
+    """Run an attack to its end: the last of ``iterates``, of which there is one at least."""
+    *_, images = iterates
+    return images

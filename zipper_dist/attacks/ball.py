@@ -11,12 +11,13 @@ ball.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from zipper_dist.attacks.draws import Generators
 from zipper_dist.config.threat import Norm
 
 _TINY = torch.finfo(torch.float32).tiny
@@ -29,11 +30,10 @@ class Ball(Protocol):
     have none.
     """
 
-    def random_start(self, generator: torch.Generator | None) -> Tensor:
+    def random_start(self, generators: Generators) -> Tensor:
         """Images (B, C, H, W) at uniformly random points of the ball, then cut to [0, 1].
 
-        ``generator`` must be on the images' device; None: torch's global one. The draw does not
-        depend on the memory format of the images.
+        The draw does not depend on the memory format of the images.
         """
         ...
 
@@ -48,6 +48,21 @@ class Ball(Protocol):
     def project(self, x_adv: Tensor) -> Tensor:
         """Images (B, C, H, W) inside the ball, near ``x_adv``; unchanged bits if it was inside."""
         ...
+
+
+def drawn(
+    shape: Sequence[int], x: Tensor, generators: Generators, fill: Callable[..., Tensor]
+) -> Tensor:
+    """Random numbers of ``shape`` (B, …), on the device and in the type of ``x``.
+
+    ``fill(tensor, generator=…)`` draws into a tensor: the whole one, or each example's row.
+    """
+    if generators is None or isinstance(generators, torch.Generator):
+        return fill(torch.empty(shape, dtype=x.dtype, device=x.device), generator=generators)
+    rows = torch.empty(shape, dtype=x.dtype)
+    for row, generator in zip(rows, generators, strict=True):
+        fill(row, generator=generator)
+    return rows.to(x.device)
 
 
 class LinfBall:
@@ -66,10 +81,13 @@ class LinfBall:
         outside = (rounded.double() - self._x.double()).abs_() > self._eps
         return torch.where(outside, torch.nextafter(rounded, self._x), rounded)
 
-    def random_start(self, generator: torch.Generator | None) -> Tensor:
+    def random_start(self, generators: Generators) -> Tensor:
         """Images at x + U(-eps, eps) for each pixel, cut to [0, 1]; see :class:`Ball`."""
-        noise = torch.empty(self._x.shape, dtype=self._x.dtype, device=self._x.device)
-        noise.uniform_(-self._eps, self._eps, generator=generator)
+
+        def fill(noise: Tensor, generator: torch.Generator | None) -> Tensor:
+            return noise.uniform_(-self._eps, self._eps, generator=generator)
+
+        noise = drawn(self._x.shape, self._x, generators, fill)
         return self.project(self._x + noise)
 
     def step(self, x_adv: Tensor, gradient: Tensor, step_size: float) -> Tensor:
@@ -107,12 +125,12 @@ class L2Ball:
         self._keep = eps * (1 - 2**-22)
         self._radius = max(0.0, eps * (1 - 2**-21) - math.sqrt(self._size) * 2**-25)
 
-    def random_start(self, generator: torch.Generator | None) -> Tensor:
+    def random_start(self, generators: Generators) -> Tensor:
         """Images at uniformly random points of the ball, cut to [0, 1]; see :class:`Ball`."""
         x = self._x
-        normal = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+        normal = drawn(x.shape, x, generators, torch.Tensor.normal_)
         shape = (len(x),) + (1,) * len(self._dims)
-        uniform = torch.rand(shape, generator=generator, dtype=x.dtype, device=x.device)
+        uniform = drawn(shape, x, generators, torch.Tensor.uniform_)
         # The share of the ball's volume within radius r is (r / eps)^d.
         length: Tensor = self._eps * uniform.pow(1 / self._size)
         return self.project(x + length * self._unit(normal))

@@ -6,12 +6,17 @@ of Neural Networks", IEEE S&P 2017; its use under PGD: Madry et al., ICLR 2018.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from zipper_dist.attacks.ascent import Loss, Network, ascend, last
+from zipper_dist.accel.precision import Network
+from zipper_dist.attacks.ascent import Loss, ascend
 from zipper_dist.attacks.ball import make_ball
-from zipper_dist.config.threat import Norm
+from zipper_dist.attacks.base import ATTACKS, Iterated
+from zipper_dist.attacks.draws import Draws
 
 
 def summed_margin(y: Tensor) -> Loss:
@@ -29,25 +34,17 @@ def summed_margin(y: Tensor) -> Loss:
     return loss
 
 
-def cw(
-    model: Network,
-    x: Tensor,
-    y: Tensor,
-    *,
-    norm: Norm,
-    eps: float,
-    step_size: float,
-    steps: int,
-    start: Tensor | None = None,
-) -> Tensor:
-    """The adversarial images (B, C, H, W) after ``steps`` steps on the margin loss.
+@ATTACKS.register("cw")
+@dataclass(frozen=True)
+class Cw(Iterated):
+    """PGD on the margin loss; the network has 2 classes or more."""
 
-    ``model``: images → logits (B, classes), 2 classes or more, in eval mode. ``x``: clean images
-    (B, C, H, W), float32 in [0, 1]; ``y``: labels (B,), int64. ``eps`` and ``step_size``: in
-    ``norm`` [1 = the full pixel range]. ``start``: images in the ball to start from; None: ``x``.
+    steps: int = 30
+    random_start: bool = True
+    """Start at a random point of the ball."""
 
-    Raises ValueError for an unknown norm or an eps that is negative or not finite.
-    """
-    start = x if start is None else start
-    ball = make_ball(norm, x, eps)
-    return last(start, ascend(model, start, ball, summed_margin(y), step_size, steps))
+    def iterates(self, network: Network, x: Tensor, y: Tensor, draws: Draws) -> Iterator[Tensor]:
+        """See :class:`~zipper_dist.attacks.base.Attack`."""
+        ball = make_ball(self.norm, x, self.eps)
+        start = ball.random_start(draws.generators()) if self.random_start else x
+        yield from ascend(network, start, ball, summed_margin(y), self.step, self.steps)

@@ -6,13 +6,18 @@ Robustness and Accuracy", ICML 2019, algorithm 1.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zipper_dist.attacks.ascent import Loss, Network, ascend, last, logits_at
-from zipper_dist.attacks.ball import make_ball
-from zipper_dist.config.threat import Norm
+from zipper_dist.accel.precision import Network
+from zipper_dist.attacks.ascent import Loss, ascend, logits_at
+from zipper_dist.attacks.ball import Ball, drawn, make_ball
+from zipper_dist.attacks.draws import Draws
+from zipper_dist.attacks.pgd import PGD
 
 START = 0.001
 """Standard deviation of the noise that the attack starts with [1 = the full pixel range]. At the
@@ -30,24 +35,24 @@ def summed_divergence(clean: Tensor) -> Loss:
     return lambda logits: divergence(clean, logits).sum()
 
 
-def divergence_pgd(
-    model: Network,
-    x: Tensor,
-    *,
-    norm: Norm,
-    eps: float,
-    step_size: float,
-    steps: int,
-    generator: torch.Generator | None,
-) -> Tensor:
-    """Images (B, C, H, W) in the ball, moved to where the model predicts other than at ``x``.
+@dataclass(frozen=True)
+class DivergencePGD(PGD):
+    """PGD that moves images to where the network predicts other than at ``x``.
 
-    They start at ``x`` + 0.001 · N(0, 1), brought into the ball, and ascend
-    :func:`summed_divergence`. ``model``, ``x``, ``norm``, ``eps``, ``step_size``: as for
-    :func:`zipper_dist.attacks.pgd.pgd`; ``generator`` draws the noise. Raises ValueError as there.
+    It starts at ``x`` + 0.001 · N(0, 1), brought into the ball, ascends :func:`summed_divergence`
+    and has no use for labels.
     """
-    ball = make_ball(norm, x, eps)
-    noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
-    start = ball.project(x + START * noise)
-    loss = summed_divergence(logits_at(model, x))
-    return last(start, ascend(model, start, ball, loss, step_size, steps))
+
+    def start(self, ball: Ball, x: Tensor, draws: Draws) -> Tensor:
+        """See :class:`~zipper_dist.attacks.pgd.PGD`."""
+        noise = drawn(x.shape, x, draws.generators(), torch.Tensor.normal_)
+        return ball.project(x + START * noise)
+
+    def iterates(self, network: Network, x: Tensor, y: Tensor, draws: Draws) -> Iterator[Tensor]:
+        """See :class:`~zipper_dist.attacks.base.Attack`."""
+        ball = make_ball(self.norm, x, self.eps)
+        start = self.start(ball, x, draws)
+        loss = summed_divergence(logits_at(network, x))
+        if self.steps == 0:
+            yield start
+        yield from ascend(network, start, ball, loss, self.step, self.steps)

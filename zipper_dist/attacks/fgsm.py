@@ -5,21 +5,24 @@ Source: Goodfellow, Shlens and Szegedy, "Explaining and Harnessing Adversarial E
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 from torch import Tensor
 
-from zipper_dist.attacks.ascent import Network, ascend, last, summed_cross_entropy
+from zipper_dist.accel.precision import Network
+from zipper_dist.attacks.ascent import ascend, summed_cross_entropy
 from zipper_dist.attacks.ball import make_ball
-from zipper_dist.config.threat import Norm
+from zipper_dist.attacks.base import ATTACKS, Attack
+from zipper_dist.attacks.draws import Draws
 
 
-def fgsm(model: Network, x: Tensor, y: Tensor, *, norm: Norm, eps: float) -> Tensor:
-    """The adversarial images (B, C, H, W) one step of length ``eps`` from ``x``.
+@ATTACKS.register("fgsm")
+@dataclass(frozen=True)
+class Fgsm(Attack):
+    """One step of length ``eps`` from the clean image; in L2, along the gradient itself."""
 
-    ``model``: images → logits, in eval mode. ``x``: clean images (B, C, H, W), float32 in [0, 1];
-    ``y``: labels (B,), int64. ``eps``: in ``norm`` [1 = the full pixel range]. In L2 the step goes
-    along the gradient itself.
-
-    Raises ValueError for an unknown norm or an eps that is negative or not finite.
-    """
-    ball = make_ball(norm, x, eps)
-    return last(x, ascend(model, x, ball, summed_cross_entropy(y), eps, 1))
+    def iterates(self, network: Network, x: Tensor, y: Tensor, draws: Draws) -> Iterator[Tensor]:
+        """See :class:`~zipper_dist.attacks.base.Attack`."""
+        ball = make_ball(self.norm, x, self.eps)
+        yield from ascend(network, x, ball, summed_cross_entropy(y), self.eps, 1)

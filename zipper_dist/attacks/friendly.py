@@ -6,13 +6,18 @@ Adversarial Learning Stronger", ICML 2020, algorithm 1.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zipper_dist.attacks.ascent import Network, ascend, last
+from zipper_dist.accel.precision import Network
+from zipper_dist.attacks.ascent import ascend, last
 from zipper_dist.attacks.ball import make_ball
-from zipper_dist.config.threat import Norm
+from zipper_dist.attacks.draws import Draws
+from zipper_dist.attacks.pgd import PGD
 
 
 class _StopRule:
@@ -41,20 +46,9 @@ class _StopRule:
         self._y, self._left, self.going = self._y[rows], self._left[rows], self.going[rows]
 
 
-def friendly_pgd(
-    model: Network,
-    x: Tensor,
-    y: Tensor,
-    *,
-    norm: Norm,
-    eps: float,
-    step_size: float,
-    steps: int,
-    tau: int,
-    start: Tensor,
-    fixed_shape: bool = False,
-) -> Tensor:
-    """Images (B, C, H, W) attacked by PGD from ``start``, each for as long as it is friendly.
+@dataclass(frozen=True)
+class FriendlyPGD(PGD):
+    """PGD on each image for as long as it is friendly.
 
     Before each of at most ``steps`` steps an image that is misclassified where it is uses up one of
     its ``tau``; when it has none left it stays there. So most images end just across the decision
@@ -65,25 +59,36 @@ def friendly_pgd(
     ``fixed_shape``; that changes the rounding of the others and nothing else. How many go on is
     read from the device at every step; not so on a GPU with ``fixed_shape``, where all steps are
     taken, because the host is not to wait for the GPU.
-
-    ``model``, ``x``, ``y``, ``norm``, ``eps``, ``step_size``: as for
-    :func:`zipper_dist.attacks.pgd.pgd`; ``start``: images in the ball. Raises ValueError as there.
     """
-    found, x_adv = start.clone(), start
-    rows = torch.arange(len(x), device=x.device)
-    ball, rule = make_ball(norm, x, eps), _StopRule(y, tau)
-    for _ in range(steps):
-        x_adv = last(x_adv, ascend(model, x_adv, ball, rule.loss, step_size, 1, rule.direction))
-        if fixed_shape and x.is_cuda:
-            continue
-        going = int(rule.going.sum())
-        if going == 0:
-            break
-        if going < len(rows) and not fixed_shape:
-            found[rows] = x_adv
-            kept = rule.going.nonzero().squeeze(1)
-            rows, x_adv = rows[kept], x_adv[kept]
-            rule.keep(kept)
-            ball = make_ball(norm, x[rows], eps)
-    found[rows] = x_adv
-    return found
+
+    tau: int = 0
+    """Steps that an image may take while misclassified."""
+    fixed_shape: bool = False
+    """Keep all images in the batch."""
+
+    def iterates(self, network: Network, x: Tensor, y: Tensor, draws: Draws) -> Iterator[Tensor]:
+        """See :class:`~zipper_dist.attacks.base.Attack`; there is only the result."""
+        start = self.start(make_ball(self.norm, x, self.eps), x, draws)
+        yield self.from_start(network, x, y, start)
+
+    def from_start(self, network: Network, x: Tensor, y: Tensor, start: Tensor) -> Tensor:
+        """The images (B, C, H, W) that the attack ends at, from images ``start`` in the ball."""
+        found, x_adv = start.clone(), start
+        rows = torch.arange(len(x), device=x.device)
+        ball, rule = make_ball(self.norm, x, self.eps), _StopRule(y, self.tau)
+        for _ in range(self.steps):
+            step = ascend(network, x_adv, ball, rule.loss, self.step, 1, rule.direction)
+            x_adv = last(step)
+            if self.fixed_shape and x.is_cuda:
+                continue
+            going = int(rule.going.sum())
+            if going == 0:
+                break
+            if going < len(rows) and not self.fixed_shape:
+                found[rows] = x_adv
+                kept = rule.going.nonzero().squeeze(1)
+                rows, x_adv = rows[kept], x_adv[kept]
+                rule.keep(kept)
+                ball = make_ball(self.norm, x[rows], self.eps)
+        found[rows] = x_adv
+        return found

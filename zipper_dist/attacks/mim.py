@@ -6,12 +6,17 @@ CVPR 2018.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from zipper_dist.attacks.ascent import Direction, Network, ascend, last, summed_cross_entropy
+from zipper_dist.accel.precision import Network
+from zipper_dist.attacks.ascent import Direction, ascend, summed_cross_entropy
 from zipper_dist.attacks.ball import make_ball
-from zipper_dist.config.threat import Norm
+from zipper_dist.attacks.base import ATTACKS, Iterated
+from zipper_dist.attacks.draws import Draws
 
 
 def momentum(decay: float) -> Direction:
@@ -33,24 +38,15 @@ def momentum(decay: float) -> Direction:
     return direction
 
 
-def mim(
-    model: Network,
-    x: Tensor,
-    y: Tensor,
-    *,
-    norm: Norm,
-    eps: float,
-    step_size: float,
-    steps: int,
-    decay: float = 1.0,
-) -> Tensor:
-    """The adversarial images (B, C, H, W) after ``steps`` steps from ``x``, without a random start.
+@ATTACKS.register("mim")
+@dataclass(frozen=True)
+class Mim(Iterated):
+    """MIM from the clean image, without a random start."""
 
-    ``model``: images → logits, in eval mode. ``x``: clean images (B, C, H, W), float32 in [0, 1];
-    ``y``: labels (B,), int64. ``eps`` and ``step_size``: in ``norm`` [1 = the full pixel range].
+    decay: float = 1.0
+    """Of the momentum; 0: plain ascent."""
 
-    Raises ValueError for an unknown norm or an eps that is negative or not finite.
-    """
-    ball = make_ball(norm, x, eps)
-    loss = summed_cross_entropy(y)
-    return last(x, ascend(model, x, ball, loss, step_size, steps, momentum(decay)))
+    def iterates(self, network: Network, x: Tensor, y: Tensor, draws: Draws) -> Iterator[Tensor]:
+        """See :class:`~zipper_dist.attacks.base.Attack`."""
+        ball, loss = make_ball(self.norm, x, self.eps), summed_cross_entropy(y)
+        yield from ascend(network, x, ball, loss, self.step, self.steps, momentum(self.decay))

@@ -7,67 +7,65 @@ Adversarial Attacks", ICLR 2018.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
-import torch
 from torch import Tensor
 
-from zipper_dist.attacks.ascent import Network, ascend, last, summed_cross_entropy
+from zipper_dist.accel.precision import Network
+from zipper_dist.attacks.ascent import ascend, summed_cross_entropy
 from zipper_dist.attacks.ball import Ball, make_ball
-from zipper_dist.config.threat import Norm
+from zipper_dist.attacks.base import ATTACKS, Iterated
+from zipper_dist.attacks.draws import Draws
+from zipper_dist.config.schema import AttackConfig
+
+AnyPGD = TypeVar("AnyPGD", bound="PGD")
 
 
-def pgd_steps(
-    model: Network,
-    x: Tensor,
-    y: Tensor,
-    *,
-    norm: Norm,
-    eps: float,
-    step_size: float,
-    steps: int,
-    random_start: bool,
-    generator: torch.Generator | None,
-) -> Iterator[Tensor]:
-    """Untargeted PGD on the cross-entropy, one gradient step at a time.
+@ATTACKS.register("pgd")
+@dataclass(frozen=True)
+class PGD(Iterated):
+    """Untargeted PGD on the cross-entropy."""
 
-    Yields the adversarial images (B, C, H, W) after each of ``steps`` steps, so that other work can
-    be done in between (see :func:`zipper_dist.attacks.ascent.ascend`).
+    random_start: bool = True
+    """Start at a random point of the ball."""
+    restarts: int = 1
+    """Starts, each for the examples that the ones before did not break."""
 
-    ``model``: images → logits, in eval mode (:mod:`zipper_dist.accel.frozen`); its
-    weights receive no gradient. ``x``: clean images, (B, C, H, W), float32 in [0, 1]; ``y``: labels
-    (B,), int64. ``eps`` and ``step_size``: in ``norm`` [1 = the full pixel range]. ``generator``:
-    draws the random start, on the device of ``x``; None: torch's global one.
+    @classmethod
+    def of(cls: type[AnyPGD], config: AttackConfig, scale: float = 1.0, **more: Any) -> AnyPGD:
+        """The attack that a learner trains against, with radius and step multiplied by ``scale``;
+        ``more``: what a subclass has beside them."""
+        return cls(
+            eps=scale * config.eps,
+            norm=config.norm,
+            step_size=scale * config.step_size,
+            steps=config.steps,
+            random_start=config.random_start,
+            **more,
+        )
 
-    Raises ValueError, at the first step, for an unknown norm or an eps that is negative or not
-    finite.
-    """
-    ball, start = _ball_and_start(x, norm, eps, random_start, generator)
-    yield from ascend(model, start, ball, summed_cross_entropy(y), step_size, steps)
+    @property
+    def settings(self) -> dict[str, Any]:
+        """See :class:`~zipper_dist.attacks.base.Attack`."""
+        settings = super().settings
+        if self.restarts == 1:
+            del settings["restarts"]
+        return settings
 
+    @property
+    def starts(self) -> int:
+        """See :class:`~zipper_dist.attacks.base.Attack`."""
+        return self.restarts
 
-def pgd(
-    model: Network,
-    x: Tensor,
-    y: Tensor,
-    *,
-    norm: Norm,
-    eps: float,
-    step_size: float,
-    steps: int,
-    random_start: bool,
-    generator: torch.Generator | None,
-) -> Tensor:
-    """The adversarial images (B, C, H, W) after all ``steps`` of :func:`pgd_steps`.
+    def start(self, ball: Ball, x: Tensor, draws: Draws) -> Tensor:
+        """Where the first step starts: images (B, C, H, W) in the ball around ``x``."""
+        return ball.random_start(draws.generators()) if self.random_start else x.detach().clone()
 
-    With 0 steps: the start, which without ``random_start`` is a copy of ``x``.
-    """
-    ball, start = _ball_and_start(x, norm, eps, random_start, generator)
-    loss = summed_cross_entropy(y)
-    return last(start, ascend(model, start, ball, loss, step_size, steps))
-
-
-def _ball_and_start(
-    x: Tensor, norm: Norm, eps: float, random_start: bool, generator: torch.Generator | None
-) -> tuple[Ball, Tensor]:
-    ball = make_ball(norm, x, eps)
-    return ball, ball.random_start(generator) if random_start else x.detach().clone()
+    def iterates(self, network: Network, x: Tensor, y: Tensor, draws: Draws) -> Iterator[Tensor]:
+        """See :class:`~zipper_dist.attacks.base.Attack`."""
+        ball = make_ball(self.norm, x, self.eps)
+        start = self.start(ball, x, draws)
+        if self.steps == 0:
+            yield start
+        yield from ascend(network, start, ball, summed_cross_entropy(y), self.step, self.steps)

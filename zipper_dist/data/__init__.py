@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from zipper_dist.config.schema import DataConfig
 from zipper_dist.data.image_set import Dataset, ImageSet
-from zipper_dist.data.loader import Loader, Minibatch, blocks
+from zipper_dist.data.loader import Loader, Minibatch
 from zipper_dist.data.registry import DATASETS, Source
 from zipper_dist.data.resizing import resize
 from zipper_dist.data.splits import hold_out, limit_images
 from zipper_dist.errors import UserError
 
-__all__ = ["DATASETS", "Dataset", "ImageSet", "Loader", "Minibatch", "blocks", "fetch", "load"]
+__all__ = ["DATASETS", "Dataset", "ImageSet", "Loader", "Minibatch", "fetch", "load"]
 
 
 def _source(config: DataConfig) -> Source:
@@ -40,8 +40,8 @@ def load(config: DataConfig, seed: int) -> Dataset:
     Raises UserError when a file is missing or broken, or an option does not suit the data.
     """
     train, test, class_names = _source(config).read(config)
-    train = limit_images(train, config.limit, "train")
-    test = limit_images(test, config.limit, "test")
+    train = limit_images(train.as_whole(), config.limit, "train")
+    test = limit_images(test.as_whole(), config.limit, "test")
     if config.image_size is not None:
         train, test = resize(train, config.image_size), resize(test, config.image_size)
     train, validation = hold_out(train, test, config.validation, seed)

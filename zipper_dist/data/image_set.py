@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,11 @@ class ImageSet:
     """Pixels from 0 (black) to 255: uint8 (N, C, H, W)."""
     labels: Tensor
     """The class of each image, from 0: int64 (N,), on the same device."""
+    numbers: Tensor | None = None
+    """Numbers of the images in the set that they were chosen from: int64 (N,), on the CPU; None:
+    all of that set are here, in their order."""
+    of: int | None = None
+    """How many images that set has; None: as many as are here."""
 
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
@@ -50,11 +55,17 @@ class ImageSet:
         indices = indices.to(self.images.device)
         # Selecting from the (N, H, W, C) view keeps the channels-last layout.
         pixels = self.images.permute(0, 2, 3, 1)[indices]
-        return ImageSet(pixels.permute(0, 3, 1, 2), self.labels[indices])
+        numbers = indices.cpu() if self.numbers is None else self.numbers[indices.cpu()]
+        labels = self.labels[indices]
+        return ImageSet(pixels.permute(0, 3, 1, 2), labels, numbers, self.of or len(self))
 
     def to(self, device: torch.device | str) -> ImageSet:
         """The same set on ``device``; nothing is copied where it is there already."""
-        return ImageSet(self.images.to(device), self.labels.to(device))
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
+    def as_whole(self) -> ImageSet:
+        """The same images as a set of its own, whose numbers start from 0."""
+        return replace(self, numbers=None, of=None)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -111,15 +110,6 @@ def _sent(plan: Tensor, device: torch.device) -> Tensor:
     if device.type != "cuda":
         return plan.to(device)
     return plan.pin_memory().to(device, non_blocking=True)
-
-
-def blocks(image_set: ImageSet, size: int) -> Iterator[Minibatch]:
-    """All images in their order, ``size`` at a time; the last minibatch may be shorter."""
-    if size < 1:
-        raise ValueError(f"a minibatch must hold at least 1 image, not {size}")
-    for start in range(0, len(image_set), size):
-        images = image_set.images[start : start + size]
-        yield Minibatch(_unit_range(images), image_set.labels[start : start + size])
 
 
 def _unit_range(images: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch.nn import functional
 
@@ -36,4 +38,4 @@ def resize(image_set: ImageSet, size: int) -> ImageSet:
             chunk, (size, size), mode="bilinear", antialias=True, align_corners=False
         )
         resized[start : start + IMAGES_AT_ONCE] = scaled.round_().clamp_(0, 255).to(torch.uint8)
-    return ImageSet(resized, image_set.labels)
+    return replace(image_set, images=resized)

@@ -28,7 +28,7 @@ def limited_indices(count: int, limit: int | None, part: str) -> Tensor:
 
 
 def limit_images(image_set: ImageSet, limit: int | None, part: str) -> ImageSet:
-    """Keep at most ``limit`` images, chosen at random but the same in every run.
+    """Keep at most ``limit`` images, chosen at random but the same in every run and evaluation.
 
     The limit comes before the validation images are held out: N images are all that a run has for
     training and for choosing its best weights. So a small limit makes all of a run small, and the
@@ -36,8 +36,12 @@ def limit_images(image_set: ImageSet, limit: int | None, part: str) -> ImageSet:
     """
     if limit is None:
         return image_set
-    indices = limited_indices(len(image_set), limit, part)
-    return image_set if len(indices) == len(image_set) else image_set.subset(indices)
+    chosen = limited_indices(image_set.of or len(image_set), limit, part)
+    if image_set.numbers is None:
+        return image_set if len(chosen) == len(image_set) else image_set.subset(chosen)
+    # What a smaller limit chooses of the whole set is among what a larger one does.
+    here = torch.isin(image_set.numbers, chosen).nonzero().flatten()
+    return image_set if len(here) == len(image_set) else image_set.subset(here)
 
 
 def hold_out(
@@ -54,7 +58,7 @@ def hold_out(
     count = _held_out(validation, len(train))
     order = torch.randperm(len(train), generator=generator_at("cpu", seed, "validation"))
     held_out, kept = order[:count].sort().values, order[count:].sort().values
-    return train.subset(kept), train.subset(held_out)
+    return train.subset(kept).as_whole(), train.subset(held_out).as_whole()
 
 
 def _held_out(validation: str, images: int) -> int:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import random
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 
+import numpy
 import torch
 import torch.distributed as dist
 
@@ -50,81 +52,42 @@ def use_hardware(plan: Plan) -> None:
     torch.set_num_threads(plan.threads)
 
 
-@contextmanager
+@contextlib.contextmanager
 def preserved_process_state() -> Iterator[None]:
     """Leave the process afterwards as it was before: for training that a program calls.
 
     Restored are torch's number of threads, the cores that the process may use, the cuDNN and TF32
-    settings, the CUDA device, torch's global random generators (on the CPU and on every GPU) and
-    the handlers of SIGINT and SIGTERM. A default process group that was not there before is
-    destroyed.
+    settings, the CUDA device, the global random generators (torch's on the CPU and on every GPU,
+    numpy's, Python's) and the handlers of SIGINT and SIGTERM. A default process group that was not
+    there before is destroyed.
     """
-    restore = [
-        _preserved_threads(),
-        _preserved_backends(),
-        _preserved_generators(),
-        _preserved_signal_handlers(),
-    ]
     had_group = dist.is_available() and dist.is_initialized()
-    try:
-        yield
-    finally:
-        if not had_group and dist.is_available() and dist.is_initialized():
-            dist.destroy_process_group()
-        for again in restore:
-            again()
-
-
-def _preserved_threads() -> Callable[[], None]:
-    """What sets the number of threads and the cores again as they are now."""
-    threads = torch.get_num_threads()
-    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
-
-    def again() -> None:
-        torch.set_num_threads(threads)
-        if cores is not None:
-            os.sched_setaffinity(0, cores)
-
-    return again
-
-
-def _preserved_backends() -> Callable[[], None]:
-    """What sets the arithmetic settings again as they are now."""
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    flags = cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32
-
-    def again() -> None:
-        cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = flags
-
-    return again
-
-
-def _preserved_generators() -> Callable[[], None]:
-    """What sets torch's global generators, and the CUDA device, again as they are now."""
-    cpu = torch.get_rng_state()
-    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    device = torch.cuda.current_device() if gpus else None
-
-    def again() -> None:
-        torch.set_rng_state(cpu)
-        if gpus:
-            torch.cuda.set_rng_state_all(gpus)
-            torch.cuda.set_device(device)
-
-    return again
-
-
-def _preserved_signal_handlers() -> Callable[[], None]:
-    """What sets the signal handlers again as they are now; only the main thread can set any."""
-    handlers = {number: signal.getsignal(number) for number in CAUGHT}
-
-    def again() -> None:
+    with contextlib.ExitStack() as restored:
+        restored.callback(torch.set_num_threads, torch.get_num_threads())
+        if hasattr(os, "sched_getaffinity"):
+            restored.callback(os.sched_setaffinity, 0, os.sched_getaffinity(0))
+        cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+        for settings, name in (
+            (cudnn, "deterministic"),
+            (cudnn, "benchmark"),
+            (cudnn, "allow_tf32"),
+            (matmul, "allow_tf32"),
+        ):
+            restored.callback(setattr, settings, name, getattr(settings, name))
+        restored.callback(torch.set_rng_state, torch.get_rng_state())
+        restored.callback(random.setstate, random.getstate())
+        restored.callback(numpy.random.set_state, numpy.random.get_state())
+        if torch.cuda.is_available():
+            restored.callback(torch.cuda.set_rng_state_all, torch.cuda.get_rng_state_all())
+            restored.callback(torch.cuda.set_device, torch.cuda.current_device())
         if threading.current_thread() is threading.main_thread():
-            for number, handler in handlers.items():
-                if handler is not None:
-                    signal.signal(number, handler)
-
-    return again
+            for number in CAUGHT:
+                restored.callback(signal.signal, number, signal.getsignal(number))
+        try:
+            yield
+        finally:
+            if not had_group and dist.is_available() and dist.is_initialized():
+                dist.destroy_process_group()
 
 
 def describe_device(device: torch.device) -> str:

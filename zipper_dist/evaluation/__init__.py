@@ -1,1 +1,1 @@
-"""The parts of the evaluation command: subject, attacks, blocks of examples, outcomes, checks."""
+"""The evaluation engine, of the command and of training: networks against attacks."""

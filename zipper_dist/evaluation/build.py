@@ -1,10 +1,10 @@
-"""Puts the parts of an evaluation together from its options."""
+"""Puts the parts of the evaluation command together from its options."""
 
 from __future__ import annotations
 
 import hashlib
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -12,21 +12,22 @@ import torch
 from torch import Tensor
 
 import zipper_dist
+from zipper_dist.attacks import Blocks
+from zipper_dist.config.threat import ThreatModel
 from zipper_dist.data import Dataset
 from zipper_dist.data.splits import limited_indices
 from zipper_dist.distributed.communication import World
 from zipper_dist.distributed.hardware import describe_device
 from zipper_dist.errors import UserError
+from zipper_dist.evaluation.attack_list import Measure, measures
 from zipper_dist.evaluation.batch_size import available_memory, batch_size_for
-from zipper_dist.evaluation.blocks import Layout
-from zipper_dist.evaluation.engine import Examples, Networks, Setting, Worker, needed_parts
-from zipper_dist.evaluation.network_views import attacked_view, exact_view
+from zipper_dist.evaluation.engine import Engine, Examples, Found
+from zipper_dist.evaluation.network_views import NetworkViews
 from zipper_dist.evaluation.options import EvaluateOptions
-from zipper_dist.evaluation.outcomes import Store
-from zipper_dist.evaluation.registry import Part, Threat, unsuitable
+from zipper_dist.evaluation.outcomes import DiskStore
 from zipper_dist.evaluation.results.files import Outputs
-from zipper_dist.evaluation.results.sanity import SAMPLE, sanity_parts
-from zipper_dist.evaluation.target import Subject, check_fit
+from zipper_dist.evaluation.results.sanity import SAMPLE, sanity_measures
+from zipper_dist.evaluation.target import Target, Threats, check_fit
 
 
 @dataclass
@@ -34,77 +35,82 @@ class Evaluation:
     """Everything that one process of an evaluation works with."""
 
     options: EvaluateOptions
-    subject: Subject
+    target: Target
     data: Dataset
-    numbers: Tensor
-    """Numbers of the evaluated examples in the test set: int64 (N,)."""
-    threat: Threat
-    names: list[str]
-    """The attacks, in the order of the table."""
-    parts: dict[str, Part]
-    checks: dict[str, Part]
+    threats: Threats
+    wanted: list[Measure]
+    """The lines of the table."""
+    checks: dict[ThreatModel, list[Measure]]
     """The attacks of the sanity checks; empty where there are none."""
-    worker: Worker
-    sampler: Worker
+    engine: Engine
+    sampler: Engine
     """The same for the blocks that the sanity checks attack."""
     outputs: Outputs
     notes: list[str]
     about: dict[str, Any]
 
+    @property
+    def numbers(self) -> Tensor:
+        """Numbers of the evaluated examples in the test set: int64 (N,)."""
+        assert self.engine.examples.numbers is not None
+        return self.engine.examples.numbers
+
+    def found(self) -> Found:
+        """What this rank has found."""
+        wanted = self.engine.found([part for m in self.wanted for part in m.parts])
+        checks = [part for found in self.checks.values() for m in found for part in m.parts]
+        for where, blocks in self.sampler.found(checks).items():
+            wanted[where] = blocks | wanted.get(where, {})
+        return wanted
+
 
 def assemble(
-    options: EvaluateOptions, subject: Subject, data: Dataset, threat: Threat, names: list[str],
+    options: EvaluateOptions, target: Target, data: Dataset, threats: Threats, names: list[str],
     world: World,
 ) -> Evaluation:  # fmt: skip
     """Put the parts of an evaluation together; raises UserError where they do not fit."""
-    classes = check_fit(subject, data)
-    names, notes = _suitable(names, classes)
-    device = world.plan.device
-    numbers = _chosen(len(data.test), options)
-    chosen = data.test.subset(numbers).to(device)
-    images = (chosen.images.float() / 255).contiguous()
-    examples = Examples(images, chosen.labels)
+    classes, device = check_fit(target, data), world.plan.device
+    wanted, notes = _suitable(measures(names, *threats, options.restarts), classes)
+    examples = _chosen(data, options, device)
     if options.first is not None:
-        notes += _missing_classes(chosen.labels, data.test.labels)
-    subject.model.to(device)
-    screening = attacked_view(subject.model, torch.bfloat16) if options.screen == "bf16" else None
-    networks = Networks(exact_view(subject.model), attacked_view(subject.model), screening)
-    layout = Layout(len(examples), options.block_size)
-    batch_size = options.batch_size or batch_size_for(
-        subject.model, images[:1], available_memory(device, world.size)
-    )
-    identity = _identity(options, subject, examples, device)
-    setting = Setting(
-        examples, networks, layout, options.seed, identity, batch_size,
+        notes += _missing_classes(examples.labels, data.test.labels)
+    target.model.to(device)
+    blocks = Blocks(len(examples), options.block_size)
+    image, _ = examples.take(slice(1))
+    memory = available_memory(device, world.size)
+    directory = options.out or (options.target if options.target.is_dir() else target.file.parent)
+    outputs = Outputs(directory, target.name)
+    store = DiskStore(outputs.outcomes)
+    store.prepare()
+    engine = Engine(
+        examples, NetworkViews.of(target.model, options.screen == "bf16"), store, blocks,
+        blocks.dealt(world.rank, world.size),
+        options.batch_size or batch_size_for(target.model, image, memory),
+        options.seed, _identity(options, target, examples, device),
         keep_images=options.save_adversarial is not None,
     )  # fmt: skip
-    directory = options.out or (options.target if options.target.is_dir() else subject.file.parent)
-    outputs = Outputs(directory, subject.name)
-    store = Store(outputs.outcomes)
-    store.prepare()
-    blocks = list(layout.dealt(world.rank, world.size))
     sanity = options.sanity or "standard" in " ".join(options.attacks).replace(",", " ").split()
-    checks = sanity_parts(threat, images.shape[1:]) if sanity else {}
-    sample = [block for block in blocks if block < layout.first(SAMPLE).blocks]
+    checks = {
+        threat: sanity_measures(threat, threats.step_size, image.shape[1:])
+        for threat in threats.models
+        if sanity
+    }
+    sample = [block for block in engine.mine if block < len(blocks.first(SAMPLE))]
     return Evaluation(
-        options, subject, data, numbers, threat, names,
-        needed_parts(names, threat, options.restarts), checks,
-        Worker(setting, store, blocks), Worker(setting, store, sample), outputs, notes,
-        _about(options, subject, data, threat, setting, world),
+        options, target, data, threats, wanted, checks, engine, replace(engine, mine=sample),
+        outputs, notes, _about(options, target, data, threats, engine) | _machine(world),
     )  # fmt: skip
 
 
-def _chosen(count: int, options: EvaluateOptions) -> Tensor:
-    """Numbers of the images, out of ``count``, that are evaluated: int64 (N,)."""
+def _chosen(data: Dataset, options: EvaluateOptions, device: torch.device) -> Examples:
+    """The images that are evaluated."""
+    count = len(data.test)
     if options.first is not None:
-        return torch.arange(min(options.first, count))
-    return limited_indices(count, options.limit, "test")
-
-
-def _how_chosen(images: int, of: int, options: EvaluateOptions) -> str:
-    if images == of:
-        return "all"
-    return "at random" if options.first is None else "the first"
+        numbers = torch.arange(min(options.first, count))
+    else:
+        numbers = limited_indices(count, options.limit, "test")
+    chosen = data.test.subset(numbers).to(device)
+    return Examples(chosen.images, chosen.labels, numbers)
 
 
 def _missing_classes(chosen: Tensor, labels: Tensor) -> list[str]:
@@ -116,25 +122,31 @@ def _missing_classes(chosen: Tensor, labels: Tensor) -> list[str]:
             "chooses at random"]  # fmt: skip
 
 
-def _suitable(names: list[str], classes: int) -> tuple[list[str], list[str]]:
-    """The attacks that can be run, and a note on each that cannot."""
-    notes = [note for name in names if (note := unsuitable(name, classes)) is not None]
-    left = [name for name in names if unsuitable(name, classes) is None]
+def _suitable(wanted: list[Measure], classes: int) -> tuple[list[Measure], list[str]]:
+    """The measures that can be taken, and a note on each that cannot."""
+    left, notes = [], []
+    for measure in wanted:
+        why = {part.unsuitable(classes) for part in measure.parts} - {None}
+        if why:
+            notes.append(f"{measure.label}: {'; '.join(map(str, why))}")
+        else:
+            left.append(measure)
     if not left:
         raise UserError(f"--attacks: {'; '.join(notes)}")
     return left, [f"left out: {note}" for note in notes]
 
 
 def _identity(
-    options: EvaluateOptions, subject: Subject, examples: Examples, device: torch.device
+    options: EvaluateOptions, target: Target, examples: Examples, device: torch.device
 ) -> dict[str, Any]:
     digest = hashlib.sha256()
-    for tensor in (examples.images, examples.labels):
-        digest.update(tensor.cpu().numpy().tobytes())
+    for tensor in (examples.images, examples.labels, examples.numbers):
+        assert tensor is not None
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
     return {
-        "format": 1,
-        "weights": subject.sha256,
-        "network": str(subject.spec or options.model),
+        "format": 2,
+        "weights": target.sha256,
+        "network": str(target.spec or options.model),
         "images": digest.hexdigest(),
         "screen": options.screen,
         "device": device.type,
@@ -142,23 +154,30 @@ def _identity(
 
 
 def _about(
-    options: EvaluateOptions, subject: Subject, data: Dataset, threat: Threat, setting: Setting,
-    world: World,
-) -> dict[str, Any]:  # fmt: skip
+    options: EvaluateOptions, target: Target, data: Dataset, threats: Threats, engine: Engine
+) -> dict[str, Any]:
     """What evaluation.json says of the evaluation as a whole."""
+    images, of = len(engine.examples), len(data.test)
+    chosen = "at random" if options.first is None else "the first"
+    models = [{"norm": threat.norm, "eps": threat.eps} for threat in threats.models]
     return {
-        "network": {"file": str(subject.file), "sha256": subject.sha256},
+        "network": {"file": str(target.file), "sha256": target.sha256},
         "data": {
             "name": data.name,
-            "images": len(setting.examples),
-            "of": len(data.test),
-            "chosen": _how_chosen(len(setting.examples), len(data.test), options),
+            "images": images,
+            "of": of,
+            "chosen": "all" if images == of else chosen,
         },
-        "threat": {"norm": threat.norm, "eps": threat.eps},
+        **({"threat": models[0]} if len(models) == 1 else {"threats": models}),
         "seed": options.seed,
         "block_size": options.block_size,
         "screen": options.screen,
-        "batch_size": setting.batch_size,
+        "batch_size": engine.batch_size,
+    }
+
+
+def _machine(world: World) -> dict[str, Any]:
+    return {
         "ranks": world.size,
         "device": describe_device(world.plan.device),
         "interval": "95 %, Wilson score",

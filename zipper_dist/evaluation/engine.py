@@ -1,20 +1,33 @@
-"""Runs attacks on blocks of examples: what is known is not done again, what is done is kept."""
+"""Runs attacks on blocks of examples: what is known is not done again, what is done is kept.
+
+Everything that measures accuracy uses this engine: validation in training, the table at its end,
+the ``evaluate`` command and :func:`zipper_dist.evaluation.report.evaluate_model`. Its work is a
+generator that yields between the steps of an attack, so that other work can be done in between.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from zipper_dist.attacks import Network, make_ball
-from zipper_dist.evaluation.blocks import Layout, Places
-from zipper_dist.evaluation.network_views import Meter
-from zipper_dist.evaluation.outcomes import BROKEN, ROBUST, UNKNOWN, BlockOutcome, Store, address
-from zipper_dist.evaluation.registry import Part, Threat, components, make_part
+from zipper_dist.accel.precision import Acceleration
+from zipper_dist.attacks import Attack, Blocks, ExampleDraws
+from zipper_dist.attacks.base import Task, advance
+from zipper_dist.evaluation.attack_list import Measure
+from zipper_dist.evaluation.network_views import Meter, NetworkViews
+from zipper_dist.evaluation.outcomes import (
+    BROKEN,
+    ROBUST,
+    UNKNOWN,
+    BlockOutcome,
+    OutcomeStore,
+    address,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,184 +35,180 @@ class Examples:
     """The evaluated images, whole on the device."""
 
     images: Tensor
-    """float32 (N, C, H, W) in [0, 1], in the plain memory layout."""
+    """(N, C, H, W): float32 in [0, 1], or uint8 from 0 to 255."""
     labels: Tensor
     """int64 (N,)."""
+    numbers: Tensor | None = None
+    """Numbers of the images in the whole set that they are from, which decide their random draws:
+    int64 (N,) on the CPU; None: 0, 1, 2 …"""
 
     def __len__(self) -> int:
         return len(self.labels)
 
-
-@dataclass(frozen=True)
-class Networks:
-    """The network in the forms that an evaluation needs: images → logits."""
-
-    exact: Network
-    """Has the last word on every image."""
-    attacked: Network
-    """What the attacks differentiate."""
-    screening: Network | None = None
-    """A coarser and faster one that is attacked first."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What an evaluation works with; ``identity`` is what decides outcomes beside the attack."""
-
-    examples: Examples
-    networks: Networks
-    layout: Layout
-    seed: int
-    identity: dict[str, Any]
-    batch_size: int
-    keep_images: bool = False
-    """Keep the adversarial images of every block, not only of the first."""
+    def take(self, places: Tensor | slice) -> tuple[Tensor, Tensor]:
+        """Images, as float32 in the plain memory layout, and labels of some examples."""
+        if isinstance(places, Tensor):
+            places = places.to(self.labels.device)
+        images = self.images[places]
+        if images.dtype == torch.uint8:
+            images = images.float() / 255
+        return images.contiguous(), self.labels[places]
 
 
 Tick = Callable[[int], None]
 """Takes the cost of some work [forward passes × images]; may raise to stop the evaluation."""
 
+Found = dict[str, dict[str, Any]]
+"""What one rank knows, as JSON: by address, then by block, states and what they took."""
+
 
 @dataclass
-class Worker:
-    """The blocks of one rank, attacked in order.
+class Engine:
+    """The blocks of one rank, attacked in order."""
 
-    Args:
-        setting: what to work with.
-        store: where outcomes are kept.
-        blocks: numbers of the blocks of this rank.
-        tick: called at every use of a network.
-    """
-
-    setting: Setting
-    store: Store
-    blocks: Sequence[int]
+    examples: Examples
+    views: NetworkViews
+    store: OutcomeStore
+    blocks: Blocks
+    """The blocks of all examples."""
+    mine: Sequence[int]
+    """Numbers of the blocks of this rank."""
+    batch_size: int = 128
+    """Images at a time; changes no outcome."""
+    seed: int = 0
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    """What decides outcomes beside the attack, the seed and the blocks."""
+    keep_images: bool = False
+    """Keep the adversarial images of every block, not only of the first."""
     tick: Tick = lambda cost: None
-    _known: dict[tuple[str, int], BlockOutcome] = field(default_factory=dict)
+    """Called at every use of a network."""
+    _addresses: dict[Attack | None, str] = field(default_factory=dict)
 
-    def address(self, part: Part | None) -> str:
+    def run(self, wanted: Sequence[Measure]) -> Iterator[None]:
+        """Bring the outcomes of all that is wanted up to date, in small pieces of work."""
+        yield from self.classify()
+        for _, attack, before in stages(wanted):
+            yield from self.attack(attack, before)
+
+    def address(self, attack: Attack | None) -> str:
         """Where the outcomes of an attack (None: of no attack, clean images) are kept."""
-        s = self.setting
-        facts = {**s.identity, "seed": s.seed, "blocks": s.layout.block_size}
-        facts["attack"] = part.settings if part else "clean"
-        return f"{part.name if part else 'clean'}-{address(facts)}"
+        if attack not in self._addresses:
+            facts = {**self.identity, "seed": self.seed, "blocks": self.blocks.size}
+            facts["attack"] = attack.settings if attack else "clean"
+            name = attack.name if attack else "clean"
+            self._addresses[attack] = f"{name}-{address(facts)}"
+        return self._addresses[attack]
 
-    def outcome(self, part: Part | None, block: int) -> BlockOutcome:
+    def outcome(self, attack: Attack | None, block: int) -> BlockOutcome:
         """What is known of a block under an attack."""
-        where = self.address(part)
-        if (where, block) not in self._known:
-            size = self.setting.layout.size(block)
-            self._known[where, block] = self.store.load(where, block, size)
-        return self._known[where, block]
+        return self.store.load(self.address(attack), block, self.blocks.size_of(block))
 
-    def classify(self) -> None:
+    def found(self, attacks: Sequence[Attack]) -> Found:
+        """What is known of this rank's blocks: clean, and under these attacks."""
+        found: Found = {}
+        for attack in (None, *attacks):
+            of_blocks = found.setdefault(self.address(attack), {})
+            for block in self.mine:
+                outcome = self.outcome(attack, block)
+                states = "".join(map(str, outcome.state.tolist()))
+                of_blocks[str(block)] = {"state": states, "spent": outcome.spent}
+        return found
+
+    def classify(self) -> Iterator[None]:
         """Find out which examples are misclassified without any attack."""
-        for block in self.blocks:
+        for block in self.mine:
             outcome = self.outcome(None, block)
             if (outcome.state == UNKNOWN).any():
                 start = time.perf_counter()
-                meter = Meter(self.setting.networks.exact, self.tick)
-                x, y = self._take(torch.arange(self.setting.layout.count)[self._span(block)])
-                outcome.state = torch.where(self._wrong(meter, x, y).cpu(), BROKEN, ROBUST).byte()
+                meter = Meter(self.views.exact, self.tick)
+                x, y = self.examples.take(self.blocks.span(block))
+                with Acceleration().arithmetic(), torch.no_grad():
+                    logits = torch.cat([meter(part) for part in torch.split(x, self.batch_size)])
+                right = (logits.argmax(1) == y).cpu()
+                outcome.state = torch.where(right, ROBUST, BROKEN).byte()
                 outcome.add_spent(_spent(start, [meter]))
                 self.store.save(self.address(None), block, outcome)
+                yield
 
-    def wanted(self, part: Part, before: Sequence[Part], block: int) -> Tensor:
+    def wanted(self, attack: Attack, before: Sequence[Attack], block: int) -> Tensor:
         """Rows of a block to attack: right when clean, and not broken by an attack ``before``."""
         standing = self.outcome(None, block).state == ROBUST
         for earlier in before:
             standing = standing & (self.outcome(earlier, block).state != BROKEN)
-        keep = self.setting.keep_images or block == 0
-        return self.outcome(part, block).lacks(standing, keep)
+        return self.outcome(attack, block).lacks(standing, self.keep_images or block == 0)
 
-    def cost_left(self, part: Part, before: Sequence[Part]) -> int:
+    def cost_left(self, attack: Attack, before: Sequence[Attack]) -> int:
         """What :meth:`attack` would take at most [forward passes × images]."""
-        return part.cost * sum(int(self.wanted(part, before, b).sum()) for b in self.blocks)
+        return attack.cost * sum(int(self.wanted(attack, before, b).sum()) for b in self.mine)
 
-    def attack(self, part: Part, before: Sequence[Part] = ()) -> None:
+    def attack(self, attack: Attack, before: Sequence[Attack] = ()) -> Iterator[None]:
         """Bring the outcomes of an attack up to date, except for examples broken ``before``."""
-        for group in self._groups(part, before):
-            start = time.perf_counter()
+        for group in self._groups(attack, before):
             meters: list[Meter] = []
-            examples = torch.cat(list(group.values()))
-            adversarial = [
-                self._attacked(part, chunk, meters)
-                for chunk in torch.split(examples, self.setting.batch_size)
-            ]
-            images = torch.cat([found[0] for found in adversarial])
-            broken = torch.cat([found[1] for found in adversarial])
-            self._keep(part, group, images, broken, _spent(start, meters))
+            seconds = 0.0
+            images, broken = [], []
+            for places in torch.split(torch.cat(list(group.values())), self.batch_size):
+                task, x, y = self._task(attack, places, meters)
+                steps = task.steps(x, y)
+                while True:
+                    start = time.perf_counter()
+                    # The figures are fp32 figures. Nothing of it is left at the yield.
+                    with Acceleration().arithmetic():
+                        end = advance(steps)
+                    seconds += time.perf_counter() - start
+                    if end is not None:
+                        break
+                    yield
+                images.append(end[0])
+                broken.append(end[1])
+            spent = _spent(0.0, meters) | {"seconds": seconds}
+            self._keep(attack, group, (torch.cat(images), torch.cat(broken)), spent)
+            yield
 
-    def _groups(self, part: Part, before: Sequence[Part]) -> Iterator[dict[int, Tensor]]:
+    def _task(
+        self, attack: Attack, places: Tensor, meters: list[Meter]
+    ) -> tuple[Task, Tensor, Tensor]:
+        numbers = places if self.examples.numbers is None else self.examples.numbers[places]
+        draws = ExampleDraws(self.seed, attack.name, self.blocks, places, numbers)
+        views = [v for v in (self.views.screening, self.views.attacked) if v is not None]
+        verdict, *attacked = [Meter(view, self.tick) for view in (self.views.exact, *views)]
+        meters += [verdict, *attacked]
+        x, y = self.examples.take(places)
+        return Task(attack, attacked, verdict, draws), x, y
+
+    def _groups(self, attack: Attack, before: Sequence[Attack]) -> Iterator[dict[int, Tensor]]:
         """Examples to attack, by block: as many whole blocks at a time as fit in a batch."""
         group: dict[int, Tensor] = {}
-        for block in self.blocks:
-            rows = self.wanted(part, before, block).nonzero().flatten()
+        for block in self.mine:
+            rows = self.wanted(attack, before, block).nonzero().flatten()
             if len(rows) == 0:
                 continue
-            held = sum(len(examples) for examples in group.values())
-            full = held + len(rows) > self.setting.batch_size
-            if group and (full or part.block_at_a_time):
+            held = sum(len(places) for places in group.values())
+            full = held + len(rows) > self.batch_size
+            if group and (full or attack.one_block):
                 yield group
                 group = {}
-            group[block] = rows + block * self.setting.layout.block_size
+            group[block] = rows + block * self.blocks.size
         if group:
             yield group
 
-    def _attacked(self, part: Part, examples: Tensor, meters: list[Meter]) -> tuple[Tensor, Tensor]:
-        """The last word on some examples: images inside the ball (n, C, H, W), and broken (n,)."""
-        s = self.setting
-        x, y = self._take(examples)
-        ball = make_ball(part.settings["norm"], x, part.settings["eps"])
-        result, standing = x.clone(), torch.arange(len(x), device=x.device)
-        exact = Meter(s.networks.exact, self.tick)
-        views = [v for v in (s.networks.screening, s.networks.attacked) if v is not None]
-        meters.append(exact)
-        for view in views:
-            for restart in range(part.restarts):
-                if len(standing) == 0:
-                    break
-                meter = Meter(view, self.tick)
-                meters.append(meter)
-                places = Places(s.layout, examples, part.name, s.seed, restart)[standing]
-                found = part.run(meter, x[standing], y[standing], places).detach()
-                # Attacks of other origin keep the ball only up to rounding, and may go astray.
-                found = torch.where(found.isfinite(), found, x[standing])
-                result[standing] = found
-                result = ball.project(result)
-                standing = standing[~self._wrong(exact, result[standing], y[standing])]
-        broken = torch.ones(len(x), dtype=torch.bool)
-        broken[standing.cpu()] = False
-        return result, broken
-
     def _keep(
-        self, part: Part, group: dict[int, Tensor], images: Tensor, broken: Tensor,
+        self, attack: Attack, group: dict[int, Tensor], result: tuple[Tensor, Tensor],
         spent: dict[str, float],
     ) -> None:  # fmt: skip
+        images, broken = result
         total, at = len(broken), 0
-        for block, examples in group.items():
-            outcome, n = self.outcome(part, block), len(examples)
-            rows = examples - block * self.setting.layout.block_size
+        for block, places in group.items():
+            outcome, n = self.outcome(attack, block), len(places)
+            rows = places - block * self.blocks.size
             outcome.state[rows] = torch.where(broken[at : at + n], BROKEN, ROBUST).byte()
-            if self.setting.keep_images or block == 0:
+            if self.keep_images or block == 0:
                 outcome.images = outcome.images or {}
                 for i in broken[at : at + n].nonzero().flatten().tolist():
                     outcome.images[int(rows[i])] = images[at + i].cpu().contiguous()
             outcome.add_spent({name: amount * n / total for name, amount in spent.items()})
-            self.store.save(self.address(part), block, outcome)
+            self.store.save(self.address(attack), block, outcome)
             at += n
-
-    def _span(self, block: int) -> slice:
-        return self.setting.layout.span(block)
-
-    def _take(self, examples: Tensor) -> tuple[Tensor, Tensor]:
-        chosen = examples.to(self.setting.examples.labels.device)
-        return self.setting.examples.images[chosen], self.setting.examples.labels[chosen]
-
-    def _wrong(self, network: Network, x: Tensor, y: Tensor) -> Tensor:
-        with torch.no_grad():
-            chunks = torch.split(x, self.setting.batch_size)
-            return torch.cat([network(chunk) for chunk in chunks]).argmax(1) != y
 
 
 def _spent(start: float, meters: Sequence[Meter]) -> dict[str, float]:
@@ -210,21 +219,19 @@ def _spent(start: float, meters: Sequence[Meter]) -> dict[str, float]:
     }
 
 
-def stages(names: Sequence[str], parts: dict[str, Part]) -> list[tuple[str, Part, list[Part]]]:
-    """The parts to run for the attacks ``names``: (attack, part, the parts before it in it).
+def stages(wanted: Sequence[Measure]) -> list[tuple[str, Attack, list[Attack]]]:
+    """The attacks to run for what is wanted: (label, attack, the attacks before it).
 
-    Attacks that are their own only part come first, so that an ensemble finds their outcomes.
+    Measures of one attack come first, so that an ensemble finds their outcomes. The attacks of an
+    ensemble, under one threat model, are run in turn on what the ones before left.
     """
-    found = []
-    for name in sorted(names, key=lambda name: len(components(name)) > 1):
-        before: list[Part] = []
-        for component in components(name):
-            found.append((name, parts[component], list(before)))
-            before.append(parts[component])
+    found, done = [], set()
+    for measure in sorted(wanted, key=lambda measure: len(measure.parts)):
+        before: list[Attack] = []
+        for attack in measure.parts:
+            same = [a for a in before if (a.norm, a.eps) == (attack.norm, attack.eps)]
+            if (attack, tuple(same)) not in done:
+                found.append((measure.label, attack, same))
+            done.add((attack, tuple(same)))
+            before.append(attack)
     return found
-
-
-def needed_parts(names: Sequence[str], threat: Threat, restarts: int) -> dict[str, Part]:
-    """The parts that the attacks ``names`` are made of, by name."""
-    wanted = [component for name in names for component in components(name)]
-    return {name: make_part(name, threat, restarts) for name in dict.fromkeys(wanted)}

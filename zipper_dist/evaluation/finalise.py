@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from rich.console import Console
 
+from zipper_dist.config.threat import ThreatModel
+from zipper_dist.evaluation.attack_list import Measure, distinct_parts, short
 from zipper_dist.evaluation.build import Evaluation
-from zipper_dist.evaluation.engine import Examples
-from zipper_dist.evaluation.results.figures import Report, Results, Tally, tally
+from zipper_dist.evaluation.engine import Found
 from zipper_dist.evaluation.results.files import (
     adversarial_images,
     print_table,
@@ -18,6 +20,7 @@ from zipper_dist.evaluation.results.files import (
     write_flags,
 )
 from zipper_dist.evaluation.results.picture import COLUMNS, Portrait, draw
+from zipper_dist.evaluation.results.report import report
 from zipper_dist.evaluation.results.sanity import (
     SAMPLE,
     Check,
@@ -27,75 +30,60 @@ from zipper_dist.evaluation.results.sanity import (
 )
 
 
-def conclude(evaluation: Evaluation, reports: Sequence[Report], console: Console) -> None:
+def finalise(evaluation: Evaluation, found: Sequence[Found], console: Console) -> None:
     """Write and print what the ranks found; for rank 0, once all are done."""
-    e, worker = evaluation, evaluation.worker
-    layout = worker.setting.layout
-    addresses = {name: worker.address(part) for name, part in e.parts.items()}
-    addresses["clean"] = worker.address(None)
-    found = {name: tally(reports, where, layout) for name, where in addresses.items()}
-    results = Results(found, e.parts)
-    figures = {name: results.figure(name) for name in e.names}
-    checks = list(_checks(e, reports, results)) if e.checks else []
-    write_figures(e.outputs.figures, e.about, figures, checks, e.notes)
-    write_flags(e.outputs.flags, e.numbers, worker.setting.examples.labels, results, e.names)
+    e = evaluation
+    result = report(e.engine, e.wanted, found)
+    checks = list(_checks(e, found)) if e.checks else []
+    write_figures(e.outputs.figures, e.about, result, checks, e.notes)
+    write_flags(e.outputs.flags, e.numbers, e.engine.examples.labels, result)
     if e.options.save_adversarial is not None:
-        save_adversarial(e.options.save_adversarial, worker, results, e.names, e.numbers)
-    threat = e.threat
+        save_adversarial(e.options.save_adversarial, e.engine, e.wanted, e.numbers)
     which = "the first " if e.about["data"]["chosen"] == "the first" else ""
-    images = f"{which}{results.n} test images"
-    title = f"{e.subject.file}: {images}, {threat.norm} ε {threat.eps:.4g}"
-    print_table(console, title, figures, checks)
+    threats = ", ".join(threat.words() for threat in e.threats.models)
+    print_table(
+        console, f"{e.target.file}: {which}{result.n} test images, {threats}", result, checks
+    )
     written = [e.outputs.figures, e.outputs.flags]
-    if e.options.picture and _draw(e, results):
+    if e.options.picture and _draw(e, threats):
         written.append(e.outputs.picture)
     console.print(f"written: {', '.join(map(str, written))}", highlight=False, soft_wrap=True)
 
 
-def _checks(e: Evaluation, reports: Sequence[Report], results: Results) -> list[Check]:
-    setting = e.worker.setting
-    sample_layout = setting.layout.first(SAMPLE)
-    tallies = {
-        name: tally(reports, e.sampler.address(part), sample_layout)
-        for name, part in e.checks.items()
-    }
-    clean = results.tallies["clean"]
-    tallies["clean"] = Tally(clean.state[: sample_layout.count], clean.spent)
-    sample = Results(tallies, e.checks)
-    span = setting.layout.span(0)
-    first = Examples(setting.examples.images[span], setting.examples.labels[span])
-    attacked = {
-        name: adversarial_images(e.worker, results, name, 0)[0]
-        for name in e.names
-        if name != "clean"
-    }
-    return [
-        *check_attacks(sample, results, e.data.classes),
-        *check_network(e.subject.model, setting.networks.attacked, first),
-        check_images(first.images, attacked),
-    ]
+def _checks(e: Evaluation, found: Sequence[Found]) -> Iterator[Check]:
+    clean = Measure("clean")
+    sample_blocks = e.engine.blocks.first(SAMPLE)
+    for threat, wanted in e.checks.items():
+        sample = report(e.sampler, [clean, *wanted], found, sample_blocks)
+        parts = [p for p in distinct_parts(e.wanted) if ThreatModel(p.norm, p.eps) == threat]
+        each = [Measure(part.name, (part,)) for part in parts]
+        full = report(e.engine, [clean, *each], found)
+        for check in check_attacks(sample, full, e.data.classes):
+            several = len(e.checks) > 1
+            yield replace(check, name=f"{check.name}@{short(threat)}") if several else check
+    first = e.engine.examples.take(e.engine.blocks.span(0))
+    attacked = {m.label: adversarial_images(e.engine, m, 0)[0] for m in e.wanted if m.parts}
+    yield from check_network(e.target.model, e.engine.views.attacked, *first)
+    yield check_images(first[0], attacked)
 
 
-def _draw(e: Evaluation, results: Results) -> bool:
+def _draw(e: Evaluation, threats: str) -> bool:
     """Draw the picture; False where no attack has broken any of the first examples."""
-    attacks = [name for name in e.names if name != "clean"]
-    setting, names = e.worker.setting, e.data.class_names
-    for attack in reversed(attacks):
-        images, broken = adversarial_images(e.worker, results, attack, 0)
+    names, exact = e.data.class_names, e.engine.views.exact
+    for measure in reversed([m for m in e.wanted if m.parts]):
+        images, broken = adversarial_images(e.engine, measure, 0)
         rows = broken.nonzero().flatten()[:COLUMNS]
         if len(rows) == 0:
             continue
-        device = setting.examples.images.device
-        clean = setting.examples.images[rows.to(device)]
+        clean, labels = e.engine.examples.take(rows)
         with torch.no_grad():
-            before = setting.networks.exact(clean).argmax(1).tolist()
-            after = setting.networks.exact(images[rows].to(device)).argmax(1).tolist()
-        labels = setting.examples.labels[rows.to(device)].tolist()
+            before = exact(clean).argmax(1).tolist()
+            after = exact(images[rows].to(clean.device)).argmax(1).tolist()
         portraits = [
-            Portrait(clean[i].cpu(), images[row], names[labels[i]], names[before[i]],
-                     names[after[i]], attack)
+            Portrait(clean[i].cpu(), images[row], names[int(labels[i])], names[before[i]],
+                     names[after[i]], measure.label)
             for i, row in enumerate(rows.tolist())
         ]  # fmt: skip
-        draw(e.outputs.picture, portraits, f"{e.threat.norm} ε {e.threat.eps:.3g}")
+        draw(e.outputs.picture, portraits, threats)
         return True
     return False

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import os
 import pickle
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from zipper_dist.errors import UserError
+from zipper_dist.registry import load_reference
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 """Names under which training scripts put the state dict into their checkpoints."""
@@ -72,13 +70,9 @@ def load_foreign(
 
 
 def _make(factory: str) -> nn.Module:
-    module_name, colon, function = factory.partition(":")
-    if not (module_name and colon and function):
-        raise UserError(f"--model {factory}: give package.module:factory")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    made = load_reference(factory, "--model")
     try:
-        network = getattr(importlib.import_module(module_name), function)()
+        network = made()  # type: ignore[operator]
     except Exception as error:  # whatever the user's code raises
         reason = f"{type(error).__name__}: {_one_line(error)}"
         raise UserError(f"--model {factory}: cannot be made: {reason}") from None

@@ -1,4 +1,4 @@
-"""The network as attacks get it, and the network that has the last word.
+"""The network in the forms that an evaluation needs.
 
 Every attack takes its network from :func:`attacked_view`; what it returns is confirmed on
 :func:`exact_view`.
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zipper_dist.accel.precision import Network
 from zipper_dist.accel.surrogate import make_surrogate
-from zipper_dist.attacks import Network
 
 LEAST_ROWS = 8
 """Matrix libraries have other kernels for a few rows, which round differently. Smaller batches are
@@ -46,41 +47,97 @@ class AlignedLinear(nn.Linear):
         return super().forward(F.pad(input, (0, self.in_features - input.shape[-1])))
 
 
-def _align(network: nn.Module) -> None:
+def _align(network: nn.Module) -> list[tuple[nn.Linear, AlignedLinear]]:
+    """Replace every linear layer that needs it; the old layers and the new ones."""
+    pairs = []
     for name, module in list(network.named_modules()):
         if name and type(module) is nn.Linear and module.in_features % ALIGNMENT:
-            network.set_submodule(name, AlignedLinear.like(module))
+            pairs.append((module, AlignedLinear.like(module)))
+            network.set_submodule(name, pairs[-1][1])
+    return pairs
 
 
-def exact_view(model: nn.Module) -> Network:
-    """The network itself in eval mode and fp32: what it says of an image is the verdict.
+class NetworkView:
+    """A frozen copy of a network in eval mode, whose logits do not depend on the batch.
 
-    ``model`` is left as it is; the view is a copy with frozen weights.
+    ``refresh`` brings the copy up to the network's present weights, in place.
+
+    Args:
+        network: images → logits; the copy.
+        layout: the memory format of the images that it is given.
+        refresh: brings the weights of the copy up to date.
     """
-    frozen = _frozen(model)
-    _align(frozen)
-    return _filled(frozen, torch.contiguous_format)
+
+    def __init__(
+        self, network: Network, layout: torch.memory_format, refresh: Callable[[], None]
+    ) -> None:
+        self._network, self._layout = network, layout
+        self.refresh = refresh
+
+    def __call__(self, given: Tensor) -> Tensor:
+        """Logits (B, classes), float32, of images (B, C, H, W), float32 in [0, 1]."""
+        rows = len(given)
+        # A copy has the strides of its layout; a tensor of one channel may have those of any, which
+        # decide on the kernels and so on the rounding.
+        images = given.clone(memory_format=self._layout)
+        if 0 < rows < LEAST_ROWS:
+            more = given[:1].detach().expand(LEAST_ROWS - rows, *given.shape[1:])
+            filled = torch.cat([given, more]).clone(memory_format=self._layout)
+            logits = self._network(filled)[:rows]
+        else:
+            logits = self._network(images)
+        if images.requires_grad and torch.is_grad_enabled() and not logits.requires_grad:
+            # A network of steps cuts the graph. Its gradient is zero, and the checks say so.
+            logits = logits + 0 * images.flatten(1).sum(1, keepdim=True)
+        return logits
 
 
-def attacked_view(model: nn.Module, dtype: torch.dtype = torch.float32) -> Network:
+def exact_view(model: nn.Module) -> NetworkView:
+    """The network itself in fp32: what it says of an image is the verdict."""
+    return _copy_view(model, torch.contiguous_format)
+
+
+def attacked_view(model: nn.Module, dtype: torch.dtype = torch.float32) -> NetworkView:
     """What attacks run in place of ``model``: faster, and the same up to rounding in ``dtype``.
 
-    BatchNorm is folded, the weights are frozen and channels-last. A network that cannot be traced
-    is attacked as it is, under autocast where ``dtype`` is not float32. Logits are float32.
+    BatchNorm is folded and the weights are channels-last. A network that cannot be traced is
+    attacked as it is, under autocast where ``dtype`` is not float32.
     """
-    frozen = _frozen(model)
-    surrogate = make_surrogate(frozen, dtype)
-    if surrogate is not None:
-        _align(surrogate.network)
-        return _filled(surrogate, torch.channels_last)
-    _align(frozen)
-    frozen.to(memory_format=torch.channels_last)
-    network = frozen if dtype == torch.float32 else _autocast(frozen, dtype)
-    return _filled(network, torch.channels_last)
+    surrogate = make_surrogate(model, dtype)
+    if surrogate is None:
+        return _copy_view(model, torch.channels_last, dtype)
+    pairs = _align(surrogate.network)
+
+    def refresh() -> None:
+        surrogate.refresh()
+        _refresh_aligned(pairs)
+
+    return NetworkView(surrogate, torch.channels_last, refresh)
 
 
-def _frozen(model: nn.Module) -> nn.Module:
-    return copy.deepcopy(model).eval().requires_grad_(False)
+def _copy_view(
+    model: nn.Module, layout: torch.memory_format, dtype: torch.dtype = torch.float32
+) -> NetworkView:
+    copied = copy.deepcopy(model).eval().requires_grad_(False)
+    if layout == torch.channels_last:
+        copied.to(memory_format=layout)
+    originals = [t.detach() for t in (*model.parameters(), *model.buffers())]
+    copies = [t.data for t in (*copied.parameters(), *copied.buffers())]
+    pairs = _align(copied)
+
+    def refresh() -> None:
+        for ours, theirs in zip(copies, originals, strict=True):
+            ours.copy_(theirs)
+        _refresh_aligned(pairs)
+
+    return NetworkView(
+        copied if dtype == torch.float32 else _autocast(copied, dtype), layout, refresh
+    )
+
+
+def _refresh_aligned(pairs: list[tuple[nn.Linear, AlignedLinear]]) -> None:
+    for old, new in pairs:
+        new.weight.data[:, : old.in_features].copy_(old.weight.data)
 
 
 def _autocast(model: nn.Module, dtype: torch.dtype) -> Network:
@@ -92,23 +149,28 @@ def _autocast(model: nn.Module, dtype: torch.dtype) -> Network:
     return network
 
 
-def _filled(network: Network, layout: torch.memory_format) -> Network:
-    def filled(given: Tensor) -> Tensor:
-        rows = len(given)
-        # A copy has the strides of its layout; a tensor of one channel may have those of any, which
-        # decide on the kernels and so on the rounding.
-        images = given.clone(memory_format=layout)
-        if 0 < rows < LEAST_ROWS:
-            more = given[:1].detach().expand(LEAST_ROWS - rows, *given.shape[1:])
-            logits = network(torch.cat([given, more]).clone(memory_format=layout))[:rows]
-        else:
-            logits = network(images)
-        if images.requires_grad and torch.is_grad_enabled() and not logits.requires_grad:
-            # A network of steps cuts the graph. Its gradient is zero, and the checks say so.
-            logits = logits + 0 * images.flatten(1).sum(1, keepdim=True)
-        return logits
+@dataclass(frozen=True)
+class NetworkViews:
+    """The network in the forms that an evaluation needs."""
 
-    return filled
+    exact: Network
+    """Decides on every image."""
+    attacked: Network
+    """What the attacks differentiate."""
+    screening: Network | None = None
+    """A coarser and faster one that is attacked first."""
+
+    @staticmethod
+    def of(model: nn.Module, screen: bool = False) -> NetworkViews:
+        """Views of ``model``, which is left as it is; ``screen``: with one in bf16."""
+        screening = attacked_view(model, torch.bfloat16) if screen else None
+        return NetworkViews(exact_view(model), attacked_view(model), screening)
+
+    def refresh(self) -> None:
+        """Take over the present weights of the network."""
+        for view in (self.exact, self.attacked, self.screening):
+            if isinstance(view, NetworkView):
+                view.refresh()
 
 
 class Meter:

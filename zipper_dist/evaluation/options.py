@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,11 +9,9 @@ from typing import Annotated, Literal
 import tyro
 
 from zipper_dist.config.schema import Device
-from zipper_dist.config.threat import Norm
+from zipper_dist.config.threat import Norm, ThreatOption
 from zipper_dist.data import DATASETS
 from zipper_dist.errors import UserError
-
-LearnerName = Literal["global", "natural", "adversarial", "best"]
 
 
 @dataclass(frozen=True)
@@ -38,13 +35,17 @@ class EvaluateOptions:
     """A run directory, or a file with weights."""
     attacks: tuple[str, ...] = ("standard",)
     """clean, fgsm, pgd-N, mim[-N], cw[-N], apgd-ce, apgd-dlr, apgd-t, fab-t, square, aa (which is
-    AutoAttack) or standard (all of these, and the sanity checks); N is a number of steps."""
-    learner: LearnerName = "global"
-    """Which network of a run directory."""
+    AutoAttack) or standard (all of these, and the sanity checks); N is a number of steps. An attack
+    from outside is package.module:Class or path/to/file.py:Class."""
+    learner: str = "global"
+    """Which network of a run directory: global, best, or a learner's name."""
+    threats: tuple[ThreatOption, ...] = ()
+    """What the attacker may do, as linf:8/255 or l2:0.5; with several, every attack is reported
+    under each and under their union. Default: what the network was trained for."""
     norm: Norm | None = None
-    """Norm of the perturbation; default: what the network was trained for."""
+    """Short form of --threats for one: its norm; default: what the network was trained for."""
     eps: float | None = None
-    """Radius of the perturbation [1 = the full pixel range]; default: as trained for."""
+    """… and its radius [1 = the full pixel range]; default: as trained for."""
     step_size: float | None = None
     """Step of pgd, mim and cw [1 = the full pixel range]; default: that of the run's own
     evaluation, or else 2.5 eps / steps."""
@@ -99,6 +100,11 @@ def validate(options: EvaluateOptions) -> None:
         found.append("--limit and --first: give one of them")
     if options.dataset is not None and options.dataset not in DATASETS:
         found.append(f"--data {options.dataset}: choose one of {', '.join(DATASETS)}")
+    if options.threats and (options.norm, options.eps) != (None, None):
+        found.append("--threats and --norm, --eps: give one of them")
+    step = options.step_size
+    if step is not None and not 0 < step <= 1e3:
+        found.append(f"--step-size {step}: give a length above 0, where 1 is the full pixel range")
     if (options.mean is None) != (options.std is None):
         found.append("--mean and --std: give both or neither")
     if options.std is not None and min(options.std, default=0) <= 0:
@@ -109,17 +115,3 @@ def validate(options: EvaluateOptions) -> None:
         found.append(f"--save-adversarial {options.save_adversarial}: there is no such directory")
     if found:
         raise UserError("; ".join(found))
-
-
-def check_threat(norm: Norm, eps: float, step_size: float | None) -> None:
-    """Raise UserError if the radius or the step cannot be used."""
-    largest = 1.0 if norm == "linf" else 1e3
-    if not (math.isfinite(eps) and 0 < eps <= largest):
-        raise UserError(
-            f"--eps {eps}: give a radius above 0 and up to {largest:g} for {norm}, where 1 is the "
-            "full pixel range (8/255 is 0.0314)"
-        )
-    if step_size is not None and not (math.isfinite(step_size) and 0 < step_size <= 1e3):
-        raise UserError(
-            f"--step-size {step_size}: give a length above 0, where 1 is the full pixel range"
-        )

@@ -1,7 +1,7 @@
-"""Outcomes on disk: a file for each attack and block, written whole, so that work is never lost.
+"""What attacks did to the examples of a block, and where that is kept.
 
-A file is found by everything that decides its content (:func:`address`). A command with other
-settings therefore finds other files, and the same command finds its own.
+An outcome is found by everything that decides it (:func:`address`). A command with other settings
+therefore finds other outcomes, and the same command finds its own.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import safetensors
 import safetensors.torch
@@ -56,41 +56,75 @@ def address(facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-class Store:
-    """The outcomes below a directory, which all ranks share."""
+class OutcomeStore(Protocol):
+    """Where outcomes are kept, by the address of the attack and the number of the block."""
+
+    def load(self, attack: str, block: int, size: int) -> BlockOutcome:
+        """What is known of a block of ``size`` examples: the object that is kept."""
+
+    def save(self, attack: str, block: int, outcome: BlockOutcome) -> None:
+        """Keep what is known of a block."""
+
+
+class MemoryStore:
+    """Outcomes in memory."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, int], BlockOutcome] = {}
+
+    def load(self, attack: str, block: int, size: int) -> BlockOutcome:
+        """See :class:`OutcomeStore`."""
+        if (attack, block) not in self._known:
+            self._known[attack, block] = self._read(attack, block, size)
+        return self._known[attack, block]
+
+    def save(self, attack: str, block: int, outcome: BlockOutcome) -> None:
+        """See :class:`OutcomeStore`."""
+        self._known[attack, block] = outcome
+
+    def _read(self, attack: str, block: int, size: int) -> BlockOutcome:
+        return BlockOutcome(torch.zeros(size, dtype=torch.uint8))
+
+
+class DiskStore(MemoryStore):
+    """Outcomes below a directory, which all ranks share.
+
+    A file holds a block under an attack, and is written whole, so that work is never lost.
+    """
 
     def __init__(self, root: Path) -> None:
+        super().__init__()
         self.root = root
 
     def prepare(self) -> None:
         """Make the directory; raises UserError where it cannot be written."""
         check_writable(self.root.parent, "--out", self.root)
 
-    def path(self, part: str, block: int) -> Path:
-        """The file of a block under the attack at the address ``part``."""
-        return self.root / part / f"{block:06}.safetensors"
+    def path(self, attack: str, block: int) -> Path:
+        """The file of a block under the attack at the address ``attack``."""
+        return self.root / attack / f"{block:06}.safetensors"
 
-    def load(self, part: str, block: int, size: int) -> BlockOutcome:
-        """What is known of a block of ``size`` examples; nothing where there is no whole file."""
+    def _read(self, attack: str, block: int, size: int) -> BlockOutcome:
         try:
-            with safetensors.safe_open(self.path(part, block), framework="pt") as file:
+            with safetensors.safe_open(self.path(attack, block), framework="pt") as file:
                 spent = json.loads(file.metadata()["spent"])
                 tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         except (OSError, safetensors.SafetensorError, ValueError, KeyError, TypeError):
-            return BlockOutcome(torch.zeros(size, dtype=torch.uint8))
+            return super()._read(attack, block, size)  # there is no whole file
         images = None
         if "images" in tensors:
             rows = tensors["rows"].tolist()
             images = dict(zip(rows, tensors["images"], strict=True))
         return BlockOutcome(tensors["state"], images, spent)
 
-    def save(self, part: str, block: int, outcome: BlockOutcome) -> None:
-        """Write what is known of a block; a reader sees all of it or what was there before."""
+    def save(self, attack: str, block: int, outcome: BlockOutcome) -> None:
+        """See :class:`OutcomeStore`; a reader sees all of it or what was there before."""
+        super().save(attack, block, outcome)
         tensors = {"state": outcome.state}
         if outcome.images:
             tensors["rows"] = torch.tensor(list(outcome.images))
             tensors["images"] = torch.stack(list(outcome.images.values())).contiguous()
         content = safetensors.torch.save(tensors, {"spent": json.dumps(outcome.spent)})
-        path = self.path(part, block)
+        path = self.path(attack, block)
         path.parent.mkdir(exist_ok=True)
         write_atomically(path, content)

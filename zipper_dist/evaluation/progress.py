@@ -11,10 +11,10 @@ from zipper_dist.metrics.sinks.terminal import PLAIN_LINE_SECONDS
 from zipper_dist.metrics.tables import duration
 
 
-class Quiet:
+class NullProgress:
     """Shows nothing: the display of every rank but 0."""
 
-    def __enter__(self) -> Quiet:
+    def __enter__(self) -> NullProgress:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -33,7 +33,7 @@ class Quiet:
         """Ignore the note."""
 
 
-class Bar(Quiet):
+class Bar(NullProgress):
     """How much of the work of this rank is done, and how long the rest will take.
 
     The rest is at most what is shown: what breaks early is not attacked to the end.

@@ -6,26 +6,25 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from zipper_dist.checkpoint.run_directory import RunDirectory
+from zipper_dist.checkpoint.run_directory import RunDirectory, as_json
 from zipper_dist.checkpoint.weights import checksum, load_model, load_weights
 from zipper_dist.config.schema import DataConfig
+from zipper_dist.config.threat import ThreatModel
 from zipper_dist.data import Dataset
 from zipper_dist.errors import UserError
 from zipper_dist.evaluation.foreign import load_foreign
-from zipper_dist.evaluation.options import EvaluateOptions, check_threat
-from zipper_dist.evaluation.registry import Threat
+from zipper_dist.evaluation.options import EvaluateOptions
 from zipper_dist.models import ModelSpec
 from zipper_dist.recipes.registry import recipe
-from zipper_dist.training.scoring import EvalAttack
 
 
 @dataclass(frozen=True)
-class Subject:
+class Target:
     """A network to evaluate, on the CPU, in eval mode."""
 
     model: nn.Module
@@ -41,33 +40,33 @@ class Subject:
     """The options of the run that it comes from; empty where they are not known."""
 
 
-def load_subject(options: EvaluateOptions) -> Subject:
+def load_target(options: EvaluateOptions) -> Target:
     """The network that the options name.
 
     Raises:
         UserError: nothing is there, or it is damaged, or not what it is said to be.
     """
-    target = options.target
+    path = options.target
     if options.model is not None:
-        model, state = load_foreign(options.model, target, options.mean, options.std)
-        name = f"{target.stem}-{options.model.rpartition(':')[2]}"
-        return Subject(model, target, name, checksum(state), None)
-    if target.is_dir():
-        file = RunDirectory(target).weights(options.learner)
+        model, state = load_foreign(options.model, path, options.mean, options.std)
+        name = f"{path.stem}-{options.model.rpartition(':')[2]}"
+        return Target(model, path, name, checksum(state), None)
+    if path.is_dir():
+        file = RunDirectory(path).weights(options.learner)
         if not file.exists():
-            raise UserError(_missing(target, file))
+            raise UserError(_missing(path, file))
         name = "" if options.learner == "global" else options.learner
     else:
-        if target.suffix in (".pt", ".pth"):
+        if path.suffix in (".pt", ".pth"):
             raise UserError(
-                f"{target}: say which network it is for with --model package.module:factory"
+                f"{path}: say which network it is for with --model package.module:factory"
             )
-        file, name = target, target.stem
+        file, name = path, path.stem
     # The code of a network outside the package runs for the run that was trained with it alone.
     run = _run_options(file.parent)
     trust = ":" in run.get("model", {}).get("arch", "")
     spec, state = load_weights(file, trust)
-    return Subject(load_model(file, trust), file, name, checksum(state), spec, run)
+    return Target(load_model(file, trust), file, name, checksum(state), spec, run)
 
 
 def _missing(directory: Path, file: Path) -> str:
@@ -88,23 +87,22 @@ def _run_options(directory: Path) -> Mapping[str, Any]:
         raise UserError(f"{path}: damaged: {error}") from None
 
 
-def data_config(subject: Subject, options: EvaluateOptions) -> DataConfig:
+def data_config(target: Target, options: EvaluateOptions) -> DataConfig:
     """The test set: as the options say, or else as the run has it, whole.
 
     Raises:
         UserError: neither says which data set.
     """
-    run: Mapping[str, Any] = subject.run.get("data", {})
+    run: Mapping[str, Any] = target.run.get("data", {})
     source = options.dataset or run.get("source")
     if source is None:
         raise UserError(
-            f"--data: say which data set {subject.file} is for: no config.json of a run is beside "
-            "it"
+            f"--data: say which data set {target.file} is for: no config.json of a run is beside it"
         )
     same = source == run.get("source")
     size = run.get("image_size") if same else recipe(source).data.image_size
-    if not same and subject.spec is not None and subject.spec.height == subject.spec.width:
-        size = subject.spec.height
+    if not same and target.spec is not None and target.spec.height == target.spec.width:
+        size = target.spec.height
     root = Path(run["root"]) if same else DataConfig().root
     return DataConfig(
         source=source,
@@ -114,76 +112,93 @@ def data_config(subject: Subject, options: EvaluateOptions) -> DataConfig:
     )
 
 
-def threat_of(subject: Subject, source: str, options: EvaluateOptions) -> Threat:
+class Threats(NamedTuple):
+    """What an attacker may do, and the step of the attacks that take one."""
+
+    models: tuple[ThreatModel, ...]
+    step_size: float | None = None
+    """None: 2.5 eps / steps [1 = the full pixel range]."""
+
+
+def threats_of(target: Target, source: str, options: EvaluateOptions) -> Threats:
     """The attacker's means: as the options say, or else what the network was trained for.
 
     Without a run that says so, that is what the recipe for the data set trains for.
 
     Raises:
-        UserError: a radius or step out of range, or a norm that needs a radius.
+        UserError: a radius out of range, or a norm that needs a radius.
     """
-    trained, step_size = _trained_for(subject, source)
-    norm = options.norm or trained.norm
-    if norm != trained.norm and options.eps is None:
-        raise UserError(
-            f"--norm {norm}: give --eps too, because the network was trained for {trained.norm}"
-        )
-    eps = trained.eps if options.eps is None else options.eps
-    if (norm, eps) != (trained.norm, trained.eps):
-        step_size = None
-    if options.step_size is not None:
-        step_size = options.step_size
-    check_threat(norm, eps, step_size)
-    return Threat(norm, eps, step_size)
+    run = target.run
+    trained = trained_threats(run)
+    if not trained:
+        run = as_json(recipe(source))
+        trained = trained_threats(run)
+    models = options.threats or trained
+    if (options.norm, options.eps) != (None, None):
+        norm = options.norm or trained[0].norm
+        if options.eps is None and norm != trained[0].norm:
+            raise UserError(
+                f"--norm {norm}: give --eps too, because the network was trained for "
+                f"{trained[0].norm}"
+            )
+        models = (ThreatModel(norm, trained[0].eps if options.eps is None else options.eps),)
+    option = "--threats" if options.threats else "--eps"
+    problems = [line for threat in models for line in threat.problems(option)]
+    if problems:
+        raise UserError("; ".join(problems))
+    step_size = run["eval"].get("step_size") if models == trained else None
+    return Threats(tuple(dict.fromkeys(models)), options.step_size or step_size)
 
 
-def _trained_for(subject: Subject, source: str) -> tuple[Threat, float | None]:
-    """What the run evaluates itself against; without a run, what the recipe for the data does."""
-    evaluation: Mapping[str, Any] = subject.run.get("eval", {})
-    learners: Mapping[str, Any] = subject.run.get("learners", {})
-    attack: Mapping[str, Any] = next(
-        (each["attack"] for each in learners.values() if "attack" in each), {}
-    )
-    norm = evaluation.get("norm") or attack.get("norm")
-    eps = evaluation.get("eps") or attack.get("eps")
-    if norm is not None and eps is not None:
-        return Threat(norm, eps), evaluation.get("step_size")
-    config = recipe(source)
-    default = EvalAttack.of(config)
-    return Threat(default.norm, default.eps), config.eval.step_size
+def trained_threats(run: Mapping[str, Any]) -> tuple[ThreatModel, ...]:
+    """What a run evaluates itself against, from its options as in config.json; empty if they do
+    not say."""
+    evaluation: Mapping[str, Any] = run.get("eval", {})
+    if evaluation.get("threats"):
+        return tuple(_threat(given) for given in evaluation["threats"])
+    attacks = [a["attack"] for a in run.get("learners", {}).values() if a.get("attack")]
+    found = tuple(dict.fromkeys(ThreatModel(a["norm"], a["eps"]) for a in attacks))
+    norm, eps = evaluation.get("norm"), evaluation.get("eps")
+    if eps is not None:
+        return (ThreatModel(norm or (found[0].norm if found else "linf"), eps),)
+    return tuple(threat for threat in found if norm in (None, threat.norm))
 
 
-def check_fit(subject: Subject, data: Dataset) -> int:
+def _threat(given: Any) -> ThreatModel:
+    return ThreatModel.parse(given) if isinstance(given, str) else ThreatModel(**given)
+
+
+def check_fit(target: Target, data: Dataset) -> int:
     """The number of classes; raises UserError if the network does not fit the images."""
-    spec = subject.spec
+    spec = target.spec
     if spec is not None:
         has = (spec.channels, spec.height, spec.width, spec.classes)
         needs = (data.channels, data.height, data.width, data.classes)
         if has != needs:
             raise UserError(
-                f"{subject.file}: made for images of {_kind(*has)}, but {data.name} has images of "
+                f"{target.file}: made for images of {_kind(*has)}, but {data.name} has images of "
                 f"{_kind(*needs)}"
             )
-    logits = _first_logits(subject, data)
+    logits = _first_logits(target, data)
     if logits.dim() != 2 or logits.shape[1] != data.classes:
         raise UserError(
-            f"{subject.file}: gives logits of shape {tuple(logits.shape)} for one image of "
+            f"{target.file}: gives logits of shape {tuple(logits.shape)} for one image of "
             f"{data.name}, which has {data.classes} classes; (1, {data.classes}) is needed"
         )
     return data.classes
 
 
-def _first_logits(subject: Subject, data: Dataset) -> Tensor:
+def _first_logits(target: Target, data: Dataset) -> Tensor:
     image = data.test.images[:1].float() / 255
     try:
         with torch.no_grad():
-            logits: Tensor = subject.model(image)
+            logits: Tensor = target.model(image)
     except Exception as error:  # whatever the network's own code raises
         kind = _kind(data.channels, data.height, data.width, data.classes)
         reason = " ".join(str(error).split())
-        raise UserError(f"{subject.file}: cannot take images of {kind}: {reason}") from None
+        raise UserError(f"{target.file}: cannot take images of {kind}: {reason}") from None
     if not isinstance(logits, Tensor):
-        raise UserError(f"{subject.file}: gives {type(logits).__name__}, not a tensor of logits")
+        raise UserError(f"{target.file}: gives {type(logits).__name__}, not a tensor of logits")
     return logits
 
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zipper_dist.attacks import pgd
+from zipper_dist.attacks import PGD, SharedDraws
 from zipper_dist.config import ranges
 from zipper_dist.config.schema import AttackedLearnerConfig, LearnerConfig
 from zipper_dist.data import Minibatch
@@ -48,19 +48,10 @@ class Adversarial:
 
     def perturb(self, batch: Minibatch, context: StepContext) -> Tensor:
         """The attacked images, (B, C, H, W)."""
-        attack = context.strength(self.attack)
+        attack = PGD.of(self.attack, self.attack.schedule(context.progress))
+        draws = SharedDraws(context.generator(batch.images.device, "pgd-start"))
         with self.attacked.now() as network:
-            return pgd(
-                network,
-                batch.images,
-                batch.labels,
-                norm=attack.norm,
-                eps=attack.eps,
-                step_size=attack.step_size,
-                steps=attack.steps,
-                random_start=attack.random_start,
-                generator=context.generator(batch.images.device, "pgd-start"),
-            )
+            return attack.run(network, batch.images, batch.labels, draws)
 
     def loss(self, model: nn.Module, batch: Minibatch, images: Tensor) -> tuple[Tensor, Tensor]:
         """See :class:`zipper_dist.objectives.base.Objective`."""

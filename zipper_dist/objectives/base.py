@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from zipper_dist.accel.precision import AttackedNetwork
-from zipper_dist.config.schema import AttackConfig, LearnerConfig
+from zipper_dist.config.schema import LearnerConfig
 from zipper_dist.data import Minibatch
 from zipper_dist.registry import Registry
 from zipper_dist.rng import generator_at
@@ -31,11 +31,6 @@ class StepContext:
     def generator(self, device: torch.device, purpose: str) -> torch.Generator:
         """A generator that no other learner, iteration or purpose shares."""
         return generator_at(device, self.seed, purpose, self.learner, self.step)
-
-    def strength(self, attack: AttackConfig) -> AttackConfig:
-        """``attack`` with the radius and step size that its schedule gives it now."""
-        scale = attack.schedule(self.progress)
-        return replace(attack, eps=scale * attack.eps, step_size=scale * attack.step_size)
 
 
 class Objective(Protocol):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from zipper_dist.attacks import friendly_pgd, make_ball
+from zipper_dist.attacks import FriendlyPGD, SharedDraws
 from zipper_dist.config import ranges
 from zipper_dist.config.schedules import Schedule, ScheduleOption
 from zipper_dist.data import Minibatch
@@ -49,25 +49,15 @@ class Fat(Adversarial):
 
     def perturb(self, batch: Minibatch, context: StepContext) -> Tensor:
         """The attacked images, (B, C, H, W)."""
-        attack = context.strength(self.attack)
-        x = batch.images
-        start = x.detach()
-        if attack.random_start:
-            generator = context.generator(x.device, "pgd-start")
-            start = make_ball(attack.norm, x, attack.eps).random_start(generator)
+        attack = FriendlyPGD.of(
+            self.attack,
+            self.attack.schedule(context.progress),
+            tau=self.tau_at(context.progress),
+            fixed_shape=self.attacked.fixed_shape,
+        )
+        draws = SharedDraws(context.generator(batch.images.device, "pgd-start"))
         with self.attacked.now() as network:
-            return friendly_pgd(
-                network,
-                x,
-                batch.labels,
-                norm=attack.norm,
-                eps=attack.eps,
-                step_size=attack.step_size,
-                steps=attack.steps,
-                tau=self.tau_at(context.progress),
-                start=start,
-                fixed_shape=self.attacked.fixed_shape,
-            )
+            return attack.run(network, batch.images, batch.labels, draws)
 
     def tau_at(self, progress: float) -> int:
         """τ at ``progress`` 0 … 1: the schedule, rounded down [steps]."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zipper_dist.attacks import divergence, divergence_pgd
+from zipper_dist.attacks import DivergencePGD, SharedDraws, divergence
 from zipper_dist.config import ranges
 from zipper_dist.config.schema import AttackedLearnerConfig
 from zipper_dist.data import Minibatch
@@ -61,17 +61,10 @@ class Trades:
 
     def perturb(self, batch: Minibatch, context: StepContext) -> Tensor:
         """The attacked images, (B, C, H, W)."""
-        attack = context.strength(self.attack)
+        attack = DivergencePGD.of(self.attack, self.attack.schedule(context.progress))
+        draws = SharedDraws(context.generator(batch.images.device, "trades-start"))
         with self.attacked.now() as network:
-            return divergence_pgd(
-                network,
-                batch.images,
-                norm=attack.norm,
-                eps=attack.eps,
-                step_size=attack.step_size,
-                steps=attack.steps,
-                generator=context.generator(batch.images.device, "trades-start"),
-            )
+            return attack.run(network, batch.images, batch.labels, draws)
 
     def loss(self, model: nn.Module, batch: Minibatch, images: Tensor) -> tuple[Tensor, Tensor]:
         """See :class:`zipper_dist.objectives.base.Objective`."""

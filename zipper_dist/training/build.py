@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import copy
 
-import torch
 from torch import nn
 
 from zipper_dist.accel.compilation import resolve_compile, work
 from zipper_dist.accel.precision import Acceleration
 from zipper_dist.config.schema import TrainConfig
-from zipper_dist.data import Dataset, ImageSet, Loader, fetch, load
+from zipper_dist.data import Dataset, Loader, fetch, load
+from zipper_dist.data.splits import limit_images
 from zipper_dist.metrics.windows import Window
 from zipper_dist.models import ModelSpec, build
-from zipper_dist.rng import generator_at, seed_global_generators
+from zipper_dist.rng import seed_global_generators
 from zipper_dist.training.async_validation import AsyncValidation
 from zipper_dist.training.context import RunContext, TrainState
-from zipper_dist.training.evaluator import Evaluator
 from zipper_dist.training.flat_state import FlatState
 from zipper_dist.training.learner import BaseLearner
 from zipper_dist.training.loop import work_while_waiting
 from zipper_dist.training.mixing import Mixer, mixing_weights
-from zipper_dist.training.scoring import EvalAttack
 from zipper_dist.training.step_plan import StepPlan
+from zipper_dist.training.validation import Validator
 
 
 def load_data(run: RunContext) -> Dataset:
@@ -31,14 +30,6 @@ def load_data(run: RunContext) -> Dataset:
         fetch(run.config.data)
     run.wait(run.world.gather("data is there", None))
     return load(run.config.data, run.config.seed)
-
-
-def sample(image_set: ImageSet, limit: int | None) -> ImageSet:
-    """At most ``limit`` images of a set, always the same ones."""
-    if limit is None or limit >= len(image_set):
-        return image_set
-    shuffled = torch.randperm(len(image_set), generator=generator_at("cpu", "sample"))
-    return image_set.subset(shuffled[:limit].sort().values)
 
 
 def model_spec(config: TrainConfig, data: Dataset) -> ModelSpec:
@@ -86,7 +77,7 @@ def build_state(run: RunContext, data: Dataset) -> TrainState:
             decay=config.mix.ema,
         ),
         evaluator=evaluator,
-        validation=AsyncValidation(run.world, run.wait, evaluator.look),
+        validation=AsyncValidation(run.world, run.wait, evaluator.evaluate),
         windows={name: Window(name, config.batch_size) for name in run.world.plan.learners},
         compiled=compiled,
         notes=(f"precision {run.precision}, {note}", *_too_short(config, plan)),
@@ -95,13 +86,12 @@ def build_state(run: RunContext, data: Dataset) -> TrainState:
     return state
 
 
-def _evaluator(run: RunContext, data: Dataset, spec: ModelSpec, model: nn.Module) -> Evaluator:
-    return Evaluator(
+def _evaluator(run: RunContext, data: Dataset, spec: ModelSpec, model: nn.Module) -> Validator:
+    return Validator(
         copy.deepcopy(model),
         spec,
-        sample(data.validation, run.config.eval.limit).to(run.device),
-        EvalAttack.of(run.config),
-        run.config.eval.batch_size,
+        limit_images(data.validation, run.config.eval.limit, "validation").to(run.device),
+        run.config,
         run.directory.best,
         run.metrics.report,
     )

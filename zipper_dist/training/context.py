@@ -15,11 +15,11 @@ from zipper_dist.distributed.signals import Signals
 from zipper_dist.metrics.reporter import MetricsReporter
 from zipper_dist.metrics.windows import Window
 from zipper_dist.training.async_validation import AsyncValidation
-from zipper_dist.training.evaluator import Evaluator
 from zipper_dist.training.learner import BaseLearner
 from zipper_dist.training.mixing import Mixer, Weights
 from zipper_dist.training.step_plan import StepPlan
 from zipper_dist.training.timers import Timers
+from zipper_dist.training.validation import Validator
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class TrainState:
     learners: list[BaseLearner]
     weights: Weights
     mixer: Mixer
-    evaluator: Evaluator
+    evaluator: Validator
     validation: AsyncValidation
     windows: dict[str, Window]
     compiled: bool = False

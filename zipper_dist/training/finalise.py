@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor
@@ -10,11 +9,15 @@ from torch import Tensor
 from zipper_dist.checkpoint.run_directory import write_json
 from zipper_dist.checkpoint.weights import save_weights
 from zipper_dist.data import ImageSet
+from zipper_dist.evaluation.attack_list import distinct_parts
+from zipper_dist.evaluation.engine import Engine, Found
+from zipper_dist.evaluation.results.report import report
 from zipper_dist.training.context import RunContext, TrainState
 from zipper_dist.training.mixing import total
-from zipper_dist.training.scoring import Score
+from zipper_dist.training.validation import accuracies
 
-Scores = dict[str, Score]
+Counts = dict[str, Found]
+"""What a rank found out about each network."""
 
 
 def finalise(run: RunContext, state: TrainState, test: ImageSet) -> dict[str, Any]:
@@ -32,19 +35,19 @@ def finalise(run: RunContext, state: TrainState, test: ImageSet) -> dict[str, An
     # The last snapshot is evaluated now in every placement, so that all count the same evaluations.
     with_validation = state.timers.figures()
     _save_weights(run, state, theta)
-    scores = _evaluate(run, state, theta, test)
+    found = _evaluate(run, state, theta, test)
     state.timers.settle(run.wait, run.world)
-    report = {
-        "scores": {name: vars(score) for name, score in scores.items()},
+    mine = {
+        "found": found,
         "training": training,
         "with_validation": with_validation,
         "timers": _account(run, state),
     }
-    reports = run.wait(run.world.gather("final scores", report))
+    reports = run.wait(run.world.gather("final scores", mine))
     run.metrics.poll(now=True)
     if run.world.rank != 0:
         return {}
-    summary = _summary(run, state, reports)
+    summary = _summary(run, state, test, reports)
     write_json(run.directory.summary, summary)
     return summary
 
@@ -59,25 +62,33 @@ def _save_weights(run: RunContext, state: TrainState, theta: Tensor) -> None:
         state.evaluator.save(directory.weights("global"), extra)
 
 
-def _evaluate(run: RunContext, state: TrainState, theta: Tensor, test: ImageSet) -> Scores:
-    world, evaluator = run.world, state.evaluator
-    scores: Scores = {learner.name: Score() for learner in state.learners}
-    scores["global"] = Score()
-    work = len(test) * (len(state.learners) + 1 / world.size)
+def _evaluate(run: RunContext, state: TrainState, theta: Tensor, test: ImageSet) -> Counts:
+    world, validator = run.world, state.evaluator
+    parts = distinct_parts(validator.wanted)
+    # Clean images, every step of every attack, and the verdicts on what they find.
+    cost = 1 + sum(attack.cost + 1 for attack in parts)
+    work = cost * len(test) * (len(state.learners) + 1 / world.size)
+    done = 0
+    counts: Counts = {}
 
-    def evaluate(steps: Iterator[None]) -> None:
+    def tick(cost: int) -> None:
+        nonlocal done
+        done += cost
+
+    def evaluate(name: str, engine: Engine) -> None:
+        engine.tick = tick
         with state.timers.evaluating():
-            for _ in steps:
+            for _ in engine.run(validator.wanted):
                 run.signals.check()
-                done = sum(score.images for score in scores.values())
-                run.metrics.stage("evaluating on the test set", done / work)
+                run.metrics.stage("evaluating on the test set", min(1.0, done / work))
+        counts[name] = engine.found(parts)
 
     for learner in state.learners:
-        evaluator.load(learner.state.flat, learner.state.integers)
-        evaluate(evaluator.steps(test, scores[learner.name]))
-    evaluator.load(theta, state.learners[0].state.integers)
-    evaluate(evaluator.steps(test, scores["global"], part=world.rank, parts=world.size))
-    return scores
+        validator.load(learner.state.flat, learner.state.integers)
+        evaluate(learner.name, validator.engine(test))
+    validator.load(theta, state.learners[0].state.integers)
+    evaluate("global", validator.engine(test, world.rank, world.size))
+    return counts
 
 
 def _account(run: RunContext, state: TrainState) -> dict[str, Any]:
@@ -94,14 +105,16 @@ def _account(run: RunContext, state: TrainState) -> dict[str, Any]:
     }
 
 
-def _summary(run: RunContext, state: TrainState, reports: list[dict[str, Any]]) -> dict[str, Any]:
+def _summary(
+    run: RunContext, state: TrainState, test: ImageSet, reports: list[dict[str, Any]]
+) -> dict[str, Any]:
     config, evaluator = run.config, state.evaluator
-    scores: Scores = {}
-    for report in reports:
-        for name, fields in report["scores"].items():
-            scores[name] = scores.get(name, Score()) + Score(**fields)
-    order = [*config.learners, "global"]
-    training = [report["training"] for report in reports]
+    engine, wanted = evaluator.engine(test), evaluator.wanted
+    learners: dict[str, dict[str, float]] = {}
+    for name in (*config.learners, "global"):
+        found = [told["found"][name] for told in reports if name in told["found"]]
+        learners[name] = accuracies(report(engine, wanted, found), wanted)
+    training = [told["training"] for told in reports]
     # Up to the last sync. Evaluation happens beside the training where a rank would wait; where it
     # does not, it is no part of the training time either.
     train_seconds = max(t["wall_seconds"] - t["eval_seconds"] for t in training)
@@ -112,16 +125,16 @@ def _summary(run: RunContext, state: TrainState, reports: list[dict[str, Any]]) 
         "steps": steps,
         "epochs": state.plan.epoch(steps),
         "redistributions": state.plan.redistributions,
-        "wall_seconds": max(report["with_validation"]["wall_seconds"] for report in reports),
-        "look_seconds": sum(report["with_validation"]["eval_seconds"] for report in reports),
+        "wall_seconds": max(told["with_validation"]["wall_seconds"] for told in reports),
+        "look_seconds": sum(told["with_validation"]["eval_seconds"] for told in reports),
         "train_seconds": train_seconds,
-        "eval_seconds": sum(report["timers"]["eval_seconds"] for report in reports),
+        "eval_seconds": sum(told["timers"]["eval_seconds"] for told in reports),
         "images_per_second": steps * config.batch_size / train_seconds,
-        "evaluation_attack": vars(evaluator.attack),
+        "evaluation_attack": evaluator.attack,
         "final": {
-            "images": scores["global"].images,
-            "learners": {name: scores[name].accuracies() for name in order},
+            "images": len(test),
+            "learners": learners,
         },
         "best": evaluator.best,
-        "ranks": [report["timers"] for report in reports],
+        "ranks": [told["timers"] for told in reports],
     }

@@ -12,15 +12,14 @@ from typing import Any
 import safetensors.torch
 import torch
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from zipper_dist.checkpoint.files import write_atomically
 from zipper_dist.errors import UserError
-from zipper_dist.evaluation.engine import Worker
+from zipper_dist.evaluation.attack_list import Measure
+from zipper_dist.evaluation.engine import Engine
 from zipper_dist.evaluation.outcomes import BROKEN
-from zipper_dist.evaluation.registry import components
-from zipper_dist.evaluation.results.figures import Figure, Results
+from zipper_dist.evaluation.results.report import Report
 from zipper_dist.evaluation.results.sanity import Check
 
 
@@ -40,44 +39,39 @@ class Outputs:
         self.outcomes = directory / "evaluation"
 
 
-def write_flags(
-    path: Path, numbers: Tensor, labels: Tensor, results: Results, names: Sequence[str]
-) -> None:
+def write_flags(path: Path, numbers: Tensor, labels: Tensor, result: Report) -> None:
     """A line for each example: its number in the test set, its label, and 1 for each attack under
     which it is classified right."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["example", "label", *names])
-    columns = [results.robust(name).int().tolist() for name in names]
+    writer.writerow(["example", "label", *result.correct])
+    columns = [right.int().tolist() for right in result.correct.values()]
     writer.writerows(zip(numbers.tolist(), labels.tolist(), *columns, strict=True))
     write_atomically(path, text.getvalue().encode())
 
 
 def write_figures(
-    path: Path, about: Mapping[str, Any], figures: Mapping[str, Figure], checks: Sequence[Check],
+    path: Path, about: Mapping[str, Any], result: Report, checks: Sequence[Check],
     notes: Sequence[str],
 ) -> None:  # fmt: skip
     """evaluation.json: what was evaluated, a figure for each attack, checks and warnings."""
     content = dict(about)
-    content["attacks"] = {name: figure.as_json() for name, figure in figures.items()}
+    content["attacks"] = {name: figure.as_json() for name, figure in result.figures.items()}
     content["sanity"] = [vars(check) for check in checks]
     content["warnings"] = [*notes, *(check.verdict for check in checks if not check.passed)]
     write_atomically(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def adversarial_images(
-    worker: Worker, results: Results, name: str, block: int
-) -> tuple[Tensor, Tensor]:
+def adversarial_images(engine: Engine, measure: Measure, block: int) -> tuple[Tensor, Tensor]:
     """The adversarial images (n, C, H, W) of a block under an attack, and which are broken (n,).
 
-    An example that an ensemble breaks has the image of the first of its parts that did; one that is
-    not broken has its clean image. On the CPU.
+    An example that several attacks break has the image of the first of them; one that is not broken
+    has its clean image. On the CPU.
     """
-    span = worker.setting.layout.span(block)
-    images = worker.setting.examples.images[span].cpu().clone()
+    images = engine.examples.take(engine.blocks.span(block))[0].cpu().clone()
     broken = torch.zeros(len(images), dtype=torch.bool)
-    for component in components(name):
-        outcome = worker.outcome(results.parts[component], block)
+    for attack in measure.parts:
+        outcome = engine.outcome(attack, block)
         for row in (~broken & (outcome.state == BROKEN)).nonzero().flatten().tolist():
             images[row] = (outcome.images or {})[row]
             broken[row] = True
@@ -85,7 +79,7 @@ def adversarial_images(
 
 
 def save_adversarial(
-    path: Path, worker: Worker, results: Results, names: Sequence[str], numbers: Tensor
+    path: Path, engine: Engine, wanted: Sequence[Measure], numbers: Tensor
 ) -> None:
     """Write the images of every attack to a safetensors file.
 
@@ -93,13 +87,13 @@ def save_adversarial(
     images (N, C, H, W), float32 in [0, 1]; an example that an attack did not break has its clean
     image there. Raises UserError where the file cannot be written.
     """
-    examples = worker.setting.examples
-    tensors = {"examples": numbers, "labels": examples.labels.cpu(), "clean": examples.images.cpu()}
-    for name in names:
-        if name != "clean":
-            blocks = range(worker.setting.layout.blocks)
-            found = [adversarial_images(worker, results, name, block)[0] for block in blocks]
-            tensors[name] = torch.cat(found)
+    clean, labels = engine.examples.take(slice(None))
+    tensors = {"examples": numbers, "labels": labels.cpu(), "clean": clean.cpu()}
+    for measure in wanted:
+        if measure.parts:
+            blocks = range(len(engine.blocks))
+            found = [adversarial_images(engine, measure, block)[0] for block in blocks]
+            tensors[measure.label] = torch.cat(found)
     content = safetensors.torch.save({k: v.contiguous() for k, v in tensors.items()})
     try:
         write_atomically(path, content)
@@ -107,24 +101,9 @@ def save_adversarial(
         raise UserError(f"--save-adversarial {path}: cannot be written: {error}") from error
 
 
-def print_table(
-    console: Console, title: str, figures: Mapping[str, Figure], checks: Sequence[Check]
-) -> None:
+def print_table(console: Console, title: str, result: Report, checks: Sequence[Check]) -> None:
     """The table on the screen, and the verdicts of the sanity checks."""
-    table = Table(title=title)
-    table.add_column("attack")
-    for heading in ("accuracy", "95 % interval", "seconds", "gradients", "forwards"):
-        table.add_column(heading, justify="right")
-    for name, f in figures.items():
-        table.add_row(
-            name,
-            f"{f.accuracy:.2f} %",
-            f"{f.interval[0]:.2f} … {f.interval[1]:.2f} %",
-            f"{f.seconds:.1f}",
-            f"{f.gradients_per_example:.0f}",
-            f"{f.forwards_per_example:.0f}",
-        )
-    console.print(table)
+    console.print(result.rich_table(title))
     console.print("gradients, forwards: evaluations an example", highlight=False)
     for check in checks:
         mark = "[green]passed[/]" if check.passed else "[bold red]WARNING[/]"

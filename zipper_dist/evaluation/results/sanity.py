@@ -8,23 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from zipper_dist.attacks import image_gradient, summed_cross_entropy
-from zipper_dist.evaluation.engine import Examples
-from zipper_dist.evaluation.registry import (
-    Part,
-    Threat,
-    make_part,
-    pgd_without_start,
-    short_square,
-)
-from zipper_dist.evaluation.results.figures import Results
+from zipper_dist.accel.precision import Network
+from zipper_dist.attacks import PGD, Attack, Cw, Square, image_gradient, summed_cross_entropy
+from zipper_dist.config.threat import ThreatModel
+from zipper_dist.evaluation.attack_list import Measure, attack_named
+from zipper_dist.evaluation.results.report import Report
 
 SAMPLE = 256
 """The checks attack the first blocks, of so many examples or a few more together [images]."""
@@ -55,49 +50,52 @@ class Check:
     figures: Mapping[str, Any] = field(default_factory=dict)
 
 
-def sanity_parts(threat: Threat, shape: torch.Size) -> dict[str, Part]:
+def sanity_measures(
+    threat: ThreatModel, step_size: float | None, shape: torch.Size
+) -> list[Measure]:
     """The attacks that the checks need, by the names that the checks give them.
 
-    ``shape``: of an image, (C, H, W).
+    ``step_size``: as for :func:`~zipper_dist.evaluation.attack_list.measures`; ``shape``: of an
+    image, (C, H, W).
     """
-    parts = {
-        f"eps x {factor}": make_part("pgd-20", _scaled(threat, factor)) for factor in (0.5, 1, 2)
-    }
-    parts |= {f"steps {steps}": make_part(f"pgd-{steps}", threat) for steps in (5, 20, 50)}
+
+    def scaled(factor: float) -> Attack:
+        eps = threat.eps * factor
+        eps = min(1.0, eps) if threat.norm == "linf" else eps
+        step = None if step_size is None else step_size * (eps / threat.eps)
+        return attack_named("pgd-20", ThreatModel(threat.norm, eps), step)
+
     everything = 1.0 if threat.norm == "linf" else math.sqrt(shape.numel())
-    large = Threat(threat.norm, everything)
-    parts |= {"large pgd": make_part("pgd-20", large), "large cw": make_part("cw-20", large)}
-    parts["no start"] = pgd_without_start(20, threat)
-    parts["square"] = short_square(QUERIES, threat)
+    large = ThreatModel(threat.norm, everything)
+    attacks = {f"eps x {factor}": scaled(factor) for factor in (0.5, 1, 2)}
+    for steps in (5, 20, 50):
+        attacks[f"steps {steps}"] = attack_named(f"pgd-{steps}", threat, step_size)
+    attacks |= {"large pgd": attack_named("pgd-20", large), "large cw": Cw.under(large, steps=20)}
+    attacks["no start"] = PGD.under(threat, step_size=step_size, random_start=False)
+    attacks["square"] = Square.under(threat, queries=QUERIES)
     for name in ("apgd-ce", "cw"):
-        parts[name] = make_part(name, threat)
-    return parts
+        attacks[name] = attack_named(name, threat, step_size)
+    return [Measure(name, (attack,)) for name, attack in attacks.items()]
 
 
-def _scaled(threat: Threat, factor: float) -> Threat:
-    if factor == 1:
-        return threat
-    eps = threat.eps * factor
-    eps = min(1.0, eps) if threat.norm == "linf" else eps
-    step = None if threat.step_size is None else threat.step_size * eps / threat.eps
-    return replace(threat, eps=eps, step_size=step)
+def check_attacks(sample: Report, full: Report, classes: int) -> Iterator[Check]:
+    """What the outcomes of attacks say.
 
-
-def check_attacks(sample: Results, full: Results, classes: int) -> Iterator[Check]:
-    """What the outcomes of attacks say; ``sample``: of :func:`sanity_parts`, ``full``: all else."""
+    ``sample``: of :func:`sanity_measures`; ``full``: of each attack that was asked for.
+    """
     yield _no_rise(sample, "more eps", ["eps x 0.5", "eps x 1", "eps x 2"])
     yield _no_rise(sample, "more steps", ["steps 5", "steps 20", "steps 50"])
     yield _large_eps(sample, classes)
     yield _random_start(sample)
-    white = [name for name in full.tallies if name not in ("clean", "square")]
-    if "square" in full.tallies and {"apgd-ce", "apgd-t"} <= set(white):
+    white = [name for name in full.correct if name not in ("clean", "square")]
+    if "square" in full.correct and {"apgd-ce", "apgd-t"} <= set(white):
         yield _black_box(full, white)
     else:
         yield _black_box(sample, ["eps x 1", "apgd-ce", "cw"])
 
 
-def _no_rise(results: Results, what: str, names: list[str]) -> Check:
-    accuracies = [results.accuracy(name) for name in names]
+def _no_rise(results: Report, what: str, names: list[str]) -> Check:
+    accuracies = [results.accuracy[name] for name in names]
     rise = max(b - a for a, b in pairwise(accuracies))
     listed = ", ".join(
         f"{name}: {accuracy:.1f} %" for name, accuracy in zip(names, accuracies, strict=True)
@@ -113,8 +111,8 @@ def _no_rise(results: Results, what: str, names: list[str]) -> Check:
     return Check(what, passed, verdict, figures)
 
 
-def _large_eps(results: Results, classes: int) -> Check:
-    survives = results.robust("large pgd") & results.robust("large cw")
+def _large_eps(results: Report, classes: int) -> Check:
+    survives = results.correct["large pgd"] & results.correct["large cw"]
     accuracy, chance = 100 * float(survives.float().mean()), 100 / classes
     passed = accuracy <= chance + SLACK
     verdict = f"With a ball that holds every image, accuracy is {accuracy:.1f} %"
@@ -126,8 +124,8 @@ def _large_eps(results: Results, classes: int) -> Check:
     return Check("very large eps", passed, verdict, {"accuracy": accuracy, "chance": chance})
 
 
-def _random_start(results: Results) -> Check:
-    with_start, without = results.accuracy("eps x 1"), results.accuracy("no start")
+def _random_start(results: Report) -> Check:
+    with_start, without = results.accuracy["eps x 1"], results.accuracy["no start"]
     apart = abs(with_start - without)
     passed = apart <= START_SLACK
     verdict = f"With a random start PGD-20 leaves {with_start:.1f} %, without one {without:.1f} %"
@@ -139,11 +137,11 @@ def _random_start(results: Results) -> Check:
     return Check("random start", passed, verdict, {"with": with_start, "without": without})
 
 
-def _black_box(results: Results, white: list[str]) -> Check:
-    survives = results.robust("clean")
+def _black_box(results: Report, white: list[str]) -> Check:
+    survives = results.correct["clean"]
     for name in white:
-        survives = survives & results.robust(name)
-    only_square = 100 * float((survives & ~results.robust("square")).float().mean())
+        survives = survives & results.correct[name]
+    only_square = 100 * float((survives & ~results.correct["square"]).float().mean())
     allowed = max(1.0, 200 / results.n)  # two examples of a small set
     passed = only_square <= allowed
     verdict = (
@@ -154,13 +152,14 @@ def _black_box(results: Results, white: list[str]) -> Check:
     return Check("black box", passed, verdict, {"only_square": only_square})
 
 
-def check_network(model: nn.Module, network: Any, sample: Examples) -> Iterator[Check]:
+def check_network(model: nn.Module, network: Network, x: Tensor, y: Tensor) -> Iterator[Check]:
     """What the network and the images themselves say.
 
-    ``model``: as it is evaluated; ``network``: what attacks differentiate; ``sample``: some images.
+    ``model``: as it is evaluated; ``network``: what attacks differentiate; ``x``, ``y``: some
+    images and labels.
     """
-    yield _eval_mode(model, network, sample)
-    yield _gradients(network, sample)
+    yield _eval_mode(model, network, x)
+    yield _gradients(network, x, y)
 
 
 def check_images(clean: Tensor, attacked: Mapping[str, Tensor]) -> Check:
@@ -181,14 +180,14 @@ def check_images(clean: Tensor, attacked: Mapping[str, Tensor]) -> Check:
 RANDOM_OR_BATCHED = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)
 
 
-def _eval_mode(model: nn.Module, network: Any, sample: Examples) -> Check:
+def _eval_mode(model: nn.Module, network: Network, x: Tensor) -> Check:
     training = [
         name or type(module).__name__
         for name, module in model.named_modules()
         if module.training and isinstance(module, RANDOM_OR_BATCHED)
     ]
     with torch.no_grad():
-        first, second = network(sample.images), network(sample.images)
+        first, second = network(x), network(x)
     differs = not torch.equal(first, second)
     verdict = "Dropout and BatchNorm are in eval mode, and the network answers the same twice."
     if training:
@@ -201,11 +200,11 @@ def _eval_mode(model: nn.Module, network: Any, sample: Examples) -> Check:
     return Check("eval mode", not (training or differs), verdict, {"training": training})
 
 
-def _gradients(network: Any, sample: Examples) -> Check:
+def _gradients(network: Network, x: Tensor, y: Tensor) -> Check:
     with torch.no_grad():
-        logits = network(sample.images)
-        right = logits.argmax(1) == sample.labels
-    x, y = sample.images[right], sample.labels[right]
+        logits = network(x)
+        right = logits.argmax(1) == y
+    x, y = x[right], y[right]
     if len(y) == 0:
         return Check("gradients", True, "No image is classified right, so there is none to check.")
     gradient = image_gradient(network, x, summed_cross_entropy(y)).flatten(1)

@@ -1,21 +1,29 @@
-"""Square, the black-box attack, through the adapter of :mod:`zipper_dist.attacks.autoattack`.
+"""Square, the black-box attack, by its authors' own code.
 
 Source: Andriushchenko, Croce, Flammarion and Hein, "Square Attack", ECCV 2020.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from pyautoattack.square import SquareAttack
 from torch import Tensor
 
-from zipper_dist.attacks.ascent import Network
-from zipper_dist.attacks.autoattack import NAMES, QUERIES, BlockRows, plain
-from zipper_dist.config.threat import Norm
+from zipper_dist.accel.precision import Network
+from zipper_dist.attacks.autoattack.adapter import (
+    NAMES,
+    QUERIES,
+    FromAuthors,
+    global_draws_kept,
+    plain,
+)
+from zipper_dist.attacks.base import ATTACKS
+from zipper_dist.attacks.draws import BlockRows, Draws
 
 
 class BlockSquare(SquareAttack):  # type: ignore[misc]
@@ -79,35 +87,42 @@ class FrugalSquare(BlockSquare):
         return margin, loss
 
 
-def square(
-    network: Network,
-    x: Tensor,
-    y: Tensor,
-    block: BlockRows,
-    *,
-    norm: Norm,
-    eps: float,
-    queries: int = QUERIES,
-) -> Tensor:
-    """Square, the black-box attack, on examples of one block, which share its squares.
+@ATTACKS.register("square")
+@dataclass(frozen=True)
+class Square(FromAuthors):
+    """Square, which asks the network for its logits alone; the examples of a block share its
+    squares."""
 
-    Arguments and result: as :func:`zipper_dist.attacks.autoattack.apgd`.
-    """
-    high, wide = x.shape[2:]
-    if norm == "l2":
-        to_high, to_wide = _l2_size(high, wide)
-        x = F.pad(x, (0, to_wide - wide, 0, to_high - high))
-    attack = FrugalSquare(
-        lambda images: network(images[:, :, :high, :wide]), block, norm=NAMES[norm], eps=eps,
-        n_queries=queries, resc_schedule=False, device=x.device,
-    )  # fmt: skip
-    attack.init_hyperparam(x)
-    torch.manual_seed(block.seed)
-    _, adversarial = attack.attack_single_run(x, y)
-    clean, adversarial = (images[:, :, :high, :wide] for images in (x, adversarial))
-    with torch.no_grad():
-        broken = network(adversarial).argmax(1) != y
-    return torch.where(broken[:, None, None, None], adversarial, clean)
+    one_block: ClassVar[bool] = True
+
+    queries: int = QUERIES
+    """Questions an example at most."""
+
+    @property
+    def cost(self) -> int:
+        """See :class:`~zipper_dist.attacks.base.Attack`."""
+        return self.queries
+
+    def iterates(self, network: Network, x: Tensor, y: Tensor, draws: Draws) -> Iterator[Tensor]:
+        """See :class:`~zipper_dist.attacks.base.Attack`; there is only the result."""
+        (block,) = draws.blocks()
+        high, wide = x.shape[2:]
+        clean = x
+        if self.norm == "l2":
+            to_high, to_wide = _l2_size(high, wide)
+            x = F.pad(x, (0, to_wide - wide, 0, to_high - high))
+        attack = FrugalSquare(
+            lambda images: network(images[:, :, :high, :wide]), block, norm=NAMES[self.norm],
+            eps=self.eps, n_queries=self.queries, resc_schedule=False, device=x.device,
+        )  # fmt: skip
+        attack.init_hyperparam(x)
+        with global_draws_kept(x):
+            torch.manual_seed(block.seed)
+            _, adversarial = attack.attack_single_run(x, y)
+        adversarial = adversarial[:, :, :high, :wide]
+        with torch.no_grad():
+            broken = network(adversarial).argmax(1) != y
+        yield torch.where(broken[:, None, None, None], adversarial, clean)
 
 
 def _l2_size(high: int, wide: int) -> tuple[int, int]:

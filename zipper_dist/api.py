@@ -1,0 +1,181 @@
+"""Zipper from Python: the same as the commands, as functions.
+
+    import zipper_dist
+
+    run = zipper_dist.fit("digits", {"steps": 60, "mix.every": 10})
+    model = run.model()
+    report = zipper_dist.benchmark(model, "digits", zipper_dist.ThreatModel("linf", 0.17))
+
+Nothing is printed unless asked for, and the process is left as it was found: threads, CPU affinity,
+cuDNN and TF32 flags, random state, signal handlers. Mistakes of the caller raise
+:class:`zipper_dist.UserError` with the message that the commands print.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from torch import Tensor, nn
+
+from zipper_dist.checkpoint.run_directory import RunDirectory, as_json
+from zipper_dist.checkpoint.weights import load_model as load_weights_file
+from zipper_dist.config.checks import validate
+from zipper_dist.config.files import flattened
+from zipper_dist.config.schema import DataConfig, TrainConfig
+from zipper_dist.config.threat import ThreatModel
+from zipper_dist.data import fetch, load
+from zipper_dist.data.splits import limited_indices
+from zipper_dist.distributed.hardware import preserved_process_state
+from zipper_dist.errors import CommandError, UserError
+from zipper_dist.evaluation.in_memory import HowToEvaluate, evaluate_model
+from zipper_dist.evaluation.results.report import Report
+from zipper_dist.recipes.command_line import train_options
+from zipper_dist.recipes.registry import recipe
+from zipper_dist.training.run import run as train
+
+__all__ = ["Run", "benchmark", "fit", "load_model", "recipe"]
+
+
+class Run:
+    """A training run: what is in its directory.
+
+    Args:
+        directory: the run directory; of a run that is complete, or goes on.
+    """
+
+    def __init__(self, directory: str | Path) -> None:
+        self.directory = Path(directory)
+        """Where everything is that the run leaves behind."""
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """summary.json: accuracies, times, traffic; raises UserError before the run is complete."""
+        finished = RunDirectory(self.directory).finished()
+        if finished is None:
+            raise UserError(f"{self.directory}: no run is complete here")
+        return finished
+
+    def model(self, learner: str = "global") -> nn.Module:
+        """A network of the run, in eval mode, on the CPU: the global learner, ``best``, or a base
+        learner by its name."""
+        return load_weights_file(RunDirectory(self.directory).weights(learner), trust=True)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.directory)!r})"
+
+
+@preserved_process_state()
+def fit(
+    recipe: str | TrainConfig = "digits",
+    options: Mapping[str, Any] | None = None,
+    *,
+    ranks: int = 1,
+    run_dir: str | Path | None = None,
+    verbose: bool = False,
+) -> Run:
+    """Train, or continue the run in ``run_dir``, to the end.
+
+    Args:
+        recipe: name of a recipe, or options such as :func:`recipe` returns.
+        options: options by their dotted names on the command line, ``{"mix.every": 10}``.
+        ranks: 1 trains in this process; more start so many processes, which share the learners.
+        run_dir: the run directory. None: a temporary one, which is deleted with the Run.
+        verbose: show progress and results on the terminal.
+
+    Raises:
+        UserError: bad options, or a directory that holds another run.
+        TrainingDiverged: a loss or a weight became NaN or infinite.
+    """
+    if ranks < 1:
+        raise UserError(f"ranks {ranks}: give 1 or more")
+    changes = dict(options or {})
+    if isinstance(recipe, TrainConfig):
+        changes = flattened(as_json(recipe)) | flattened(changes)
+        recipe = recipe.recipe
+    temporary = None if run_dir else tempfile.TemporaryDirectory(prefix="zipper-")
+    directory = Path(temporary.name if temporary else str(run_dir)).expanduser()
+    config = train_options(recipe, changes | {"run-dir": str(directory)})
+    if ranks == 1:
+        train(config, Console() if verbose else None)
+    else:
+        _train_in_processes(config, ranks, verbose)
+    run = Run(directory)
+    run._temporary = temporary
+    return run
+
+
+def _train_in_processes(config: TrainConfig, ranks: int, verbose: bool) -> None:
+    """Have the training command train on so many ranks of this machine."""
+    validate(config)
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "options.json"
+        file.write_text(json.dumps(as_json(config)))
+        launcher = ["zipper_dist.launcher", "--standalone", f"--nproc_per_node={ranks}"]
+        command = [*launcher, "-m", "zipper_dist.train", "--config", str(file)]
+        done = subprocess.run(
+            [sys.executable, "-m", *command],
+            stdout=None if verbose else subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+        )
+    if done.returncode != 0:
+        mark = "zipper: error: "
+        lines = [line for line in done.stderr.splitlines() if line.startswith(mark)]
+        said = lines[0].removeprefix(mark) if lines else done.stderr.strip()
+        kind = UserError if done.returncode == UserError.status else CommandError
+        raise kind(said or f"training ended with status {done.returncode}")
+
+
+def load_model(path: str | Path, *, trust: bool = False) -> nn.Module:
+    """The network of a run directory (its global learner) or of a weights file, in eval mode.
+
+    ``trust``: import the code of a network from outside the package that the file names.
+
+    Raises:
+        UserError: nothing is there, or it is damaged, or names a network that is not trusted.
+    """
+    path = Path(path).expanduser()
+    file = RunDirectory(path).weights("global") if path.is_dir() else path
+    return load_weights_file(file, trust=trust)
+
+
+@preserved_process_state()
+def benchmark(
+    model: nn.Module,
+    data: str | tuple[Tensor, Tensor],
+    threat: ThreatModel | Sequence[ThreatModel],
+    attacks: Sequence[str] = ("clean", "pgd-20", "aa"),
+    *,
+    root: str | Path = "data",
+    limit: int | None = None,
+) -> Report:
+    """Clean and robust accuracy of any network.
+
+    Args:
+        model: images (B, C, H, W), float32 in [0, 1] → logits (B, classes); on any device. It is
+            evaluated in eval mode and left as it was.
+        data: name of a data set, whose test images are used, or images and labels (N,).
+        threat: what the attacker may do; several are reported each, with their union.
+        attacks: as ``--attacks`` of the evaluation command takes them.
+        root: directory of the data sets.
+        limit: at most so many images, chosen at random but always the same.
+    """
+    if isinstance(data, str):
+        options = DataConfig(source=data, root=Path(root), validation="test")
+        fetch(options)
+        test = load(options, 0).test
+        images, labels = test.images, test.labels
+    else:
+        images, labels = data
+    numbers = limited_indices(len(labels), limit, "test")
+    images, labels = images[numbers.to(images.device)], labels[numbers.to(labels.device)]
+    return evaluate_model(model, images, labels, threat, attacks, HowToEvaluate(numbers=numbers))

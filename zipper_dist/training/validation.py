@@ -1,0 +1,121 @@
+"""Accuracy of learners during a run: on the validation set to choose the best, then on the test
+set. The engine of :mod:`zipper_dist.evaluation` does the work."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from zipper_dist.attacks import Blocks
+from zipper_dist.checkpoint.weights import save_weights
+from zipper_dist.config.schema import TrainConfig
+from zipper_dist.data import ImageSet
+from zipper_dist.evaluation.attack_list import Measure, measures
+from zipper_dist.evaluation.engine import Engine, Examples
+from zipper_dist.evaluation.network_views import NetworkViews
+from zipper_dist.evaluation.outcomes import MemoryStore
+from zipper_dist.evaluation.results.report import Report, report
+from zipper_dist.metrics.records import Record
+from zipper_dist.models import ModelSpec
+from zipper_dist.training.async_validation import Snapshot
+from zipper_dist.training.flat_state import FlatState
+
+
+class Validator:
+    """Evaluates flat weights with a network of its own, and remembers the best.
+
+    Args:
+        model: a network of the run's architecture, on its device; the validator owns it.
+        spec: its description, for the weight file.
+        validation: images for :meth:`evaluate`, on the device.
+        config: the options of the run.
+        best_path: file for the weights with the highest clean + robust validation accuracy.
+        report: takes each result.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        spec: ModelSpec,
+        validation: ImageSet,
+        config: TrainConfig,
+        best_path: Path,
+        report: Callable[[Record], None],
+    ) -> None:
+        self.history: list[Record] = []
+        self.spec = spec
+        self.threats = config.threats()
+        self.steps, self.step_size = config.eval.attack_steps, config.eval.step_size
+        self.wanted = measures(("clean", f"pgd-{self.steps}"), self.threats, self.step_size)
+        self._batch_size = config.eval.batch_size
+        self._state = FlatState(model.eval().requires_grad_(False))
+        self._validation = validation
+        self._best_path = best_path
+        self._report = report
+
+    @property
+    def attack(self) -> dict[str, Any]:
+        """The attack for the robust accuracy, as summary.json has it."""
+        settings = [m.as_json() for m in self.wanted if len(m.parts) == 1]
+        found = [{k: s[k] for k in ("norm", "eps", "step_size", "steps")} for s in settings]
+        return found[0] if len(found) == 1 else {"steps": self.steps, "threats": found}
+
+    @property
+    def best(self) -> Record | None:
+        """The earliest of the evaluations with the highest clean + robust accuracy."""
+        return max(self.history, key=lambda r: r["clean"] + r["robust"], default=None)
+
+    @cached_property
+    def _views(self) -> NetworkViews:
+        return NetworkViews.of(self._state.model)
+
+    def load(self, theta: Tensor, integers: Mapping[str, Tensor]) -> None:
+        """Put flat weights and integer buffers into the validator's network."""
+        self._state.flat.copy_(theta)
+        self._state.load_integers(integers)
+
+    def engine(self, image_set: ImageSet, part: int = 0, parts: int = 1) -> Engine:
+        """An engine for the network as it is, that knows nothing yet.
+
+        ``part``, ``parts``: it takes every ``parts``-th block of images, from this one on.
+        """
+        self._views.refresh()
+        examples = Examples(image_set.images, image_set.labels, image_set.numbers)
+        blocks = Blocks(len(examples), self._batch_size)
+        mine = blocks.dealt(part, parts)
+        return Engine(examples, self._views, MemoryStore(), blocks, mine, self._batch_size)
+
+    def evaluate(self, snapshot: Snapshot, theta: Tensor) -> Iterator[None]:
+        """Evaluate θ_g of a snapshot in small units of work; save it if it is the best so far."""
+        start = time.perf_counter()
+        self.load(theta, snapshot.integers)
+        engine = self.engine(self._validation)
+        yield from engine.run(self.wanted)
+        found = accuracies(report(engine, self.wanted), self.wanted)
+        record: Record = {"step": snapshot.step, "learner": "global", **found}
+        record["seconds"] = time.perf_counter() - start
+        self.history.append(record)
+        if self.best is record:
+            self.save(self._best_path, {"step": str(snapshot.step)})
+        self._report(record)
+
+    def save(self, path: Path, extra: Mapping[str, Any]) -> None:
+        """Write the weights that the network has now."""
+        save_weights(path, self._state.state_dict(), self.spec, extra)
+
+
+def accuracies(found: Report, wanted: list[Measure]) -> dict[str, float]:
+    """Clean and robust accuracy in per cent.
+
+    With several threat models ``robust`` is that of their union, and ``robust@…`` each one's.
+    """
+    clean, *each = [found.accuracy[measure.label] for measure in wanted]
+    result = {"clean": clean, "robust": each[-1]}
+    for measure, accuracy in zip(wanted[1:-1], each[:-1], strict=True):
+        result[f"robust@{measure.label.partition('@')[2]}"] = accuracy
+    return result
