@@ -6,13 +6,12 @@ Every variant lives in a process of its own, and the variants take turns, an ite
 a slow spell of the machine hits all alike. Medians are reported, by the clock, and of the processor
 time of all threads ("CPU s"), in which other programs' turns on the cores do not count. Results: a
 table on screen, ``benchmarks/out/step.json``: ``{network: {variant: {"seconds", "parts": {…},
-…}}}``, and beside it ``step-machine.json``: what was measured on.
+…}}}``.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -26,16 +25,14 @@ from rich.console import Console
 from rich.table import Table
 from step_iterations import NETWORKS, PARTS, Setting, Variant, iterate, peak_memory, prepare
 
-from zipper_dist.accel.compilation import resolve_compile
 from zipper_dist.accel.precision import resolve_precision
 from zipper_dist.checkpoint.run_directory import write_json
 
 OUT = Path(__file__).parent / "out" / "step.json"
-RECIPE_STEPS = 40_000
 
 
 def variants(device: torch.device, compiled: bool) -> dict[str, Variant]:
-    """The variants to compare; ``auto-default`` is one of them by another name."""
+    """The variants to compare."""
     auto = resolve_precision("auto", device)
     found = {"reference": Variant(None), "fp32": Variant("fp32"), "auto": Variant(auto)}
     if compiled:
@@ -64,10 +61,9 @@ def measure(
         results[name]["first_seconds"] = warm[name]["seconds"]
         results[name]["peak_memory_bytes"] = process.submit(peak_memory, device).result()
         process.shutdown()
-    add_break_even(results, flop)
-    chosen, why = resolve_compile("auto", device, setting.spec.arch, RECIPE_STEPS * flop)
-    if compiled or not chosen:
-        results["auto-default"] = results["auto-compiled" if chosen else "auto"] | {"choice": why}
+    if compiled:
+        built = results["auto-compiled"]
+        built["break_even_flop"] = break_even_flop(results["auto"], built, flop)
     return results
 
 
@@ -87,15 +83,11 @@ def figures(times: dict[str, list[dict[str, float]]], flop: int) -> dict[str, An
     return results
 
 
-def add_break_even(results: dict[str, Any], flop: int) -> None:
-    """Say of compiled code that is faster after how long a run it has paid for itself."""
-    plain, built = results["auto"], results.get("auto-compiled")
-    if built is None or built["seconds"] >= plain["seconds"]:
-        return
+def break_even_flop(plain: dict[str, Any], built: dict[str, Any], flop: int) -> float | None:
+    """How long a run [FLOP] compiling has paid for itself after; None where it never has."""
+    saved = plain["seconds"] - built["seconds"]
     cost = built["first_seconds"] - plain["first_seconds"]
-    iterations = max(0.0, cost / (plain["seconds"] - built["seconds"]))
-    built["break_even_iterations"] = iterations
-    built["break_even_flop"] = iterations * flop
+    return flop * max(0.0, cost / saved) if saved > 0 else None
 
 
 def show(setting: Setting, results: dict[str, Any], console: Console) -> None:
@@ -136,15 +128,10 @@ def main() -> None:
             setting, device, options.threads, options.rounds, not options.no_compile
         )
         show(setting, report[network], console)
-    about = {
-        "device": Devices.detect("cuda" if device.type == "cuda" else "cpu").describe(),
-        "threads": options.threads,
-        "torch": torch.__version__,
-    }
+    machine = Devices.detect("cuda" if device.type == "cuda" else "cpu").describe()
+    console.print(f"{machine}; {options.threads} threads; torch {torch.__version__}")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     write_json(options.out, report)
-    write_json(options.out.with_name("step-machine.json"), about)
-    console.print(json.dumps(about))
     console.print(f"written to {options.out}")
 
 

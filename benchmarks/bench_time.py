@@ -18,12 +18,14 @@ from comparison.experiments import (
     Experiment,
     Options,
     experiment,
+    limited,
+    options,
     with_methods,
-    without_autoattack,
 )
 from comparison.jobs import Runner
 from comparison.page import write_page
 from rich.console import Console
+from rich.markdown import Markdown
 
 from zipper_dist.config.checks import validate
 from zipper_dist.config.command_line import parse_options, run_command
@@ -54,8 +56,6 @@ class BenchOptions:
     methods: tuple[str, ...] = ()
     """The rows: zipper-serial, zipper-parallel, trades, fat, mart, at, natural; the last five also
     with -ema, as averages of their weights; default: those of the experiment."""
-    autoattack: bool = True
-    """Attack by AutoAttack, too, where the experiment does. It takes longer than all else."""
     betas: tuple[float, ...] = ()
     """Values of TRADES' β on the curve; default: those of the experiment."""
     gammas: tuple[float, ...] = ()
@@ -80,58 +80,50 @@ NOT_FREE = (
 """Options of the training command that the comparison sets, or that make one method of another."""
 
 
-def pairs(words: Sequence[str]) -> Options:
-    """Options with their values from the words of a command line.
+def for_training(words: Sequence[str]) -> Options:
+    """Options for every training command.
 
     Raises:
-        UserError: a value that follows no option, or an option that is not free to be set.
+        UserError: one of them is not free to be set, or there is a value without an option.
     """
-    found: list[tuple[str, str]] = []
     for word in words:
-        if word.startswith("--"):
-            found.append((word, ""))
-        elif found and found[-1][1] == "":
-            found[-1] = (found[-1][0], word)
-        else:
-            raise UserError(f"after --: {word!r} follows no option of the training command")
-    for option, _ in found:
-        name = option.partition("=")[0].replace("_", "-")
+        name = word.partition("=")[0].replace("_", "-")
         if name in NOT_FREE:
             raise UserError(f"after --: {name} is set by the comparison; leave it out")
-    return tuple(found)
+    return options(words)
 
 
-def chosen(options: BenchOptions, extra: Options) -> Iterator[Experiment]:
+def chosen(given: BenchOptions, extra: Options) -> Iterator[Experiment]:
     """The experiments that the options name.
 
     Raises:
         UserError: an unknown name.
     """
-    has_mnist = (options.data_root / "MNIST").is_dir()
-    for name in options.experiments or ("digits", *(["mnist-slice"] if has_mnist else [])):
+    has_mnist = (given.data_root / "MNIST").is_dir()
+    for name in given.experiments or ("digits", *(["mnist-slice"] if has_mnist else [])):
         found = experiment(name)
-        if options.methods:
-            found = with_methods(found, options.methods)
-        if not options.autoattack:
-            found = without_autoattack(found)
+        if given.methods:
+            found = with_methods(found, given.methods)
+        if given.limit is not None:
+            found = limited(found, given.limit)
         if (sweep := found.sweep) is not None:
-            betas, gammas = options.betas or sweep.betas, options.gammas or sweep.gammas
-            sweep = replace(sweep, betas=betas, gammas=gammas, tuning_runs=options.tuning_runs)
+            betas, gammas = given.betas or sweep.betas, given.gammas or sweep.gammas
+            sweep = replace(sweep, betas=betas, gammas=gammas, tuning_runs=given.tuning_runs)
         yield replace(found, options=(*found.options, *extra), sweep=sweep)
 
 
-def bench(options: BenchOptions, extra: Options) -> None:
+def bench(given: BenchOptions, extra: Options) -> None:
     """Carry out the experiments that the options name, one after the other, each in a folder of its
     own, and write their pages; ``extra`` is for every training command."""
-    for name, number in (("seeds", options.seeds), ("limit", options.limit)):
+    for name, number in (("seeds", given.seeds), ("limit", given.limit)):
         if number is not None and number < 1:
             raise UserError(f"--{name} {number}: give 1 or more")
     console = Console()
-    runner = Runner(Devices.detect(options.device), console)
-    settings = Settings(options.out, options.seeds, options.data_root, options.limit)
+    runner = Runner(Devices.detect(given.device), console)
+    settings = Settings(given.out, given.seeds, given.data_root)
     campaigns = [
-        Campaign(found, replace(settings, out=options.out / found.name), runner)
-        for found in chosen(options, extra)
+        Campaign(found, replace(settings, out=given.out / found.name), runner)
+        for found in chosen(given, extra)
     ]
     # Bad options and absent data are found before any run starts.
     for campaign in campaigns:
@@ -155,9 +147,10 @@ def bench(options: BenchOptions, extra: Options) -> None:
 
 
 def report(campaign: Campaign, runner: Runner, console: Console) -> None:
-    """Write the page of a comparison, and show its table."""
+    """Write the page of a comparison, and show it but for the commands."""
     command = shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
-    write_page(campaign.outcome, campaign.out, command, runner.devices.describe(), console)
+    text = write_page(campaign.outcome, campaign.out, command, runner.devices.describe())
+    console.print(Markdown(text.partition("\n## Commands")[0]))
     console.print(f"page, plots and figures are in {campaign.out}", highlight=False)
 
 
@@ -165,7 +158,7 @@ def main() -> None:
     """Entry point of the benchmark."""
     words = [*sys.argv[1:], "--"]
     ours, extra = words[: words.index("--")], words[words.index("--") + 1 : -1]
-    run_command(lambda: bench(parse_options(BenchOptions, ours, "bench_time"), pairs(extra)))
+    run_command(lambda: bench(parse_options(BenchOptions, ours, "bench_time"), for_training(extra)))
 
 
 if __name__ == "__main__":

@@ -46,7 +46,6 @@ class Setting:
     spec: ModelSpec
     batch_size: int
     attack: AttackConfig
-    augment: bool
 
     def quick(self) -> Setting:
         """The same with two images and two gradient steps."""
@@ -70,20 +69,14 @@ class Setting:
 _CIFAR_ATTACK = AttackConfig(eps=8 / 255, step_size=0.007, steps=10)
 _MNIST_ATTACK = AttackConfig(eps=0.3, step_size=0.01, steps=40)
 NETWORKS = {
-    "resnet18": Setting(ModelSpec("resnet18", 3, 32, 32, 10), 128, _CIFAR_ATTACK, True),
-    "small_cnn": Setting(ModelSpec("small_cnn", 1, 28, 28, 10), 128, _MNIST_ATTACK, False),
-    "wrn32_10": Setting(ModelSpec("wrn32_10", 3, 32, 32, 10), 8, _CIFAR_ATTACK, True),
+    "resnet18": Setting(ModelSpec("resnet18", 3, 32, 32, 10), 128, _CIFAR_ATTACK),
+    "small_cnn": Setting(ModelSpec("small_cnn", 1, 28, 28, 10), 128, _MNIST_ATTACK),
+    "wrn32_10": Setting(ModelSpec("wrn32_10", 3, 32, 32, 10), 8, _CIFAR_ATTACK),
 }
 
 
-def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was asked to."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-
-
 class Iteration(ABC):
-    """Serial Zipper, an iteration a call."""
+    """Serial Zipper, an iteration a call, of images that are not augmented."""
 
     def __init__(self, device: torch.device) -> None:
         self.device, self.t = device, 0
@@ -103,10 +96,11 @@ class Iteration(ABC):
 
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
-        """Note how long a part takes."""
+        """Note how long a part takes, until the device has done it."""
         start = time.perf_counter()
         yield
-        synchronize(self.device)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
         self.parts[part] = time.perf_counter() - start
 
 
@@ -117,8 +111,7 @@ class EngineIteration(Iteration):
         super().__init__(device)
         assert variant.precision is not None
         engine = Acceleration(variant.precision, variant.compiled)
-        padding, images = 4 if setting.augment else 0, setting.images().to(device)
-        self.loader = Loader(images, setting.batch_size, 0, padding, setting.augment)
+        self.loader = Loader(setting.images().to(device), setting.batch_size, 0)
         natural, adversarial = NaturalConfig(lr=0.01), AtConfig(lr=0.01, attack=setting.attack)
         model = build(setting.spec)
         self.natural, self.adversarial = (
@@ -160,7 +153,7 @@ def endless(loader: DataLoader[tuple[Tensor, ...]]) -> Iterator[list[Tensor]]:
 
 
 class ReferenceIteration(Iteration):
-    """One iteration of the plain reference, which saves itself the augmentation."""
+    """One iteration of the plain reference."""
 
     def __init__(self, setting: Setting, device: torch.device) -> None:
         super().__init__(device)

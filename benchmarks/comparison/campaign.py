@@ -33,8 +33,8 @@ from comparison.results import (
     seconds_per_iteration,
 )
 
-FEWEST_COST_STEPS, MOST_COST_STEPS = 100, 300
-"""Iterations of a run that measures the cost of one."""
+COST_STEPS = 200
+"""Iterations of a run that measures the cost of one, or all where there are fewer."""
 
 CURVE = ("clean", "pgd-100")
 """The curves need one robust accuracy, and TRADES is tuned by it."""
@@ -171,8 +171,7 @@ class Campaign:
         """A short run of each learner alone, compiled if the whole run is."""
         zipper = self._a_zipper()
         compiled = read_json(zipper.directory / "config.json")["resolved"]["compiled"]
-        steps: int = read_json(zipper.summary)["steps"]
-        few = min(steps, max(FEWEST_COST_STEPS, min(steps // 10, MOST_COST_STEPS)))
+        few = min(COST_STEPS, read_json(zipper.summary)["steps"])
         compile_it = "on" if compiled else "off"
         short = f"--steps {few} --eval.every {few} --eval.limit 64 --compile {compile_it}"
         base = self.experiment.recipe
@@ -208,7 +207,6 @@ class Campaign:
         try:
             self._runner.run(stage, jobs, together)
         finally:
-            for job in filter(lambda job: job.done(), jobs):
-                command = str(job.make(self._runner.devices.names[: job.devices]))
-                if command not in self.outcome.commands:
-                    self.outcome.commands.append(command)
+            names, known = self._runner.devices.names, self.outcome.commands
+            done = [str(job.make(names[: job.devices])) for job in jobs if job.done()]
+            known += [command for command in done if command not in known]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,13 +21,11 @@ DATA_ROOT = Path("data")
 
 @dataclass(frozen=True)
 class Settings:
-    """How an experiment is carried out: in directory ``out``, with seeds 0, 1, … ``seeds`` - 1,
-    evaluated on at most ``limit`` test images."""
+    """How an experiment is carried out: in directory ``out``, with seeds 0, 1, … ``seeds`` - 1."""
 
     out: Path
     seeds: int = 1
     data_root: Path = DATA_ROOT
-    limit: int | None = None
 
 
 class Commands:
@@ -90,10 +88,10 @@ class Commands:
         Attacks that come later are made when all runs have had those before them.
         """
         jobs: dict[Path, Job] = {}
-        for images in dict.fromkeys(self._images(attacks)):
+        for group in attacks:
             for run in runs:
-                names = self._attacks_on(images, attacks)
-                jobs.setdefault(self._evaluation(run, images), self._evaluating(run, images, names))
+                job = self._evaluating(run, group.images, group.names)
+                jobs.setdefault(self._evaluation(run, group.images), job)
         return list(jobs.values())
 
     def _evaluating(self, run: Run, images: Images, names: Sequence[str]) -> Job:
@@ -112,16 +110,7 @@ class Commands:
 
     def found(self, run: Run, attacks: Sequence[Attacks]) -> Found:
         """What a run has shown that is trained, by the evaluations that were made of it."""
-        each = {i: self._attacks_on(i, attacks) for i in self._images(attacks)}
-        return Found.of(run, {self._evaluation(run, i): names for i, names in each.items()})
-
-    def _images(self, attacks: Iterable[Attacks]) -> list[Images]:
-        return [group.images.at_most(self._settings.limit) for group in attacks]
-
-    def _attacks_on(self, images: Images, attacks: Sequence[Attacks]) -> list[str]:
-        """The attacks that are made on ``images``."""
-        groups = zip(self._images(attacks), attacks, strict=True)
-        return [name for on, group in groups if on == images for name in group.names]
+        return Found.of(run, {self._evaluation(run, each.images): each.names for each in attacks})
 
     def _evaluation(self, run: Run, images: Images) -> Path:
         which = f"{images.limit}-images" if images.limit else "all-images"

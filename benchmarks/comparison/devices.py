@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import shlex
-import shutil
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -39,12 +38,10 @@ class Devices:
     Attributes:
         kind: "cuda" or "cpu".
         names: which ones, as CUDA_VISIBLE_DEVICES and taskset take them.
-        pins: whether processes can be kept on their cores (by taskset).
     """
 
     kind: str
     names: tuple[str, ...]
-    pins: bool = True
 
     @staticmethod
     def detect(option: Device) -> Devices:
@@ -60,9 +57,7 @@ class Devices:
             visible = os.environ.get("CUDA_VISIBLE_DEVICES")
             names = visible.split(",")[:gpus] if visible else map(str, range(gpus))
             return Devices("cuda", tuple(names))
-        available = getattr(os, "sched_getaffinity", None)
-        cores = sorted(available(0)) if available else range(os.cpu_count() or 1)
-        return Devices("cpu", tuple(map(str, cores)), pins=shutil.which("taskset") is not None)
+        return Devices("cpu", tuple(map(str, sorted(os.sched_getaffinity(0)))))
 
     def words(self, count: int) -> str:
         """So many of them, in words."""
@@ -81,7 +76,7 @@ class Devices:
         argv += self.options
         if self.kind == "cuda":
             return Command(tuple(argv), {"CUDA_VISIBLE_DEVICES": ",".join(on)})
-        return Command(("taskset", "-c", ",".join(on), *argv) if self.pins else tuple(argv))
+        return Command(("taskset", "-c", ",".join(on), *argv))
 
     def describe(self) -> str:
         """The machine in words."""

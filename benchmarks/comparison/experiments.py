@@ -19,10 +19,21 @@ Options = tuple[tuple[str, str], ...]
 """Options of the training command with their values."""
 
 
-def options(text: str) -> Options:
-    """Options as they are typed, each with a value."""
-    words = text.split()
-    return tuple(zip(words[::2], words[1::2], strict=True))
+def options(text: str | Sequence[str]) -> Options:
+    """Options as they are typed, or from the words of a command line.
+
+    Raises:
+        UserError: a value follows no option.
+    """
+    found: list[tuple[str, str]] = []
+    for word in text.split() if isinstance(text, str) else text:
+        if word.startswith("--"):
+            found.append((word, ""))
+        elif found and found[-1][1] == "":
+            found[-1] = (found[-1][0], word)
+        else:
+            raise UserError(f"{word!r} follows no option of the training command")
+    return tuple(found)
 
 
 METHODS = {
@@ -88,10 +99,8 @@ class Images:
     limit: int | None = None
     first: bool = False
 
-    def at_most(self, limit: int | None) -> Images:
-        """These, or with a limit a random choice, which is part of that for any larger limit."""
-        if limit is None:
-            return self
+    def at_most(self, limit: int) -> Images:
+        """A random choice, which is part of that for any larger limit."""
         return Images(limit if self.limit is None else min(limit, self.limit))
 
 
@@ -265,10 +274,12 @@ def with_methods(found: Experiment, methods: Sequence[str]) -> Experiment:
     return replace(found, rows=rows)
 
 
-def without_autoattack(found: Experiment) -> Experiment:
-    """``found`` without the attack that takes longer than all others together."""
-    groups = [
-        replace(group, names=tuple(name for name in group.names if name != AUTOATTACK))
-        for group in found.attacks
-    ]
-    return replace(found, attacks=tuple(group for group in groups if group.names))
+def limited(found: Experiment, limit: int) -> Experiment:
+    """``found`` with all attacks on at most ``limit`` images."""
+    names: dict[Images, tuple[str, ...]] = {}
+    for group in found.attacks:
+        images = group.images.at_most(limit)
+        names[images] = (*names.get(images, ()), *group.names)
+    sweep = found.sweep and replace(found.sweep, images=found.sweep.images.at_most(limit))
+    attacks = tuple(Attacks(each, images) for images, each in names.items())
+    return replace(found, attacks=attacks, sweep=sweep)

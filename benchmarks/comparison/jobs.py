@@ -17,7 +17,6 @@ from rich.console import Console
 
 from comparison.devices import Command, Devices
 from zipper_dist.errors import CommandError, Interrupted, UserError
-from zipper_dist.metrics.tables import duration
 
 POLL_SECONDS = 0.5
 SECOND_SIGNAL_SECONDS = 2.0
@@ -53,7 +52,6 @@ class _Running:
     job: Job
     process: subprocess.Popen[bytes]
     on: tuple[str, ...]
-    began: float
 
 
 class Runner:
@@ -148,7 +146,7 @@ class Runner:
                 env={**os.environ, **command.environment}, start_new_session=True,
                 pass_fds=() if self._lock is None else (self._lock,),
             )  # fmt: skip
-        self._running.append(_Running(job, process, tuple(on), time.monotonic()))
+        self._running.append(_Running(job, process, tuple(on)))
 
     def _ended(self) -> Iterator[_Running]:
         """Those that have ended since the last call; raises JobFailed if one of them failed."""
@@ -158,8 +156,7 @@ class Runner:
                 continue
             self._running.remove(running)
             if status == 0 and job.done():
-                took = duration(time.monotonic() - running.began)
-                self._console.print(f"  {job.name}: {took}", highlight=False)
+                self._console.print(f"  {job.name}: done", highlight=False)
                 yield running
             elif self._signal is None:
                 written = [

@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from rich.console import Console
-from rich.markdown import Markdown
 
-from comparison.experiments import AVERAGED, PARALLEL, SERIAL, ZIPPER
+from comparison.experiments import PARALLEL, SERIAL, ZIPPER
 from comparison.plots import draw_trade_off
-from comparison.results import HEADINGS, SECONDS, Outcome, Spread, time_unit
+from comparison.results import HEADINGS, KEYS, SECONDS, Outcome, Spread, time_unit
 from zipper_dist.checkpoint.files import write_atomically
 from zipper_dist.checkpoint.run_directory import write_json
 
@@ -22,30 +20,26 @@ VERBATIM = ("|", "```")
 """Beginnings of paragraphs whose lines stay as they are."""
 
 
-def write_page(
-    outcome: Outcome, out: Path, command: str, machine: str, console: Console | None = None
-) -> None:
-    """Write page.md, table.json, outcome.json and the picture.
+def write_page(outcome: Outcome, out: Path, command: str, machine: str) -> str:
+    """Write page.md, table.json, outcome.json and the picture: the text of the page.
 
     Args:
         outcome: what the experiment has shown.
         out: its directory.
         command: what makes the page again.
         machine: the devices in words.
-        console: where the page is shown, too, but for the commands.
     """
     if outcome.match is not None:
         draw_trade_off(outcome, out / "trade-off.png")
     text = "\n\n".join(_paragraphs(_template().render(_context(outcome, command, machine))))
     write_atomically(out / "page.md", f"{text}\n".encode())
-    if console is not None:
-        console.print(Markdown(text.partition("\n## Commands")[0]))
     table: dict[str, dict[str, Any]] = {}
     for key, figures in outcome.table().items():
         table[key] = {name: spread._asdict() for name, spread in figures.items()}
         table[key]["seeds"] = len(outcome.of(key))
     write_json(out / "table.json", table)
     write_json(out / "outcome.json", _as_json(outcome, command, machine))
+    return text
 
 
 def _template() -> jinja2.Template:
@@ -69,33 +63,26 @@ def _paragraphs(text: str) -> Iterator[str]:
 
 def _context(outcome: Outcome, command: str, machine: str) -> dict[str, Any]:
     """What the template shows."""
-    found, rows = outcome.found, outcome.rows
-    images = {name: count for each in found for name, count in each.images.items()}
+    images = {name: count for each in outcome.found for name, count in each.images.items()}
     most = max(images.values(), default=0)
     fewer = {name: count for name, count in images.items() if count < most}
     serial, parallel = ({f.seed: f for f in outcome.of(key)} for key in (SERIAL, PARALLEL))
-    both = sorted(serial.keys() & parallel.keys())
-    unmixed = {each.row for each in found if each.summary.get("redistributions") == 0}
-    others = rows.keys() - ZIPPER
+    attacks, both = outcome.experiment.attacks, sorted(serial.keys() & parallel.keys())
     return {
         "outcome": outcome,
-        "match": outcome.match,
-        "costs": outcome.costs,
         "command": command,
         "machine": machine,
-        "about": outcome.about,
         "versions": ", ".join(f"{k} {v}" for k, v in outcome.about["versions"].items()),
         "options": " ".join(" ".join(pair) for pair in outcome.experiment.options),
         "headings": HEADINGS,
-        "seeds": sorted({each.seed for each in found}),
+        "seeds": sorted({each.seed for each in outcome.found}),
         "images": images,
         "most": most,
         "fewest": min(images.values(), default=0),
         "fewer": fewer,
-        "first": {name for each in found for name in each.first},
+        "first": {KEYS[n] for group in attacks if group.images.first for n in group.names},
         "lines": _lines(outcome),
-        "zipper_beside_others": ZIPPER & rows.keys() and any(AVERAGED not in k for k in others),
-        "unmixed": [row.label for key, row in rows.items() if key in unmixed],
+        "zipper": ZIPPER & outcome.rows.keys(),
         "both": both,
         "same_weights": all(serial[seed].weights == parallel[seed].weights for seed in both),
         "curves": list(_curves(outcome)),
@@ -113,17 +100,11 @@ def _lines(outcome: Outcome) -> list[list[str]]:
     """The cells of the main table, its head first."""
     table, rows = outcome.table(), outcome.rows
     names = [name for name in HEADINGS if any(name in figures for figures in table.values())]
-    several = len({len(outcome.of(key)) for key in table}) > 1
     unit, seconds = time_unit(outcome)
-    head = ["method", "devices", *(["seeds"] if several else [])]
-    head += [*(HEADINGS[name] for name in names), f"training, {unit}", f"with evaluation, {unit}"]
-    lines = [head]
+    head = ["method", "devices", *(HEADINGS[name] for name in names)]
+    lines = [[*head, f"training, {unit}", f"with evaluation, {unit}"]]
     for key, figures in table.items():
-        runs = len(outcome.of(key))
-        cells = [str(runs)] if several else []
-        for spread in (figures.get(name, NOTHING) for name in names):
-            # Of how many networks it is, where that is not all of a row's runs.
-            cells.append(spread.words() + (f" (of {spread.n})" if 0 < spread.n < runs else ""))
+        cells = [figures.get(name, NOTHING).words() for name in names]
         cells += [figures.get(name, NOTHING).words(1, seconds) for name in SECONDS]
         lines.append([rows[key].label, str(rows[key].devices), *cells])
     return lines

@@ -31,10 +31,8 @@ def _curve(axes: Axes, points: dict[float, Accuracy], symbol: str, label: str, c
     values = sorted(points)
     robust = [points[value].robust for value in values]
     axes.plot([points[v].clean for v in values], robust, "o-", color=color, label=label)
-    for i, value in enumerate(values):
-        right = i % 2 == 0  # neighbours may nearly coincide
+    for value in values:
         axes.annotate(
-            f"{symbol} = {value:g}", (points[value].clean, robust[i]), color=color, fontsize=9,
-            textcoords="offset points", xytext=(7 if right else -7, 5),
-            ha="left" if right else "right",
+            f"{symbol} = {value:g}", (points[value].clean, points[value].robust), color=color,
+            fontsize=9, textcoords="offset points", xytext=(7, 5),
         )  # fmt: skip

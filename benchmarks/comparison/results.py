@@ -84,18 +84,14 @@ class Found:
     Attributes:
         figures: accuracies [per cent] by the names of :data:`HEADINGS`, and :data:`SECONDS`.
         images: test images behind each accuracy.
-        summary: the run's summary.json.
         weights: digest of the weights that were evaluated.
-        first: the accuracies that are on the first images of the test set, not on all or a choice.
     """
 
     row: str
     seed: int
     figures: dict[str, float]
     images: dict[str, int]
-    summary: dict[str, Any]
     weights: str
-    first: frozenset[str] = frozenset()
 
     @staticmethod
     def of(run: Run, evaluations: Mapping[Path, Sequence[str]]) -> Found:
@@ -103,26 +99,20 @@ class Found:
         summary = read_json(run.summary)
         figures = {name: float(summary[name]) for name in SECONDS if name in summary}
         images: dict[str, int] = {}
-        first: set[str] = set()
         for directory, attacks in evaluations.items():
             there = evaluated(directory)
-            keys = {attack: KEYS[attack] for attack in attacks if attack in there}
-            if not keys:
-                continue
-            figures |= {key: there[attack]["accuracy"] for attack, key in keys.items()}
-            images |= {key: there[attack]["n"] for attack, key in keys.items()}
-            if read_json(directory / "evaluation.json")["data"].get("chosen") == "the first":
-                first |= set(keys.values())
-        return Found(run.row.key, run.seed, figures, images, summary, run.digest, frozenset(first))
+            for attack in there.keys() & set(attacks):
+                figures[KEYS[attack]] = there[attack]["accuracy"]
+                images[KEYS[attack]] = there[attack]["n"]
+        return Found(run.row.key, run.seed, figures, images, run.digest)
 
     def as_json(self) -> dict[str, Any]:
-        """All but the summary, for outcome.json."""
+        """Everything, for outcome.json."""
         return {
             "row": self.row,
             "seed": self.seed,
             **self.figures,
             "images": self.images,
-            "on_first_images": sorted(self.first),
             "weights": self.weights,
         }
 

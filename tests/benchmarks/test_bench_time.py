@@ -12,12 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import bench_precision
 import bench_time
 import pytest
 import safetensors.torch
 import torch
-from bench_time import BenchOptions, bench, pairs
+from bench_time import BenchOptions, bench, for_training
 from comparison.devices import Devices
 from comparison.jobs import Job, Runner
 from end_to_end.commands import typed
@@ -41,10 +40,10 @@ def test_interrupted_continued_and_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    words = typed("digits-table --device cpu --methods natural --autoattack-seeds 0 --limit 40")
+    words = typed("digits --device cpu --methods natural --limit 40")
     command = [str(SCRIPT), *words, "--out", "out", "--", *TRAINING]
     first = subprocess.Popen([sys.executable, *command])
-    out = tmp_path / "out" / "digits-table"
+    out = tmp_path / "out" / "digits"
     deadline = time.monotonic() + PATIENCE
     while not (out / "runs" / "natural-seed0" / "metrics.jsonl").exists():
         assert time.monotonic() < deadline
@@ -62,14 +61,14 @@ def test_interrupted_continued_and_done(
     assert list(table) == ["natural"]
     figures = table["natural"]
     assert figures["seeds"] == 1
-    for name in ("nat", "pgd_20", "apgd"):
+    for name in ("nat", "pgd_100", "apgd"):
         assert 0 <= figures[name]["mean"] <= 100
         assert figures[name]["mean"] * 40 % 100 == 0  # of 40 images
     assert 0 < figures["train_seconds"]["mean"] <= figures["wall_seconds"]["mean"]
     page = (out / "page.md").read_text()
-    assert "Made by `python benchmarks/bench_time.py digits-table --device cpu" in page
+    assert "Made by `python benchmarks/bench_time.py digits --device cpu" in page
     assert "-m zipper_dist.train digits-natural --steps 40" in page
-    assert "--attacks clean pgd-20 apgd-ce --norm linf --eps 0.17" in page
+    assert "--attacks clean pgd-100 apgd-ce --norm linf --eps 0.17" in page
     assert "Accuracy in per cent on 40 test images" in page
 
     before = contents(out)
@@ -135,16 +134,14 @@ def pretend(module: str, words: list[str], ranks: int) -> None:
         safetensors.torch.save_file(tensors, directory / "global.safetensors")
         summary = {
             "steps": config.steps, "train_seconds": 90.0 / ranks, "wall_seconds": 99.0 / ranks,
-            "redistributions": 3,
-            "ranks": [{"learners": [str(rank)], "wait_seconds": 1.0, "syncs": 3}
-                      for rank in range(ranks)],
         }  # fmt: skip
         (directory / "summary.json").write_text(json.dumps(summary))
         slow = {"natural": 0.01, "adversarial": 0.04}
         records = [{"learner": name, "step": 10, "train_seconds": 10 * slow[name]}
                    for name in config.learners]  # fmt: skip
         (directory / "metrics.jsonl").write_text("\n".join(map(json.dumps, records)))
-    elif module == "zipper_dist.evaluate":
+    else:
+        assert module == "zipper_dist.evaluate"
         run, out = Path(words[0]), Path(words[words.index("--out") + 1])
         attacks = words[words.index("--attacks") + 1 : words.index("--norm")]
         clean, robust, *_ = safetensors.torch.load_file(run / "global.safetensors")["numbers"]
@@ -153,21 +150,13 @@ def pretend(module: str, words: list[str], ranks: int) -> None:
             for attack in attacks
         }
         out.mkdir(parents=True, exist_ok=True)
-        found = {"data": {}, "attacks": figures}
-        (out / "evaluation.json").write_text(json.dumps(found))
-        lines = [["example", *attacks], ["0", *("1" for _ in attacks)]]
-        (out / "evaluation.csv").write_text("\n".join(map(",".join, lines)))
-    else:
-        assert module == "comparison.sync_cost"
-        file = Path(words[words.index("--out") + 1])
-        file.write_text('{"seconds": 0.002}')
+        (out / "evaluation.json").write_text(json.dumps({"attacks": figures}))
 
 
 @pytest.fixture
 def pretending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[Pretending]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(bench_time, "Runner", Pretending)
-    monkeypatch.setattr(bench_precision, "Runner", Pretending)
     two = Devices("cpu", ("0", "1"))
     monkeypatch.setattr(Devices, "detect", staticmethod(lambda option: two))
     monkeypatch.setattr(Pretending, "made", [])
@@ -176,7 +165,7 @@ def pretending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[Pretendi
 
 def test_a_whole_comparison(tmp_path: Path, pretending: type[Pretending]) -> None:
     options = BenchOptions(("digits",), seeds=2, betas=(4.0,), gammas=(0.8,), out=Path("out"))
-    bench(options, pairs(["--steps", "2000"]))
+    bench(options, for_training(["--steps", "2000"]))
     zipper, trades, table = "Zipper, γ →", "TRADES, β =", "clean+pgd-100+apgd-ce on"
     serial, parallel = "Zipper (serial), seed", "Zipper (parallel), seed"
     natural, adversarial = (f"the {name} learner alone" for name in ("natural", "adversarial"))
@@ -198,7 +187,6 @@ def test_a_whole_comparison(tmp_path: Path, pretending: type[Pretending]) -> Non
         # Serial and parallel are the same network, and so one evaluation; those of the curves, too.
         ("evaluating", [f"{table} {trades} 0.43, seed 0", f"{table} {serial} 0",
                         f"{table} {serial} 1", f"{table} {trades} 0.43, seed 1"]),
-        ("a sync", ["a sync"]),
     ]  # fmt: skip
     out = tmp_path / "out" / "digits"
     outcome = json.loads((out / "outcome.json").read_text())
@@ -208,35 +196,21 @@ def test_a_whole_comparison(tmp_path: Path, pretending: type[Pretending]) -> Non
     assert list(outcome["betas"]) == ["4", "1.3", "0.43"]
     assert list(outcome["gammas"]) == ["0.5", "0.8"]
     assert outcome["missing"] == []
-    assert len(outcome["commands"]) == 3 + 3 + 2 + 2 + 6 + 4 + 4 + 1
+    assert len(outcome["commands"]) == 3 + 3 + 2 + 2 + 6 + 4 + 4
     assert sum("--steps 200 " in each for each in outcome["commands"]) == 4  # those of the costs
     assert outcome["costs"] == {
-        "natural": 0.01, "adversarial": 0.04, "steps": 2000, "sync_seconds": 0.002,
-        "sync_bytes": 16, "serial_ideal_seconds": 100.0, "parallel_ideal_seconds": 80.0,
-        "natural_share": pytest.approx(0.2),
+        "natural": 0.01, "adversarial": 0.04, "steps": 2000, "serial_ideal_seconds": 100.0,
+        "parallel_ideal_seconds": 80.0, "natural_share": pytest.approx(0.2),
     }  # fmt: skip
     page = (out / "page.md").read_text()
     assert "Zipper ends with the same weights, bit for bit, in serial and in parallel." in page
     assert "taskset -c 0,1 python -m zipper_dist.launcher" in page
-    assert {file.name for file in out.glob("*.png")} == {"times.png", "trade-off.png"}
+    assert {file.name for file in out.glob("*.png")} == {"trade-off.png"}
 
     pretending.made.clear()
-    bench(options, pairs(["--steps", "2000"]))
+    bench(options, for_training(["--steps", "2000"]))
     assert pretending.made == []
     assert (out / "page.md").read_text() == page
-
-
-def test_precisions_are_compared_as_methods_are(
-    tmp_path: Path, pretending: type[Pretending], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(bench_precision, "resolve_precision", lambda option, device: "bf16")
-    monkeypatch.setattr(bench_precision, "OUT", tmp_path / "out" / "time")
-    monkeypatch.setattr(sys, "argv", ["bench_precision.py", "--seeds", "2", "--recipes", "digits"])
-    bench_precision.main()
-    page = (tmp_path / "out" / "precision" / "digits" / "page.md").read_text()
-    assert "Made by `python benchmarks/bench_precision.py --seeds 2 --recipes digits`" in page
-    assert "| fp32 | 1 | 97.00 ± 0.00 | 50.00 ± 0.00 |" in page
-    assert page.count("zipper_dist.train digits --compile off --precision bf16") == 2
 
 
 @pytest.mark.parametrize(
@@ -245,12 +219,9 @@ def test_precisions_are_compared_as_methods_are(
         (["cifar11"], "unknown experiment 'cifar11'"),
         (["digits", "--seeds", "0"], "--seeds 0: give 1 or more"),
         (["digits", "--methods", "pgd"], "--methods pgd: choose from"),
-        (["digits", "--methods", "at:0"], "--methods at:0: give 1 or more runs"),
-        (["digits-table", "--autoattack-seeds", "-1"], "--autoattack-seeds -1: give 0 or more"),
-        (["digits", "--autoattack-seeds", "1"], "digits has no AutoAttack"),
         (["digits", "--", "--epochs", "0"], "--epochs 0: give 1 or more"),
         (["digits", "--", "--seed", "3"], "--seed is set by the comparison"),
-        (["digits", "--", "--learners.adversarial.objective", "at"], "see --betas"),
+        (["digits", "--", "--learners.adversarial.objective", "at"], "is set by"),
         (["digits", "--limit", "0"], "--limit 0: give 1 or more"),
         (["digits", "--betas", "-1"], "beta -1.0: give 0 … 1000"),
         (["digits", "--gammas", "2"], "its values must lie in 0 … 1"),
@@ -273,24 +244,12 @@ def test_bad_input_is_found_before_anything_runs(
     assert not (tmp_path / "out").exists()
 
 
-def test_options_for_training() -> None:
-    assert pairs([]) == ()
-    assert pairs(["--epochs", "5", "--data.flip", "--steps", "3"]) == (
-        ("--epochs", "5"), ("--data.flip", ""), ("--steps", "3"),
-    )  # fmt: skip
-    for words in (["5"], ["--epochs", "5", "6"]):
-        with pytest.raises(UserError, match="follows no option"):
-            pairs(words)
-
-
 def test_what_was_made_of_a_comparison_that_is_cut_short(
     tmp_path: Path, pretending: type[Pretending], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def attempt(*methods: str, steps: str = "2") -> None:
-        options = BenchOptions(
-            ("digits-table",), methods=methods, autoattack_seeds=1, out=Path("out")
-        )
-        bench(options, pairs(["--steps", steps]))
+        options = BenchOptions(("digits-table",), methods=methods, out=Path("out"))
+        bench(options, for_training(["--steps", steps]))
 
     page = tmp_path / "out" / "digits-table" / "page.md"
     monkeypatch.setattr(pretending, "stops_at", "evaluating")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from comparison import jobs
-from comparison.devices import Command, Devices, one_of_each_core_first
+from comparison.devices import Command, Devices
 from comparison.jobs import Job, JobFailed, Runner
 from rich.console import Console
 
@@ -156,8 +155,6 @@ def test_commands_as_they_are_typed() -> None:
         "-m zipper_dist.train cifar10 --device cuda"
     )
     assert parallel.environment == {"CUDA_VISIBLE_DEVICES": "0,1"}
-    unpinned = Devices("cpu", ("0", "1"), pins=False).command("module", [], on=["0"])
-    assert str(unpinned) == "python -m module --device cpu --threads 1"
 
 
 def test_a_missing_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,16 +172,6 @@ def test_a_missing_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     # Of a machine's GPUs, those that were given to us.
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-8932f937")
     assert Devices.detect("cuda").names == ("2", "GPU-8932f937")
-
-
-def test_one_logical_processor_of_each_core_comes_first(tmp_path: Path) -> None:
-    for number, siblings in ((0, "0-1"), (1, "0-1"), (2, "2,3"), (3, "2,3")):
-        topology = tmp_path / f"cpu{number}" / "topology"
-        topology.mkdir(parents=True)
-        (topology / "thread_siblings_list").write_text(f"{siblings}\n")
-    assert one_of_each_core_first([0, 1, 2, 3], tmp_path) == [0, 2, 1, 3]
-    assert one_of_each_core_first([1, 3], tmp_path) == [1, 3]
-    assert one_of_each_core_first([5, 4], tmp_path / "unknown") == [4, 5]
 
 
 def test_an_ignored_signal_stays_ignored(tmp_path: Path) -> None:
@@ -239,23 +226,3 @@ def test_what_a_killed_comparison_left_at_work_keeps_others_out(tmp_path: Path) 
     left.process.wait()
     with runner().alone_in(tmp_path):
         pass
-
-
-def test_the_cost_of_a_sync(tmp_path: Path) -> None:
-    """Two real ranks, started as a comparison starts them."""
-    file = tmp_path / "costs" / "sync.json"
-    arguments = ["--bytes", "4000", "--out", str(file)]
-
-    def make(on: Sequence[str]) -> Command:
-        command = Devices("cpu", CORES.names, pins=False).command(
-            "comparison.sync_cost", arguments, on
-        )
-        benchmarks = Path(jobs.__file__).parents[1]
-        paths = [str(benchmarks), str(benchmarks.parent)]
-        return Command(command.argv, {"PYTHONPATH": ":".join(paths)})
-
-    sync = Job("sync", make, 2, file.exists, tmp_path / "log")
-    runner().run("stage", [sync], together=False)
-    found = json.loads(file.read_text())
-    assert found["bytes"] == 4000
-    assert 0 < found["seconds"] < 60

@@ -7,23 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import safetensors.torch
 from comparison.experiments import experiment
 from comparison.results import (
     Costs,
     Found,
     Outcome,
-    Shared,
     Spread,
-    bytes_of_a_sync,
-    classified_right,
     evaluated,
     seconds_per_iteration,
     time_unit,
 )
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
 
 
 @given(st.lists(st.floats(0, 100), min_size=2, max_size=6))
@@ -43,7 +38,7 @@ def test_one_value_has_no_deviation() -> None:
 
 def found(row: str, seed: int, seconds: float, **accuracies: float) -> Found:
     figures = {"train_seconds": seconds, "wall_seconds": seconds + 1, **accuracies}
-    return Found(row, seed, figures, dict.fromkeys(accuracies, 100), {}, "weights")
+    return Found(row, seed, figures, dict.fromkeys(accuracies, 100), "weights")
 
 
 def test_the_table_by_row() -> None:
@@ -63,24 +58,6 @@ def test_the_table_by_row() -> None:
     }
     assert table["zipper-serial"]["nat"] == Spread(99, None, 1)
     assert "pgd_100" not in table["zipper-serial"]
-
-
-def test_figures_on_the_images_that_all_have() -> None:
-    many = {1: True, 2: False, 3: True, 4: True}
-    assert Shared.by({"nat": many, "aa": {2: False, 4: True, 9: False}}) == Shared(
-        2, {"nat": 50.0, "aa": 50.0}
-    )
-    assert Shared.by({"nat": many, "apgd": many}) is None
-    assert Shared.by({"nat": many, "aa": {5: True}}) is None
-    assert Shared.by({}) is None
-
-
-def test_what_was_classified_right_by_example(tmp_path: Path) -> None:
-    (tmp_path / "evaluation.csv").write_text("example,label,clean,aa\n4,7,1,0\n9,1,1,1\n")
-    found = classified_right(tmp_path)
-    assert found == {"clean": {4: True, 9: True}, "aa": {4: False, 9: True}}
-    (tmp_path / "evaluation.csv").write_text("example,label,clean\n")
-    assert classified_right(tmp_path) == {}
 
 
 def test_times_in_a_fitting_unit() -> None:
@@ -108,13 +85,6 @@ def test_the_cost_of_an_iteration_is_a_median_without_the_first(tmp_path: Path) 
     assert seconds_per_iteration(tmp_path, "natural") == 2
     (tmp_path / "metrics.jsonl").write_text(record("natural", 10, 40))
     assert seconds_per_iteration(tmp_path, "natural") == 4
-
-
-def test_the_size_of_a_sync(tmp_path: Path) -> None:
-    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
-    safetensors.torch.save_file(network.state_dict(), tmp_path / "weights")
-    # Kernels and biases, and four tensors of the BatchNorm; its count of minibatches is no float.
-    assert bytes_of_a_sync(tmp_path / "weights") == 4 * (18 + 2 + 4 * 2)
 
 
 def test_no_evaluation_yet(tmp_path: Path) -> None:
