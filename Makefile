@@ -83,9 +83,10 @@ bench-step: .venv/bench
 	@$(BIN)/python benchmarks/bench_step.py $(ARGS)
 
 # Accuracy of bf16 against fp32 training from three seeds: some twenty minutes of two cores. A page a
-# recipe in benchmarks/out/precision/; it can be interrupted and continued.
+# recipe in benchmarks/out/time/; it can be interrupted and continued.
 bench-precision: .venv/bench
-	@$(BIN)/python benchmarks/bench_precision.py --data-root $(DATA) $(ARGS)
+	@$(BIN)/python benchmarks/bench_time.py digits-precision mnist-precision --seeds 3 \
+		--data-root $(DATA) $(ARGS)
 
 # TRADES, Zipper serial and Zipper parallel on equal hardware: digits and a slice of MNIST (where it
 # is in DATA), or the experiment RECIPE. Minutes on two cores; it can be interrupted and continued.

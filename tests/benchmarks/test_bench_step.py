@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import bench_step
 import pytest
 import torch
-from bench_step import break_even_flop, figures
+from bench_step import break_even_flop, figures, variants
 from step_iterations import NETWORKS, PARTS, EngineIteration, ReferenceIteration, Variant
 
 from zipper_dist.config.schema import AttackConfig
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 CPU = torch.device("cpu")
 # Small enough for a test, and large enough for what is between the parts not to count.
 TINY = replace(
@@ -26,23 +25,31 @@ TINY = replace(
 )
 
 
-def test_the_command_writes_figures_by_network_and_variant(tmp_path: Path) -> None:
+def test_the_command_writes_figures_by_network_and_variant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two = {"reference": Variant(None), "auto": Variant("fp32")}
+    monkeypatch.setattr(bench_step, "variants", lambda device, compiled: two)
     out = tmp_path / "out" / "step.json"
-    command = f"""{BENCHMARKS / "bench_step.py"} --networks small_cnn --no-compile --rounds 1
-        --threads 1 --quick --out {out}"""
-    done = subprocess.run(
-        [sys.executable, *command.split()], capture_output=True, text=True, check=True
-    )
+    words = "--networks small_cnn --no-compile --rounds 1 --threads 1 --quick --out"
+    monkeypatch.setattr(sys, "argv", ["bench_step.py", *words.split(), str(out)])
+    bench_step.main()
     report = json.loads(out.read_text())
     assert set(report) == {"small_cnn"}
-    assert set(report["small_cnn"]) == {"reference", "fp32", "auto"}
+    assert set(report["small_cnn"]) == {"reference", "auto"}
     for found in report["small_cnn"].values():
         assert found["seconds"] > 0
         assert found["processor_seconds"] > 0
         assert set(found["parts"]) == set(PARTS)
         assert found["peak_memory_bytes"] > 10**7
+    printed = " ".join(capsys.readouterr().out.split())
     for what in (*PARTS, "× reference", "GFLOP/s", "peak GB", "CPU s"):
-        assert what in " ".join(done.stdout.split())
+        assert what in printed
+
+
+def test_what_is_compared() -> None:
+    assert list(variants(CPU, compiled=False)) == ["reference", "fp32", "auto"]
+    assert list(variants(CPU, compiled=True))[3:] == ["fp32-compiled", "auto-compiled"]
 
 
 def test_parts_are_those_that_were_promised() -> None:
