@@ -132,8 +132,7 @@ def bench(given: BenchOptions, extra: Options) -> None:
             validate(config)
             fetch(config.data)
     for campaign in campaigns:
-        title = f"[bold]{campaign.experiment.title}[/] on {runner.devices.describe()}"
-        console.print(title, highlight=False)
+        console.rule(f"{campaign.experiment.title} on {runner.devices.describe()}")
         try:
             campaign.carry_out()
         except CommandError:

@@ -90,12 +90,11 @@ class Commands:
         jobs: dict[Path, Job] = {}
         for group in attacks:
             for run in runs:
-                job = self._evaluating(run, group.images, group.names)
-                jobs.setdefault(self._evaluation(run, group.images), job)
+                jobs.setdefault(self._evaluation(run, group.images), self._evaluating(run, group))
         return list(jobs.values())
 
-    def _evaluating(self, run: Run, images: Images, names: Sequence[str]) -> Job:
-        directory = self._evaluation(run, images)
+    def _evaluating(self, run: Run, group: Attacks) -> Job:
+        names, images, directory = group.names, group.images, self._evaluation(run, group.images)
         arguments = [str(run.directory), "--attacks", *names, *self._threat]
         arguments += ["--out", str(directory), "--no-picture"]
         if images.limit is not None:

@@ -258,8 +258,7 @@ def _precision(name: str, base: str) -> Experiment:
     rows = tuple(Row(each, each, base, options(f"--precision {each}")) for each in ("fp32", "bf16"))
     attacks = (Attacks(("clean", "pgd-20"), Images(2000)),)
     common = (*options("--compile off"), *(MNIST_SLICE if base == "mnist" else ()))
-    title = f"{base}: training in fp32 and in bf16"
-    return Experiment(name, title, base, rows, attacks, common)
+    return Experiment(name, f"{base}: training in fp32 and in bf16", base, rows, attacks, common)
 
 
 def with_methods(found: Experiment, methods: Sequence[str]) -> Experiment:
@@ -270,8 +269,7 @@ def with_methods(found: Experiment, methods: Sequence[str]) -> Experiment:
     """
     if found.name.endswith(("-learning-rates", "-precision")):
         raise UserError(f"--methods: {found.name} does not compare methods")
-    rows = tuple(method_row(method, found.recipe) for method in dict.fromkeys(methods))
-    return replace(found, rows=rows)
+    return replace(found, rows=tuple(method_row(m, found.recipe) for m in dict.fromkeys(methods)))
 
 
 def limited(found: Experiment, limit: int) -> Experiment:

@@ -16,8 +16,6 @@ from zipper_dist.checkpoint.files import write_atomically
 from zipper_dist.checkpoint.run_directory import write_json
 
 NOTHING = Spread.of([])
-VERBATIM = ("|", "```")
-"""Beginnings of paragraphs whose lines stay as they are."""
 
 
 def write_page(outcome: Outcome, out: Path, command: str, machine: str) -> str:
@@ -31,7 +29,13 @@ def write_page(outcome: Outcome, out: Path, command: str, machine: str) -> str:
     """
     if outcome.match is not None:
         draw_trade_off(outcome, out / "trade-off.png")
-    text = "\n\n".join(_paragraphs(_template().render(_context(outcome, command, machine))))
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["number"] = "{:g}".format
+    template = environment.get_template("page.md.jinja")
+    text = "\n\n".join(_paragraphs(template.render(_context(outcome, command, machine))))
     write_atomically(out / "page.md", f"{text}\n".encode())
     table: dict[str, dict[str, Any]] = {}
     for key, figures in outcome.table().items():
@@ -42,20 +46,10 @@ def write_page(outcome: Outcome, out: Path, command: str, machine: str) -> str:
     return text
 
 
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters["number"] = "{:g}".format
-    environment.filters["short"] = lambda s: f"{s:.2f} s" if s >= 1 else f"{1e3 * s:.1f} ms"
-    return environment.get_template("page.md.jinja")
-
-
 def _paragraphs(text: str) -> Iterator[str]:
     """Paragraphs of Markdown, each a line, but for tables and commands."""
     for paragraph in re.split(r"\n\s*\n", text.strip()):
-        if paragraph.startswith(VERBATIM):
+        if paragraph.startswith(("|", "```")):
             yield paragraph.strip()
         elif paragraph.strip():
             yield re.sub(r" ([,;])", r"\1", " ".join(paragraph.split()))

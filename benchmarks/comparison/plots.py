@@ -29,10 +29,9 @@ def draw_trade_off(outcome: Outcome, path: Path) -> None:
 
 def _curve(axes: Axes, points: dict[float, Accuracy], symbol: str, label: str, color: str) -> None:
     values = sorted(points)
-    robust = [points[value].robust for value in values]
-    axes.plot([points[v].clean for v in values], robust, "o-", color=color, label=label)
-    for value in values:
+    at = [(points[value].clean, points[value].robust) for value in values]
+    axes.plot(*zip(*at, strict=True), "o-", color=color, label=label)
+    for value, point in zip(values, at, strict=True):
         axes.annotate(
-            f"{symbol} = {value:g}", (points[value].clean, points[value].robust), color=color,
-            fontsize=9, textcoords="offset points", xytext=(7, 5),
-        )  # fmt: skip
+            f"{symbol} = {value:g}", point, xytext=(7, 5), textcoords="offset points", color=color
+        )
