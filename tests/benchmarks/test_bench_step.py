@@ -52,10 +52,6 @@ def test_what_is_compared() -> None:
     assert list(variants(CPU, compiled=True))[3:] == ["fp32-compiled", "auto-compiled"]
 
 
-def test_parts_are_those_that_were_promised() -> None:
-    assert PARTS == ("attack", "adversarial step", "natural step", "mixing", "data")
-
-
 @pytest.mark.parametrize("engine", [False, True])
 def test_the_parts_are_the_whole_iteration(engine: bool) -> None:
     threads = torch.get_num_threads()

@@ -99,31 +99,6 @@ def test_the_runs_of_all_seeds_are_checked_before_anything_runs(tmp_path: Path, 
     assert not list(tmp_path.rglob("*.log"))
 
 
-def test_what_there_is_and_what_is_missing(tmp_path: Path) -> None:
-    made = campaign(tmp_path, "natural", "trades", name="digits-table")
-    natural, trades = made.experiment.rows
-    runs = [made.commands.run("runs", natural, 0), made.commands.run("runs", natural, 1)]
-    made.outcome.runs = [made.commands.run("runs", trades, 0), *runs]
-    for run in runs:
-        run.directory.mkdir(parents=True)
-        run.weights.write_bytes(bytes([run.seed]))
-        run.summary.write_text("{}")
-        (run.directory / "config.json").write_text("{}")
-    evaluation = made.commands._evaluation(runs[1], Images())
-    left(evaluation, ["clean", "pgd-20"], ["11", "10"])
-    made.collect()
-    assert [(found.row, found.seed, found.figures) for found in made.outcome.found] == [
-        ("natural", 0, {}), ("natural", 1, {"nat": 100.0, "pgd_20": 50.0})
-    ]  # fmt: skip
-    assert made.outcome.missing == [
-        "TRADES, seed 0",
-        "clean+pgd-20+apgd-ce on NT, seed 0",
-        "clean+pgd-20+apgd-ce on NT, seed 1",
-        "aa on NT, seed 0",
-        "aa on NT, seed 1",
-    ]
-
-
 def test_without_zipper_or_trades_nothing_is_tuned(tmp_path: Path) -> None:
     assert len(campaign(tmp_path, "natural", "at").rows()) == 2
     assert len(campaign(tmp_path, "zipper-serial", "at").rows()) == 2
@@ -135,10 +110,3 @@ def test_the_zipper_of_the_curve_is_that_of_the_table(tmp_path: Path) -> None:
     serial, _, own, *_ = made.rows()
     assert own.key == "zipper-gamma0.3"
     assert made.commands.config_of(own) == made.commands.config_of(serial)
-
-
-def test_every_row_has_its_turn_as_the_first(tmp_path: Path) -> None:
-    made = campaign(tmp_path, "zipper-serial", "at", "natural")
-    turns = [[row.key for row in made._turn(seed)] for seed in range(4)]
-    assert [turn[0] for turn in turns] == ["zipper-serial", "at", "natural", "zipper-serial"]
-    assert all(sorted(turn) == sorted(turns[0]) for turn in turns)

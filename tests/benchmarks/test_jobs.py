@@ -206,15 +206,6 @@ while True:
         runner().run("stage", [job(tmp_path, "a", deaf)], together=False)
 
 
-def test_two_at_work_in_a_directory(tmp_path: Path) -> None:
-    first, second = runner(), runner()
-    in_use = pytest.raises(UserError, match="is in use")
-    with first.alone_in(tmp_path), in_use, second.alone_in(tmp_path):
-        pass
-    with second.alone_in(tmp_path):
-        pass
-
-
 def test_what_a_killed_comparison_left_at_work_keeps_others_out(tmp_path: Path) -> None:
     killed = runner()
     with killed.alone_in(tmp_path):

@@ -13,7 +13,6 @@ from comparison.results import (
     Found,
     Outcome,
     Spread,
-    evaluated,
     seconds_per_iteration,
     time_unit,
 )
@@ -85,9 +84,3 @@ def test_the_cost_of_an_iteration_is_a_median_without_the_first(tmp_path: Path) 
     assert seconds_per_iteration(tmp_path, "natural") == 2
     (tmp_path / "metrics.jsonl").write_text(record("natural", 10, 40))
     assert seconds_per_iteration(tmp_path, "natural") == 4
-
-
-def test_no_evaluation_yet(tmp_path: Path) -> None:
-    assert evaluated(tmp_path) == {}
-    (tmp_path / "evaluation.json").write_text('{"attacks": {"clean": {"accuracy": 5}}}')
-    assert evaluated(tmp_path) == {"clean": {"accuracy": 5}}
