@@ -25,6 +25,7 @@ TINY = replace(
 )
 
 
+@pytest.mark.slow
 def test_the_command_writes_figures_by_network_and_variant(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

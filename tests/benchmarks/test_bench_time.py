@@ -36,6 +36,7 @@ def contents(directory: Path) -> dict[Path, tuple[int, int]]:
     return {file: (stat.st_mtime_ns, stat.st_size) for file, stat in stats.items()}
 
 
+@pytest.mark.slow
 def test_interrupted_continued_and_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
