@@ -34,6 +34,10 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet $(if $(CONSTRAINTS),--constra
 	@$(PIP_INSTALL) --editable '.[test]'
 	@touch $@
 
+.venv/bench: .venv/base
+	@$(PIP_INSTALL) --editable '.[bench]'
+	@touch $@
+
 .venv/lint: .venv/test
 	@$(PIP_INSTALL) --editable '.[test,lint]'
 	@touch $@
@@ -72,22 +76,24 @@ distclean: clean
 # Trains a small MNIST network once (DATA: the directory that holds MNIST/), then takes some ten
 # minutes of two cores; ARGS='--images 64' is enough for a look.
 DATA ?= data
-bench-eval: .venv/base
+bench-eval: .venv/bench
 	@$(BIN)/python benchmarks/bench_eval.py --data-root $(DATA) $(ARGS)
 
 # Seconds an iteration by part, plain code against the engine. Compiling takes minutes a network on
 # two cores; ARGS='--networks small_cnn --no-compile' is enough for a look.
-bench-step: .venv/base
+bench-step: .venv/bench
 	@$(BIN)/python benchmarks/bench_step.py $(ARGS)
 
-# Accuracy of bf16 against fp32 training from three seeds: some twenty minutes of two cores.
-bench-precision: .venv/base
-	@$(BIN)/python benchmarks/bench_precision.py --data-root $(DATA) $(ARGS)
+# Accuracy of bf16 against fp32 training from three seeds: some twenty minutes of two cores. A page a
+# recipe in benchmarks/out/time/; it can be interrupted and continued.
+bench-precision: .venv/bench
+	@$(BIN)/python benchmarks/bench_time.py digits-precision mnist-precision --seeds 3 \
+		--data-root $(DATA) $(ARGS)
 
 # TRADES, Zipper serial and Zipper parallel on equal hardware: digits and a slice of MNIST (where it
 # is in DATA), or the experiment RECIPE. Minutes on two cores; it can be interrupted and continued.
 SEEDS   ?= 1
 METHODS ?=
-bench-time: .venv/base
+bench-time: .venv/bench
 	@$(BIN)/python benchmarks/bench_time.py $(if $(filter file,$(origin RECIPE)),,$(RECIPE)) \
 		--seeds $(SEEDS) --data-root $(DATA) $(if $(METHODS),--methods $(METHODS)) $(ARGS)

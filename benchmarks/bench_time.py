@@ -12,17 +12,20 @@ from pathlib import Path
 
 import tyro
 from comparison.campaign import Campaign
+from comparison.commands import DATA_ROOT, Settings
 from comparison.devices import Devices
 from comparison.experiments import (
     Experiment,
     Options,
     experiment,
-    with_autoattack_on,
+    limited,
+    options,
     with_methods,
 )
-from comparison.page import print_summary, write_page
-from comparison.runner import Runner
+from comparison.jobs import Runner
+from comparison.page import write_page
 from rich.console import Console
+from rich.markdown import Markdown
 
 from zipper_dist.config.checks import validate
 from zipper_dist.config.command_line import parse_options, run_command
@@ -46,25 +49,21 @@ class BenchOptions:
 
     experiments: tyro.conf.Positional[tuple[str, ...]] = ()
     """A recipe (digits, mnist, cifar10 …: TRADES, Zipper serial and parallel, TRADES tuned to
-    Zipper's clean accuracy), RECIPE-table (many methods, AutoAttack), RECIPE-learning-rates, or
-    mnist-slice."""
+    Zipper's clean accuracy), RECIPE-table (many methods, AutoAttack), RECIPE-learning-rates,
+    RECIPE-precision (Zipper in fp32 and bf16), or mnist-slice."""
     seeds: int = 1
     """Runs of each row, seeds 0, 1, …"""
     methods: tuple[str, ...] = ()
     """The rows: zipper-serial, zipper-parallel, trades, fat, mart, at, natural; the last five also
-    with -ema, as averages of their weights; fat:1 is fat with at most one seed; default: those of
-    the experiment."""
-    autoattack_seeds: int | None = None
-    """AutoAttack attacks the networks of the first so many seeds; 0: none; default: of all."""
+    with -ema, as averages of their weights; default: those of the experiment."""
     betas: tuple[float, ...] = ()
     """Values of TRADES' β on the curve; default: those of the experiment."""
     gammas: tuple[float, ...] = ()
     """Last values of Zipper's γ on the curve, the recipe's own aside, which always is on it;
     default: those of the experiment."""
-    tuning_runs: int | None = None
-    """At most so many more values of β are tried to bring TRADES to Zipper's clean accuracy;
-    default: that of the experiment."""
-    data_root: Path = Path("data")
+    tuning_runs: int = 2
+    """At most so many more values of β are tried to bring TRADES to Zipper's clean accuracy."""
+    data_root: Path = DATA_ROOT
     """Directory that holds the data sets, or is to hold them after their download."""
     limit: int | None = None
     """Evaluate on at most so many test images, a fixed random choice for all attacks [images]."""
@@ -74,116 +73,91 @@ class BenchOptions:
     """Directory for everything; a folder for each experiment."""
 
 
-OURS = ("--seed", "--run-dir", "--resume", "--device", "--threads", "--data.root")
-"""Options of the training command that the comparison sets itself."""
-DEFINING = tuple(f"--learners.adversarial.{name}" for name in ("objective", "beta", "tau"))
-"""Options that make one method of another."""
+NOT_FREE = (
+    "--seed", "--run-dir", "--resume", "--device", "--threads", "--data.root",
+    *(f"--learners.adversarial.{name}" for name in ("objective", "beta", "tau")),
+)  # fmt: skip
+"""Options of the training command that the comparison sets, or that make one method of another."""
 
 
-def pairs(words: Sequence[str]) -> Options:
-    """Options with their values from the words of a command line.
+def for_training(words: Sequence[str]) -> Options:
+    """Options for every training command.
 
     Raises:
-        UserError: a value that follows no option, or an option that is not free to be set.
+        UserError: one of them is not free to be set, or there is a value without an option.
     """
-    found: list[tuple[str, str]] = []
     for word in words:
-        if word.startswith("--"):
-            found.append((word, ""))
-        elif found and found[-1][1] == "":
-            found[-1] = (found[-1][0], word)
-        else:
-            raise UserError(f"after --: {word!r} follows no option of the training command")
-    for option, _ in found:
-        name = option.partition("=")[0].replace("_", "-")
-        if name in OURS:
+        name = word.partition("=")[0].replace("_", "-")
+        if name in NOT_FREE:
             raise UserError(f"after --: {name} is set by the comparison; leave it out")
-        if name in DEFINING:
-            raise UserError(f"after --: {name} would turn methods into others; see --betas")
-    return tuple(found)
+    return options(words)
 
 
-def chosen(options: BenchOptions, console: Console) -> Iterator[Experiment]:
+def chosen(given: BenchOptions, extra: Options) -> Iterator[Experiment]:
     """The experiments that the options name.
 
     Raises:
         UserError: an unknown name.
     """
-    names = options.experiments
-    if not names:
-        names = ("digits", "mnist-slice")
-        if not (options.data_root / "MNIST").is_dir():
-            names = ("digits",)
-            console.print(f"no MNIST in {options.data_root} (--data-root): digits alone")
-    for name in names:
+    has_mnist = (given.data_root / "MNIST").is_dir()
+    for name in given.experiments or ("digits", *(["mnist-slice"] if has_mnist else [])):
         found = experiment(name)
-        if options.methods:
-            found = with_methods(found, options.methods)
-        if options.autoattack_seeds is not None:
-            found = with_autoattack_on(found, options.autoattack_seeds)
-        sweep = found.sweep
-        if sweep is not None:
-            runs = sweep.matching_runs if options.tuning_runs is None else options.tuning_runs
-            betas, gammas = options.betas or sweep.betas, options.gammas or sweep.gammas
-            sweep = replace(sweep, betas=betas, gammas=gammas, matching_runs=runs)
-        yield replace(found, sweep=sweep)
+        if given.methods:
+            found = with_methods(found, given.methods)
+        if given.limit is not None:
+            found = limited(found, given.limit)
+        if (sweep := found.sweep) is not None:
+            betas, gammas = given.betas or sweep.betas, given.gammas or sweep.gammas
+            sweep = replace(sweep, betas=betas, gammas=gammas, tuning_runs=given.tuning_runs)
+        yield replace(found, options=(*found.options, *extra), sweep=sweep)
 
 
-def check(campaign: Campaign) -> None:
-    """Find bad options and absent data before any run starts."""
-    for row in campaign.rows():
-        config = campaign.config_of(row)
-        validate(config)
-        fetch(config.data)
-
-
-def report(campaign: Campaign, command: str, machine: str, console: Console) -> None:
-    """Write the page of a comparison, and show its table."""
-    write_page(campaign.outcome, campaign.out, command, machine)
-    print_summary(campaign.outcome, console)
-    console.print(f"page, plots and figures are in {campaign.out}", highlight=False)
-
-
-def bench(options: BenchOptions, extra: Options) -> None:
-    """Carry out the experiments, one after the other; ``extra`` is for every training command."""
+def bench(given: BenchOptions, extra: Options) -> None:
+    """Carry out the experiments that the options name, one after the other, each in a folder of its
+    own, and write their pages; ``extra`` is for every training command."""
+    for name, number in (("seeds", given.seeds), ("limit", given.limit)):
+        if number is not None and number < 1:
+            raise UserError(f"--{name} {number}: give 1 or more")
     console = Console()
-    numbers = (
-        ("seeds", options.seeds, 1),
-        ("autoattack-seeds", options.autoattack_seeds, 0),
-        ("limit", options.limit, 1),
-    )
-    for name, number, fewest in numbers:
-        if number is not None and number < fewest:
-            raise UserError(f"--{name} {number}: give {fewest} or more")
-    runner = Runner(Devices.detect(options.device), console)
+    runner = Runner(Devices.detect(given.device), console)
+    settings = Settings(given.out, given.seeds, given.data_root)
     campaigns = [
-        Campaign(found, options.seeds, options.out / found.name, runner, extra, options.data_root,
-                 options.limit)
-        for found in chosen(options, console)
-    ]  # fmt: skip
+        Campaign(found, replace(settings, out=given.out / found.name), runner)
+        for found in chosen(given, extra)
+    ]
+    # Bad options and absent data are found before any run starts.
     for campaign in campaigns:
-        check(campaign)
-    command = shlex.join(["python", "benchmarks/bench_time.py", *sys.argv[1:]])
-    machine = runner.devices.describe()
+        for row in campaign.rows():
+            config = campaign.commands.config_of(row)
+            validate(config)
+            fetch(config.data)
     for campaign in campaigns:
-        console.print(f"[bold]{campaign.experiment.title}[/] on {machine}", highlight=False)
+        console.rule(f"{campaign.experiment.title} on {runner.devices.describe()}")
         try:
             campaign.carry_out()
         except CommandError:
             # What there is may be days' work. Nothing about it is to hide why there is no more.
             with suppress(Exception):
-                if campaign.collect().found:
-                    report(campaign, command, machine, console)
+                campaign.collect()
+                if campaign.outcome.found:
+                    report(campaign, runner, console)
             raise
-        report(campaign, command, machine, console)
+        report(campaign, runner, console)
+
+
+def report(campaign: Campaign, runner: Runner, console: Console) -> None:
+    """Write the page of a comparison, and show it but for the commands."""
+    command = shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    text = write_page(campaign.outcome, campaign.out, command, runner.devices.describe())
+    console.print(Markdown(text.partition("\n## Commands")[0]))
+    console.print(f"page, plots and figures are in {campaign.out}", highlight=False)
 
 
 def main() -> None:
     """Entry point of the benchmark."""
-    arguments = sys.argv[1:]
-    ours = arguments[: arguments.index("--")] if "--" in arguments else arguments
-    for_training = arguments[len(ours) + 1 :]
-    run_command(lambda: bench(parse_options(BenchOptions, ours, "bench_time"), pairs(for_training)))
+    words = [*sys.argv[1:], "--"]
+    ours, extra = words[: words.index("--")], words[words.index("--") + 1 : -1]
+    run_command(lambda: bench(parse_options(BenchOptions, ours, "bench_time"), for_training(extra)))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Compares methods on equal terms: what `make bench-time` runs, measures and writes.
 
-Imports go one way: page → (plots, timing) → outcome; campaign → commands → (outcome, runner) →
-(devices, experiments, figures, costs, matching).
+``experiments`` says what is compared, ``commands`` how each run and evaluation is made, ``jobs``
+runs commands on free ``devices``, ``campaign`` decides what is run and when, ``results`` reads what
+the runs have left, and ``page`` writes it down with ``page.md.jinja`` and ``plots``.
 """

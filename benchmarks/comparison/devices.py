@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import shlex
-import shutil
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from zipper_dist.errors import UserError
 
 @dataclass(frozen=True)
 class Command:
-    """A command and what its environment has beside ours."""
+    """A command, and the environment variables that it needs beside ours."""
 
     argv: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -38,12 +38,10 @@ class Devices:
     Attributes:
         kind: "cuda" or "cpu".
         names: which ones, as CUDA_VISIBLE_DEVICES and taskset take them.
-        pins: whether a process can be kept on its cores (by taskset); GPUs always can.
     """
 
     kind: str
     names: tuple[str, ...]
-    pins: bool = True
 
     @staticmethod
     def detect(option: Device) -> Devices:
@@ -59,10 +57,7 @@ class Devices:
             visible = os.environ.get("CUDA_VISIBLE_DEVICES")
             names = visible.split(",")[:gpus] if visible else map(str, range(gpus))
             return Devices("cuda", tuple(names))
-        available = getattr(os, "sched_getaffinity", None)
-        processors = sorted(available(0)) if available else range(os.cpu_count() or 1)
-        names = map(str, apart(processors, TOPOLOGY))
-        return Devices("cpu", tuple(names), pins=shutil.which("taskset") is not None)
+        return Devices("cpu", tuple(map(str, sorted(os.sched_getaffinity(0)))))
 
     def words(self, count: int) -> str:
         """So many of them, in words."""
@@ -71,7 +66,7 @@ class Devices:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """What says to a command that it is to run on them."""
+        """The options that make a command run on them."""
         return ("--device", self.kind, *(("--threads", "1") if self.kind == "cpu" else ()))
 
     def command(self, module: str, arguments: Sequence[str], on: Sequence[str]) -> Command:
@@ -81,28 +76,14 @@ class Devices:
         argv += self.options
         if self.kind == "cuda":
             return Command(tuple(argv), {"CUDA_VISIBLE_DEVICES": ",".join(on)})
-        return Command(("taskset", "-c", ",".join(on), *argv) if self.pins else tuple(argv))
+        return Command(("taskset", "-c", ",".join(on), *argv))
 
     def describe(self) -> str:
         """The machine in words."""
         if self.kind == "cuda":
-            found = [torch.cuda.get_device_name(index) for index in range(len(self.names))]
-            return ", ".join(f"{found.count(name)} × {name}" for name in dict.fromkeys(found))
+            found = Counter(map(torch.cuda.get_device_name, range(len(self.names))))
+            return ", ".join(f"{count} × {name}" for name, count in found.items())
         return f"{self.words(len(self.names))}, {processor()}"
-
-
-TOPOLOGY = Path("/sys/devices/system/cpu")
-
-
-def apart(processors: Sequence[int], topology: Path) -> list[int]:
-    """Logical processors, one of each core first: the others of a core share it."""
-    seen: dict[str, int] = {}
-    place = {}
-    for number in processors:
-        file = topology / f"cpu{number}" / "topology" / "thread_siblings_list"
-        core = file.read_text().strip() if file.exists() else str(number)
-        place[number] = seen[core] = seen.get(core, -1) + 1
-    return sorted(processors, key=lambda number: (place[number], number))
 
 
 def processor() -> str:

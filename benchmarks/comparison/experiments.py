@@ -1,13 +1,14 @@
 """What is compared: the named experiments, and how each row of their tables is trained.
 
 A name is a recipe of Zipper (``digits``, ``cifar10`` …: time and accuracy at matched clean
-accuracy), a recipe with ``-table`` (many methods, as the MNIST and SVHN tables of the paper) or
-with ``-learning-rates`` (a grid of the two learners' rates), or ``mnist-slice``.
+accuracy), a recipe with ``-table`` (many methods, as the MNIST and SVHN tables of the paper),
+``-learning-rates`` (a grid of the two learners' rates) or ``-precision`` (fp32 and bf16), or
+``mnist-slice``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from zipper_dist.config.schedules import Schedule
@@ -16,6 +17,56 @@ from zipper_dist.recipes.registry import recipe, zippers
 
 Options = tuple[tuple[str, str], ...]
 """Options of the training command with their values."""
+
+
+def options(text: str | Sequence[str]) -> Options:
+    """Options as they are typed, or from the words of a command line.
+
+    Raises:
+        UserError: a value follows no option.
+    """
+    found: list[tuple[str, str]] = []
+    for word in text.split() if isinstance(text, str) else text:
+        if word.startswith("--"):
+            found.append((word, ""))
+        elif found and found[-1][1] == "":
+            found[-1] = (found[-1][0], word)
+        else:
+            raise UserError(f"{word!r} follows no option of the training command")
+    return tuple(found)
+
+
+METHODS = {
+    "zipper-serial": "Zipper (serial)",
+    "zipper-parallel": "Zipper (parallel)",
+    "trades": "TRADES",
+    "fat": "FAT",
+    "mart": "MART",
+    "at": "AT",
+    "natural": "NT",
+}
+"""The methods that a table may have, with the names that people know."""
+
+BASELINE, SERIAL, PARALLEL = "trades", "zipper-serial", "zipper-parallel"
+ZIPPER = {SERIAL, PARALLEL}
+AUTOATTACK = "aa"
+AVERAGED = "-ema"
+"""Ending of a method whose network is a moving average over the run, as Zipper's is."""
+
+# Published pairs (natural, adversarial) of learning rates: the paper's table for CIFAR-10.
+LEARNING_RATES = (
+    ("0.1", "0.01"), ("0.1", "0.1"), ("0.1", "0.001"), ("0.01", "0.01"), ("0.01", "0.1"),
+)  # fmt: skip
+
+# What one core learns of MNIST in a minute or less: a quarter of the width, and ε = 0.2, since at
+# 0.3 training has hardly begun by then. Far from a full run in accuracy, but more images than
+# digits have to tell methods apart.
+MNIST_SLICE = options(
+    """--model.width 0.25 --steps 500 --batch-size 64 --data.limit 20000
+    --learners.natural.lr 0.05 --learners.adversarial.attack.eps 0.2
+    --learners.adversarial.attack.steps 7 --learners.adversarial.attack.step-size 0.05
+    --mix.start 260 --mix.every 20 --mix.ema 0.98 --eval.every 250 --eval.limit 500"""
+)
 
 
 @dataclass(frozen=True)
@@ -30,7 +81,6 @@ class Row:
         devices: GPUs, or cores, that a run takes; a process for each.
         folder: name of its runs' directories, where that is not ``key``.
         averaged: whether the network of a single learner is an average, with Zipper's decay.
-        seeds: at most so many runs, if not as many as the experiment has seeds.
     """
 
     key: str
@@ -40,11 +90,6 @@ class Row:
     devices: int = 1
     folder: str | None = None
     averaged: bool = False
-    seeds: int | None = None
-
-    def has(self, seed: int) -> bool:
-        """Whether there is a run of it by that seed."""
-        return self.seeds is None or seed < self.seeds
 
 
 @dataclass(frozen=True)
@@ -54,37 +99,28 @@ class Images:
     limit: int | None = None
     first: bool = False
 
-    def at_most(self, limit: int | None) -> Images:
-        """These, or with a limit a random choice, which is part of that for any larger limit."""
-        if limit is None:
-            return self
+    def at_most(self, limit: int) -> Images:
+        """A random choice, which is part of that for any larger limit."""
         return Images(limit if self.limit is None else min(limit, self.limit))
 
 
 @dataclass(frozen=True)
 class Attacks:
-    """Attacks that are made on the same images.
-
-    With ``seeds``, only the networks of the first so many seeds are attacked.
-    """
+    """Attacks on the same images."""
 
     names: tuple[str, ...]
     images: Images = Images()
-    seeds: int | None = None
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """The trade-off as a curve: TRADES for several β, Zipper for several last values of γ, to which
-    its own is added.
-
-    With it, TRADES is tuned: ``matching_runs`` more values of β are tried to bring its clean
-    accuracy to Zipper's.
-    """
+    """The trade-off as curves: TRADES for several β, Zipper for several last values of γ, to which
+    its own is added. After it, ``tuning_runs`` more values of β are tried to bring the clean
+    accuracy of TRADES to Zipper's."""
 
     betas: tuple[float, ...]
     gammas: tuple[float, ...]
-    matching_runs: int = 2
+    tuning_runs: int = 2
     images: Images = Images()
 
 
@@ -108,97 +144,44 @@ class Experiment:
 
     def options_of(self, row: Row) -> Options:
         """The options of a row's training command: those of the experiment that its recipe has a
-        use for, then its own. A single learner is not mixed, and is alone with its options."""
+        use for, then its own. A single learner is not mixed, and has no other's options."""
         learners = recipe(row.recipe).learners
-        decay = ("--mix.ema", f"{recipe(self.recipe).mix.ema:g}")
-        usable = [decay] if row.averaged else []
+        usable = [("--mix.ema", f"{recipe(self.recipe).mix.ema:g}")] if row.averaged else []
         for option, value in self.options:
-            averages = row.averaged and option == "--mix.ema"
-            if option.startswith("--mix.") and len(learners) == 1 and not averages:
+            section, _, rest = option.removeprefix("--").partition(".")
+            if section == "mix" and len(learners) == 1 and not (row.averaged and rest == "ema"):
                 continue
-            if option.startswith("--learners.") and option.split(".")[1] not in learners:
+            if section == "learners" and rest.partition(".")[0] not in learners:
                 continue
             usable.append((option, value))
         return (*usable, *row.options)
 
 
-METHODS: Mapping[str, str] = {
-    "zipper-serial": "Zipper (serial)",
-    "zipper-parallel": "Zipper (parallel)",
-    "trades": "TRADES",
-    "fat": "FAT",
-    "mart": "MART",
-    "at": "AT",
-    "natural": "NT",
-}
-"""The methods that a table may have, with the names that people know."""
-
-AUTOATTACK = "aa"
-BASELINE, SERIAL, PARALLEL = "trades", "zipper-serial", "zipper-parallel"
-TIMED = (BASELINE, SERIAL, PARALLEL)
-ZIPPER = {SERIAL, PARALLEL}
-AVERAGED = "-ema"
-"""Ending of a method whose network is an average over the run, as Zipper's is."""
-
-# Published pairs (natural, adversarial) of learning rates: the paper's table for CIFAR-10.
-LEARNING_RATES = (
-    ("0.1", "0.01"),
-    ("0.1", "0.1"),
-    ("0.1", "0.001"),
-    ("0.01", "0.01"),
-    ("0.01", "0.1"),
-)
-
-# What one core learns of MNIST in a minute or less: a quarter of the width, and ε = 0.2, since at
-# 0.3 training has hardly begun by then. Far from a full run in accuracy, but more images than
-# digits have to tell methods apart.
-MNIST_SLICE: Options = (
-    ("--model.width", "0.25"),
-    ("--steps", "500"),
-    ("--batch-size", "64"),
-    ("--data.limit", "20000"),
-    ("--learners.natural.lr", "0.05"),
-    ("--learners.adversarial.attack.eps", "0.2"),
-    ("--learners.adversarial.attack.steps", "7"),
-    ("--learners.adversarial.attack.step-size", "0.05"),
-    ("--mix.start", "260"),
-    ("--mix.every", "20"),
-    ("--mix.ema", "0.98"),
-    ("--eval.every", "250"),
-    ("--eval.limit", "500"),
-)
-
-
-def method_row(method: str, name: str) -> Row:
-    """The row of a method on recipe ``name``; ``fat:1`` is that of ``fat`` with one run.
+def method_row(method: str, base: str) -> Row:
+    """The row of a method on recipe ``base``.
 
     Raises:
-        UserError: there is no such method, or its number of runs is none.
+        UserError: there is no such method.
     """
-    method, colon, number = method.partition(":")
-    if colon and not (number.isascii() and number.isdigit() and int(number)):
-        raise UserError(f"--methods {method}:{number}: give 1 or more runs after the colon")
-    return replace(_method_row(method, name), seeds=int(number) if colon else None)
-
-
-def _method_row(method: str, name: str) -> Row:
-    plain = method.removesuffix(AVERAGED)
-    zipper = plain in (SERIAL, PARALLEL)
-    if plain not in METHODS or (zipper and plain != method):
-        choices = ", ".join(METHODS)
+    name = method.removesuffix(AVERAGED)
+    averaged, zipper = name != method, name in ZIPPER
+    if name not in METHODS or (zipper and averaged):
         raise UserError(
-            f"--methods {method}: choose from {choices}; all but Zipper also with {AVERAGED}"
+            f"--methods {method}: choose from {', '.join(METHODS)}; all but Zipper also with "
+            f"{AVERAGED}"
         )
-    if zipper:
-        return Row(method, METHODS[method], name, devices=2 if method == PARALLEL else 1)
-    averaged = plain != method
-    label = METHODS[plain] + (" with EMA" if averaged else "")
-    return Row(method, label, f"{name}-{plain}", averaged=averaged)
+    return Row(
+        method,
+        METHODS[name] + (" with EMA" if averaged else ""),
+        base if zipper else f"{base}-{name}",
+        devices=2 if name == PARALLEL else 1,
+        averaged=averaged,
+    )
 
 
-def trades_row(name: str, beta: float) -> Row:
+def trades_row(base: str, beta: float) -> Row:
     """TRADES with a weight β of its robustness term."""
-    return with_beta(Row(f"trades-beta{beta:g}", METHODS[BASELINE], f"{name}-{BASELINE}"), beta)
+    return with_beta(Row(f"trades-beta{beta:g}", METHODS[BASELINE], f"{base}-{BASELINE}"), beta)
 
 
 def with_beta(row: Row, beta: float) -> Row:
@@ -209,62 +192,12 @@ def with_beta(row: Row, beta: float) -> Row:
     return replace(row, label=label, options=(*row.options, option), folder=folder)
 
 
-def zipper_row(name: str, own: Schedule, gamma: float) -> Row:
-    """Zipper, serial, with a last value of γ: how far the mixture moves to the natural learner.
-
-    ``own`` is its γ by itself.
-    """
+def zipper_row(base: str, own: Schedule, gamma: float) -> Row:
+    """Zipper, serial, with ``gamma`` as the last value of its schedule ``own`` of γ."""
     *others, (progress, last) = own.points
-    row = Row(f"zipper-gamma{gamma:g}", f"Zipper, γ → {gamma:g}", name)
-    if gamma == last:
-        return row
-    schedule = Schedule((*others, (progress, gamma)))
-    return replace(row, options=(("--mix.gamma", str(schedule)),))
-
-
-def timed(name: str, title: str, base: str, options: Options = ()) -> Experiment:
-    """Time and accuracy of TRADES and Zipper, serial and parallel: the published comparison."""
-    return Experiment(
-        name,
-        title,
-        base,
-        tuple(method_row(method, base) for method in TIMED),
-        (Attacks(("clean", "pgd-100", "apgd-ce")),),
-        options,
-        Sweep((1.0, 3.0, 9.0), (0.2, 0.8)),
-        times=True,
-    )
-
-
-def table(base: str) -> Experiment:
-    """Many methods side by side, under AutoAttack too: on the first 1,000 test images, as usual,
-    where they are not sorted by class."""
-    methods = (SERIAL, BASELINE, "fat", "at", "natural")
-    few = Images(1000, first=recipe(base).data.source != "folder")
-    return Experiment(
-        f"{base}-table",
-        f"{base}: methods side by side",
-        base,
-        tuple(method_row(method, base) for method in methods),
-        (Attacks(("clean", "pgd-20", "apgd-ce")), Attacks((AUTOATTACK,), few)),
-    )
-
-
-def learning_rates(base: str) -> Experiment:
-    """Zipper with pairs of learning rates for its two learners."""
-    rows = [
-        Row(
-            f"n{natural}-a{adversarial}",
-            f"N {natural}, A {adversarial}",
-            base,
-            (("--learners.natural.lr", natural), ("--learners.adversarial.lr", adversarial)),
-        )
-        for natural, adversarial in LEARNING_RATES
-    ]
-    title = f"{base}: a learning rate for each learner (N natural, A adversarial)"
-    return Experiment(
-        f"{base}-learning-rates", title, base, tuple(rows), (Attacks(("clean", AUTOATTACK)),)
-    )
+    changed = ("--mix.gamma", str(Schedule((*others, (progress, gamma)))))
+    label = f"Zipper, γ → {gamma:g}"
+    return Row(f"zipper-gamma{gamma:g}", label, base, () if gamma == last else (changed,))
 
 
 def experiment(name: str) -> Experiment:
@@ -274,48 +207,77 @@ def experiment(name: str) -> Experiment:
         UserError: there is none.
     """
     if name == "mnist-slice":
-        found = timed(name, "A slice of MNIST, ε = 0.2", "mnist", MNIST_SLICE)
-        few = Images(1000)
-        attacks = (Attacks(found.attacks[0].names, few),)
-        return replace(found, attacks=attacks, sweep=Sweep((1.0, 4.0), (0.2,), 2, few))
-    for ending, make in (("-table", table), ("-learning-rates", learning_rates)):
+        found = _timed(name, "A slice of MNIST, ε = 0.2", "mnist")
+        attacks = (replace(found.attacks[0], images=Images(1000)),)
+        sweep = Sweep((1.0, 4.0), (0.2,), images=Images(1000))
+        return replace(found, options=MNIST_SLICE, attacks=attacks, sweep=sweep)
+    endings = {"-table": _table, "-learning-rates": _learning_rates, "-precision": _precision}
+    for ending, make in endings.items():
         base = name.removesuffix(ending)
         if name.endswith(ending) and base in zippers():
-            return make(base)
+            return make(name, base)
     if name in zippers():
-        return timed(name, f"{name}: training time and accuracy", name)
-    recipes = ", ".join(zippers())
+        return _timed(name, f"{name}: training time and accuracy", name)
     raise UserError(
-        f"unknown experiment {name!r}: give a recipe ({recipes}), one with -table or "
-        "-learning-rates after it, or mnist-slice"
+        f"unknown experiment {name!r}: give a recipe ({', '.join(zippers())}), one with "
+        f"{', '.join(endings)} after it, or mnist-slice"
     )
 
 
+def _timed(name: str, title: str, base: str) -> Experiment:
+    """Time and accuracy of TRADES and Zipper, serial and parallel: the published comparison."""
+    rows = tuple(method_row(method, base) for method in (BASELINE, SERIAL, PARALLEL))
+    attacks = (Attacks(("clean", "pgd-100", "apgd-ce")),)
+    sweep = Sweep((1.0, 3.0, 9.0), (0.2, 0.8))
+    return Experiment(name, title, base, rows, attacks, sweep=sweep, times=True)
+
+
+def _table(name: str, base: str) -> Experiment:
+    """Many methods side by side, under AutoAttack too: on the first 1,000 test images, as usual,
+    where they are not sorted by class."""
+    methods = (SERIAL, BASELINE, "fat", "at", "natural")
+    rows = tuple(method_row(method, base) for method in methods)
+    few = Images(1000, first=recipe(base).data.source != "folder")
+    attacks = (Attacks(("clean", "pgd-20", "apgd-ce")), Attacks((AUTOATTACK,), few))
+    return Experiment(name, f"{base}: methods side by side", base, rows, attacks)
+
+
+def _learning_rates(name: str, base: str) -> Experiment:
+    """Zipper with pairs of learning rates for its two learners."""
+    rows = []
+    for natural, adversarial in LEARNING_RATES:
+        key, label = f"n{natural}-a{adversarial}", f"N {natural}, A {adversarial}"
+        rates = f"--learners.natural.lr {natural} --learners.adversarial.lr {adversarial}"
+        rows.append(Row(key, label, base, options(rates)))
+    title = f"{base}: a learning rate for each learner (N natural, A adversarial)"
+    return Experiment(name, title, base, tuple(rows), (Attacks(("clean", AUTOATTACK)),))
+
+
+def _precision(name: str, base: str) -> Experiment:
+    """What training in bf16 costs in accuracy: Zipper in both precisions; of MNIST the slice."""
+    rows = tuple(Row(each, each, base, options(f"--precision {each}")) for each in ("fp32", "bf16"))
+    attacks = (Attacks(("clean", "pgd-20"), Images(2000)),)
+    common = (*options("--compile off"), *(MNIST_SLICE if base == "mnist" else ()))
+    return Experiment(name, f"{base}: training in fp32 and in bf16", base, rows, attacks, common)
+
+
 def with_methods(found: Experiment, methods: Sequence[str]) -> Experiment:
-    """``found`` with other rows."""
-    if found.name.endswith("-learning-rates"):
-        raise UserError(f"--methods: {found.name} compares learning rates, not methods")
-    rows: dict[str, Row] = {}
-    for method in methods:
-        row = method_row(method, found.recipe)
-        if rows.setdefault(row.key, row) != row:
-            raise UserError(f"--methods {method}: {row.key} is there with another number of runs")
-    return replace(found, rows=tuple(rows.values()))
-
-
-def with_autoattack_on(found: Experiment, seeds: int) -> Experiment:
-    """``found`` with AutoAttack, which takes longer than all else, on the first ``seeds`` alone, or
-    without it for 0.
+    """``found`` with other rows.
 
     Raises:
-        UserError: it has no AutoAttack.
+        UserError: an unknown method, or an experiment that compares something else.
     """
-    if not any(AUTOATTACK in group.names for group in found.attacks):
-        raise UserError(f"--autoattack-seeds: {found.name} has no AutoAttack; leave it out")
-    attacks: list[Attacks] = []
+    if found.name.endswith(("-learning-rates", "-precision")):
+        raise UserError(f"--methods: {found.name} does not compare methods")
+    return replace(found, rows=tuple(method_row(m, found.recipe) for m in dict.fromkeys(methods)))
+
+
+def limited(found: Experiment, limit: int) -> Experiment:
+    """``found`` with all attacks on at most ``limit`` images."""
+    names: dict[Images, tuple[str, ...]] = {}
     for group in found.attacks:
-        others = tuple(name for name in group.names if name != AUTOATTACK)
-        attacks += [replace(group, names=others)] if others else []
-        if AUTOATTACK in group.names and seeds:
-            attacks.append(Attacks((AUTOATTACK,), group.images, seeds))
-    return replace(found, attacks=tuple(attacks))
+        images = group.images.at_most(limit)
+        names[images] = (*names.get(images, ()), *group.names)
+    sweep = found.sweep and replace(found.sweep, images=found.sweep.images.at_most(limit))
+    attacks = tuple(Attacks(each, images) for images, each in names.items())
+    return replace(found, attacks=attacks, sweep=sweep)

@@ -1,7 +1,7 @@
-"""Tuning TRADES until its clean accuracy is that of another method.
+"""Tuning TRADES until its clean accuracy is that of Zipper.
 
 The larger β, the more robust and the less accurate TRADES is. Looked for is the largest robustness
-that it has at the other's clean accuracy, so the choice is the one that is best for TRADES.
+that it has at Zipper's clean accuracy, so the choice is the one that is best for TRADES.
 """
 
 from __future__ import annotations
@@ -20,6 +20,23 @@ class Accuracy:
 
     clean: float
     robust: float
+
+
+@dataclass(frozen=True)
+class Match:
+    """How TRADES was tuned, by seed 0.
+
+    Attributes:
+        beta: the chosen β.
+        clean: clean accuracy of TRADES with it [per cent].
+        target: clean accuracy of Zipper [per cent].
+        slack: differences of clean accuracy that count as none [percentage points].
+    """
+
+    beta: float
+    clean: float
+    target: float
+    slack: float
 
 
 def tolerance(images: int) -> float:
@@ -47,22 +64,20 @@ def next_beta(tried: Mapping[float, Accuracy], target: float, slack: float) -> f
     mean; beyond the ends of what was tried, a stride further, if that has paid so far.
     """
     enough = [beta for beta, a in tried.items() if a.clean >= target - slack]
-    short = [beta for beta, a in tried.items() if a.clean < target - slack]
+    short = [beta for beta in tried if beta not in enough]
     chosen = matched(tried, target, slack)
     if not short:
-        if chosen != max(enough):
-            return None  # a larger β has been no more robust
-        following = max(enough) * STRIDE
+        # Further only if a larger β has been more robust so far.
+        following = max(enough) * STRIDE if chosen == max(enough) else None
     elif not enough:
-        if chosen != min(short):
-            return None  # a smaller β has been no more accurate
-        following = min(short) / STRIDE
+        following = min(short) / STRIDE if chosen == min(short) else None
     else:
         low = max(enough)
         above = [beta for beta in short if beta > low]
-        if not above or abs(tried[low].clean - target) <= slack:
-            return None
-        following = math.sqrt(low * min(above))
+        close = abs(tried[low].clean - target) <= slack
+        following = None if close or not above else math.sqrt(low * min(above))
+    if following is None:
+        return None
     following = float(f"{following:.2g}")
-    outside = not SMALLEST_BETA <= following <= LARGEST_BETA
-    return None if outside or following in tried else following
+    inside = SMALLEST_BETA <= following <= LARGEST_BETA
+    return following if inside and following not in tried else None

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
+from reference import PlainOptions, Reference
 from torch import Tensor, nn
 
 from zipper_dist.accel.precision import Acceleration, resolve_precision
@@ -20,10 +18,6 @@ from zipper_dist.rng import generator_at
 from zipper_dist.training.flat_state import FlatState
 from zipper_dist.training.learner import BaseLearner
 from zipper_dist.training.mixing import Mixer, total
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-
-from reference import Reference
 
 SEED, STEPS = 3, 30
 CPU = torch.device("cpu")
@@ -56,16 +50,8 @@ def test_every_iteration_of_the_engine_is_that_of_plain_code() -> None:
     The sign in the attack turns a rounding error of one pixel's gradient into a whole step, and
     training amplifies that; so the learners begin each iteration with the plain code's weights.
     """
-    reference = Reference(
-        network(),
-        (0.001, 0.0005),
-        (5e-4, 1e-3),
-        ATTACK.eps,
-        ATTACK.step_size,
-        ATTACK.steps,
-        0.5,
-        0.99,
-    )
+    options = PlainOptions(ATTACK, (0.001, 0.0005), (5e-4, 1e-3), gamma=0.5, decay=0.99)
+    reference = Reference(network(), options)
     configs = {
         "natural": NaturalConfig(lr=0.001, weight_decay=5e-4),
         "adversarial": AtConfig(lr=0.0005, weight_decay=1e-3, attack=ATTACK),
@@ -108,10 +94,8 @@ def test_the_engine_left_alone_stays_on_the_trajectory_of_plain_code() -> None:
     in this, and by a hundredth within ten iterations with ReLU.
     """
     attack = AttackConfig(eps=8 / 255, step_size=0.007, steps=5)
-    plain = Reference(
-        smooth_network(), (0.001, 0.0005), (5e-4, 1e-3), attack.eps, attack.step_size, attack.steps,
-        0.5, 0.99,
-    )  # fmt: skip
+    options = PlainOptions(attack, (0.001, 0.0005), (5e-4, 1e-3), gamma=0.5, decay=0.99)
+    plain = Reference(smooth_network(), options)
     configs = {
         "natural": NaturalConfig(lr=0.001, weight_decay=5e-4),
         "adversarial": AtConfig(lr=0.0005, weight_decay=1e-3, attack=attack),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from comparison.campaign import Campaign
+from comparison.commands import Settings
 from comparison.devices import Devices
 from comparison.experiments import (
     METHODS,
@@ -14,12 +16,10 @@ from comparison.experiments import (
     Images,
     Options,
     experiment,
-    with_autoattack_on,
     with_methods,
 )
-from comparison.figures import Shared
-from comparison.outcome import Run
-from comparison.runner import Runner
+from comparison.jobs import Runner
+from comparison.results import Run
 from rich.console import Console
 
 from zipper_dist.checkpoint.run_directory import as_json
@@ -31,13 +31,11 @@ def campaign(
     *methods: str,
     extra: Options = (),
     name: str = "mnist-slice",
-    autoattack_seeds: int | None = None,
 ) -> Campaign:
     found = with_methods(experiment(name), methods)
-    if autoattack_seeds is not None:
-        found = with_autoattack_on(found, autoattack_seeds)
+    found = replace(found, options=(*found.options, *extra))
     runner = Runner(Devices("cpu", ("0", "1")), Console(quiet=True))
-    return Campaign(found, 2, directory, runner, extra)
+    return Campaign(found, Settings(directory, seeds=2), runner)
 
 
 def test_all_networks_are_attacked_alike_whatever_they_were_trained_for(tmp_path: Path) -> None:
@@ -48,48 +46,21 @@ def test_all_networks_are_attacked_alike_whatever_they_were_trained_for(tmp_path
         run = Run(row, 0, tmp_path / row.key)
         run.directory.mkdir()
         run.weights.write_bytes(row.key.encode())
-        (job,) = made._commands.evaluations([run], [Attacks(("clean", "pgd-20"))])
+        (job,) = made.commands.evaluations([run], [Attacks(("clean", "pgd-20"))])
         argv = job.make(("0",)).argv
         commands.add(argv[argv.index("--norm") : argv.index("--out")])
     assert commands == {("--norm", "linf", "--eps", "0.2")}
 
 
-def left(directory: Path, attacks: list[str], right: dict[int, str]) -> None:
-    """What an evaluation leaves: ``right`` has a 1 for each attack, by the image's number."""
+def left(directory: Path, attacks: list[str], right: list[str]) -> None:
+    """What an evaluation leaves: ``right`` has a 1 for each attack, an image each."""
     directory.mkdir(parents=True)
-    columns = [[flags[i] == "1" for flags in right.values()] for i in range(len(attacks))]
+    columns = zip(attacks, zip(*right, strict=True), strict=True)
     figures = {
-        name: {"accuracy": 100 * sum(column) / len(column), "n": len(column)}
-        for name, column in zip(attacks, columns, strict=True)
+        name: {"accuracy": 100 * column.count("1") / len(column), "n": len(column)}
+        for name, column in columns
     }
-    chosen = "the first" if directory.name.startswith("first") else "at random"
-    about = {"data": {"chosen": chosen}, "attacks": figures}
-    (directory / "evaluation.json").write_text(json.dumps(about))
-    lines = [["example", "label", *attacks], *([str(n), "7", *ones] for n, ones in right.items())]
-    (directory / "evaluation.csv").write_text("\n".join(map(",".join, lines)) + "\n")
-
-
-def test_methods_take_turns_by_the_seeds_they_have(tmp_path: Path) -> None:
-    made = campaign(tmp_path, "zipper-serial", "trades", "at:1")
-    turns = [[row.key for row in made._turn(seed)] for seed in range(3)]
-    assert turns == [
-        ["zipper-serial", "trades", "at"], ["trades", "zipper-serial"], ["zipper-serial", "trades"]
-    ]  # fmt: skip
-    assert campaign(tmp_path, "at:1")._turn(1) == []
-
-
-def test_attacks_of_some_seeds_come_after_those_of_all(tmp_path: Path) -> None:
-    made = campaign(tmp_path, "trades", name="digits-table")
-    runs = [Run(made.experiment.rows[0], seed, tmp_path / str(seed)) for seed in range(2)]
-    for run in runs:
-        run.directory.mkdir()
-        run.weights.write_bytes(bytes([run.seed]))
-    attacks = [Attacks(("clean", "pgd-20")), Attacks(("aa",), Images(10), seeds=1)]
-    jobs = made._commands.evaluations(runs, attacks)
-    assert [job.name for job in jobs] == [
-        "clean+pgd-20 on TRADES, seed 0", "clean+pgd-20 on TRADES, seed 1", "aa on TRADES, seed 0"
-    ]  # fmt: skip
-    assert jobs[2].make(("0",)).argv[-6:-4] == ("--limit", "10")
+    (directory / "evaluation.json").write_text(json.dumps({"attacks": figures}))
 
 
 def test_the_first_images_are_another_evaluation_than_as_many_others(tmp_path: Path) -> None:
@@ -97,70 +68,35 @@ def test_the_first_images_are_another_evaluation_than_as_many_others(tmp_path: P
     run = Run(made.experiment.rows[0], 0, tmp_path)
     run.weights.write_bytes(b"")
     attacks = [Attacks((name,), Images(10, name == "aa")) for name in ("clean", "aa")]
-    random, first = made._commands.evaluations([run], attacks)
+    random, first = made.commands.evaluations([run], attacks)
     assert random.make(("0",)).argv[-6:-4] == ("--limit", "10")
     argv = first.make(("0",)).argv
     assert argv[-6:-4] == ("--first", "10")
     directory = Path(argv[argv.index("--out") + 1])
     assert directory.name == "first-10-images-normlinf-eps0.17"
-    left(directory, ["aa", "clean"], {0: "11", 1: "01"})
+    left(directory, ["aa", "clean"], ["11", "01"])
     run.summary.write_text("{}")
-    found = made._commands.found(run, attacks)
-    assert (found.accuracy, found.images) == ({"aa": 50.0}, {"aa": 2})
-    assert (found.first, found.shared) == (frozenset({"aa"}), None)
-    file = directory / "evaluation.json"
-    the_first = file.read_text()
-    file.write_text(the_first.replace("the first", "all"))
-    assert made._commands.found(run, attacks).first == frozenset()
-    file.write_text(the_first)
+    found = made.commands.found(run, attacks)
+    assert (found.figures, found.images) == ({"aa": 50.0}, {"aa": 2})
     other = directory.with_name("10-images-normlinf-eps0.17")
-    left(other, ["clean"], {1: "1", 2: "0", 3: "0"})
-    found = made._commands.found(run, attacks)
-    assert (found.images, found.first) == ({"nat": 3, "aa": 2}, frozenset({"aa"}))
-    assert found.shared == Shared(1, {"nat": 100.0, "aa": 0.0})
+    left(other, ["clean"], ["1", "0", "0"])
+    found = made.commands.found(run, attacks)
+    assert found.images == {"nat": 3, "aa": 2}
 
 
 @pytest.mark.parametrize("name", ["digits-table", "mnist-slice"])
 def test_the_runs_of_all_seeds_are_checked_before_anything_runs(tmp_path: Path, name: str) -> None:
     """Before the curves, too, that the second of these begins with."""
     made = campaign(tmp_path, "trades", "zipper-serial", name=name)
-    last = made._run("runs", made.experiment.rows[1], 1)
+    last = made.commands.run("runs", made.experiment.rows[1], 1)
     last.directory.mkdir(parents=True)
-    other = as_json(made.config_of(made.experiment.rows[0]))
+    other = as_json(made.commands.config_of(made.experiment.rows[0]))
     (last.directory / "config.json").write_text(json.dumps({"options": other}))
     with pytest.raises(UserError, match="zipper-serial-seed1 holds a run with other options"):
         made.carry_out()
-    assert made.collect().found == []
-    assert not list(tmp_path.rglob("*.log"))
-
-
-def test_what_there_is_and_what_is_missing(tmp_path: Path) -> None:
-    made = campaign(tmp_path, "natural", "trades:1", name="digits-table", autoattack_seeds=1)
-    natural, trades = made.experiment.rows
-    runs = [made._run("runs", natural, 0), made._run("runs", natural, 1)]
-    made.outcome.runs = [made._run("runs", trades, 0), *runs]
-    for run in runs:
-        run.directory.mkdir(parents=True)
-        run.weights.write_bytes(bytes([run.seed]))
-        run.summary.write_text("{}")
-    evaluation = made._commands._evaluation(runs[1], Images())
-    left(evaluation, ["clean", "pgd-20"], {0: "11", 1: "10"})
     made.collect()
-    assert [(found.row, found.seed, found.accuracy) for found in made.outcome.found] == [
-        ("natural", 0, {}), ("natural", 1, {"nat": 100.0, "pgd_20": 50.0})
-    ]  # fmt: skip
-    assert made.outcome.missing == [
-        "TRADES, seed 0",
-        "clean+pgd-20+apgd-ce on NT, seed 0",
-        "clean+pgd-20+apgd-ce on NT, seed 1",
-        "aa on NT, seed 0",
-    ]
-
-
-def test_costs_are_measured_by_the_seeds_of_zipper(tmp_path: Path) -> None:
-    assert campaign(tmp_path, "zipper-serial:1", "trades")._cost_seeds() == [0]
-    assert campaign(tmp_path, "zipper-serial:1", "zipper-parallel")._cost_seeds() == [0, 1]
-    assert campaign(tmp_path, "trades")._cost_seeds() == []
+    assert made.outcome.found == []
+    assert not list(tmp_path.rglob("*.log"))
 
 
 def test_without_zipper_or_trades_nothing_is_tuned(tmp_path: Path) -> None:
@@ -173,11 +109,4 @@ def test_the_zipper_of_the_curve_is_that_of_the_table(tmp_path: Path) -> None:
     made = campaign(tmp_path, "zipper-serial", "trades", extra=(("--mix.gamma", "0:1,1:0.3"),))
     serial, _, own, *_ = made.rows()
     assert own.key == "zipper-gamma0.3"
-    assert made.config_of(own) == made.config_of(serial)
-
-
-def test_every_row_has_its_turn_as_the_first(tmp_path: Path) -> None:
-    made = campaign(tmp_path, "zipper-serial", "at", "natural")
-    turns = [[row.key for row in made._turn(seed)] for seed in range(4)]
-    assert [turn[0] for turn in turns] == ["zipper-serial", "at", "natural", "zipper-serial"]
-    assert all(sorted(turn) == sorted(turns[0]) for turn in turns)
+    assert made.commands.config_of(own) == made.commands.config_of(serial)

@@ -10,9 +10,10 @@ from comparison.experiments import (
     Images,
     Row,
     experiment,
+    limited,
     method_row,
+    options,
     trades_row,
-    with_autoattack_on,
     with_beta,
     with_methods,
     zipper_row,
@@ -31,6 +32,7 @@ NAMES = [
     *zippers(),
     *(f"{recipe}-table" for recipe in zippers()),
     *(f"{recipe}-learning-rates" for recipe in zippers()),
+    *(f"{recipe}-precision" for recipe in zippers()),
     "mnist-slice",
 ]
 
@@ -111,30 +113,6 @@ def test_methods_with_an_average_of_their_weights_have_zippers_decay(name: str) 
     assert parsed(found, "at-ema").mix.every.amount == 0
 
 
-def test_a_method_may_have_fewer_runs() -> None:
-    found = with_methods(experiment("digits-table"), ["zipper-serial", "fat:2", "at-ema:1"])
-    assert [row.key for row in found.rows] == ["zipper-serial", "fat", "at-ema"]
-    runs = [[row.has(seed) for row in found.rows] for seed in range(3)]
-    assert runs == [[True, True, True], [True, True, False], [True, False, False]]
-    for number in ("", "0", "-1", "two", "1:1", "²"):
-        with pytest.raises(UserError, match="give 1 or more runs after the colon"):
-            method_row(f"fat:{number}", "digits")
-    with pytest.raises(UserError, match="at is there with another number of runs"):
-        with_methods(experiment("digits"), ["at", "fat", "at:1"])
-    assert with_beta(method_row("trades-ema:2", "digits"), 3).seeds == 2
-
-
-def test_autoattack_on_some_seeds_alone() -> None:
-    together = with_autoattack_on(experiment("digits-learning-rates"), 2)
-    assert together.attacks == (Attacks(("clean",)), Attacks(("aa",), seeds=2))
-    apart = with_autoattack_on(experiment("digits-table"), 1)
-    assert apart.attacks[0] == experiment("digits-table").attacks[0]
-    assert apart.attacks[1:] == (Attacks(("aa",), Images(1000, first=True), 1),)
-    assert with_autoattack_on(experiment("digits-table"), 0).attacks == apart.attacks[:1]
-    with pytest.raises(UserError, match="--autoattack-seeds: digits has no AutoAttack"):
-        with_autoattack_on(experiment("digits"), 1)
-
-
 def test_autoattack_is_on_the_first_images_unless_these_are_sorted_by_class() -> None:
     assert experiment("mnist-table").attacks[1].images == Images(1000, first=True)
     assert experiment("folder-table").attacks[1].images == Images(1000)
@@ -142,13 +120,33 @@ def test_autoattack_is_on_the_first_images_unless_these_are_sorted_by_class() ->
 
 def test_a_limit_holds_for_all_images() -> None:
     first = Images(1000, first=True)
-    assert first.at_most(None) == first
-    assert Images().at_most(None) == Images()
     assert first.at_most(999) == Images().at_most(999) == Images(999)
     # Of the same choice as the others' 1,001, so that all 1,000 are shared.
     assert first.at_most(1001) == Images(1000)
     few, more = (limited_indices(10_000, limit, "test").tolist() for limit in (1000, 1001))
     assert set(few) < set(more)
+    names = ("clean", "pgd-20", "apgd-ce", "aa")
+    assert limited(experiment("digits-table"), 100).attacks == (Attacks(names, Images(100)),)
+    sweep = limited(experiment("digits"), 100).sweep
+    assert sweep is not None
+    assert sweep.images == Images(100)
+
+
+def test_precisions_are_rows() -> None:
+    found = experiment("mnist-precision")
+    assert [parsed(found, key).precision for key in ("fp32", "bf16")] == ["fp32", "bf16"]
+    assert {parsed(found, key).compile for key in ("fp32", "bf16")} == {"off"}
+    assert parsed(found, "bf16").steps == parsed(experiment("mnist-slice"), "trades").steps
+
+
+def test_options_as_they_are_typed() -> None:
+    assert options([]) == ()
+    assert options("--epochs 5 --data.flip --steps 3") == (
+        ("--epochs", "5"), ("--data.flip", ""), ("--steps", "3"),
+    )  # fmt: skip
+    for words in (["5"], ["--epochs", "5", "6"]):
+        with pytest.raises(UserError, match="follows no option"):
+            options(words)
 
 
 def test_zipper_is_an_average_already() -> None:
@@ -164,5 +162,5 @@ def test_names_that_mean_nothing() -> None:
         UserError, match="--methods pgd: choose from zipper-serial, zipper-parallel, trades"
     ):
         method_row("pgd", "digits")
-    with pytest.raises(UserError, match="compares learning rates"):
+    with pytest.raises(UserError, match="does not compare methods"):
         with_methods(experiment("digits-learning-rates"), ["trades"])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from autoattack_reference import authors_verdicts
+from attacks.authors import authors_verdicts
 from pyautoattack import AutoAttack
 from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 from pyautoattack.fab_pt import FABAttack_PT

@@ -3,7 +3,7 @@
 The package's own class does everything: its order, its bookkeeping of what is broken, its calls.
 Only the draws differ, which it takes by row of the block (see
 :mod:`zipper_dist.attacks.autoattack.adapter`), so that its verdicts can be compared with ours one
-by one. The tests and ``bench_eval`` do that.
+by one.
 """
 
 from __future__ import annotations

@@ -12,13 +12,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from comparison.devices import Command, Devices, apart
-from comparison.runner import Job, JobFailed, Runner
+from comparison import jobs
+from comparison.devices import Command, Devices
+from comparison.jobs import Job, JobFailed, Runner
 from rich.console import Console
 
 from zipper_dist.errors import Interrupted, UserError
 
 CORES = Devices("cpu", ("0", "1"))
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "POLL_SECONDS", 0.02)
 
 
 def job(directory: Path, name: str, code: str, devices: int = 1) -> Job:
@@ -62,8 +68,8 @@ def test_together_each_has_a_device_of_its_own(tmp_path: Path) -> None:
 
 
 def test_a_job_of_two_devices_waits_for_both(tmp_path: Path) -> None:
-    jobs = [job(tmp_path, "a", STAMP), job(tmp_path, "b", STAMP, devices=2)]
-    runner().run("stage", jobs, together=True)
+    both = [job(tmp_path, "a", STAMP), job(tmp_path, "b", STAMP, devices=2)]
+    runner().run("stage", both, together=True)
     (_, a_end, _), (b_start, _, _) = spans(tmp_path, ["a", "b"])
     assert a_end <= b_start
 
@@ -149,8 +155,6 @@ def test_commands_as_they_are_typed() -> None:
         "-m zipper_dist.train cifar10 --device cuda"
     )
     assert parallel.environment == {"CUDA_VISIBLE_DEVICES": "0,1"}
-    unpinned = Devices("cpu", ("0", "1"), pins=False).command("module", [], on=["0"])
-    assert str(unpinned) == "python -m module --device cpu --threads 1"
 
 
 def test_a_missing_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,16 +174,6 @@ def test_a_missing_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Devices.detect("cuda").names == ("2", "GPU-8932f937")
 
 
-def test_one_logical_processor_of_each_core_comes_first(tmp_path: Path) -> None:
-    for number, siblings in ((0, "0-1"), (1, "0-1"), (2, "2,3"), (3, "2,3")):
-        topology = tmp_path / f"cpu{number}" / "topology"
-        topology.mkdir(parents=True)
-        (topology / "thread_siblings_list").write_text(f"{siblings}\n")
-    assert apart([0, 1, 2, 3], tmp_path) == [0, 2, 1, 3]
-    assert apart([1, 3], tmp_path) == [1, 3]
-    assert apart([5, 4], tmp_path / "unknown") == [4, 5]
-
-
 def test_an_ignored_signal_stays_ignored(tmp_path: Path) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     hangs_up = f"import os; os.kill({os.getpid()}, 1); time.sleep(0.2)"
@@ -193,7 +187,7 @@ def test_an_ignored_signal_stays_ignored(tmp_path: Path) -> None:
 def test_a_second_signal_kills_what_does_not_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("comparison.runner.IMPATIENCE", 0.2)
+    monkeypatch.setattr(jobs, "SECOND_SIGNAL_SECONDS", 0.2)
     deaf = f"""
 import signal
 signal.signal(signal.SIGINT, lambda number, frame: open({str(tmp_path / "heard")!r}, "w").close())
@@ -210,15 +204,6 @@ while True:
     when_ready(tmp_path / "heard", again)
     with pytest.raises(Interrupted):
         runner().run("stage", [job(tmp_path, "a", deaf)], together=False)
-
-
-def test_two_at_work_in_a_directory(tmp_path: Path) -> None:
-    first, second = runner(), runner()
-    in_use = pytest.raises(UserError, match="is in use")
-    with first.alone_in(tmp_path), in_use, second.alone_in(tmp_path):
-        pass
-    with second.alone_in(tmp_path):
-        pass
 
 
 def test_what_a_killed_comparison_left_at_work_keeps_others_out(tmp_path: Path) -> None:
