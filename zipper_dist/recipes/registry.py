@@ -52,6 +52,15 @@ def recipe(name: str) -> TrainConfig:
     raise UserError(f"unknown recipe {name!r}; the recipes are {choices()}")
 
 
+def is_recipe(name: str) -> bool:
+    """Whether there is a recipe of that name."""
+    try:
+        recipe(name)
+    except UserError:
+        return False
+    return True
+
+
 def _from_outside(reference: str) -> TrainConfig:
     function = cast(Recipe, load_reference(reference, "recipe"))
     try:
