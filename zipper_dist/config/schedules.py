@@ -27,8 +27,7 @@ class Schedule:
 
     @staticmethod
     def parse(text: str) -> Schedule:
-        """Read a schedule; raises ValueError saying what would be right."""
-        wanted = "a number, or points progress:value,… such as 0:1,0.667:1,1:0.4"
+        """Read a schedule; raises ValueError if ``text`` is none."""
         try:
             if ":" not in text:
                 points = [(0.0, float(text))]
@@ -36,7 +35,10 @@ class Schedule:
                 pairs = [point.split(":") for point in text.split(",")]
                 points = [(float(at), float(value)) for at, value in pairs]
         except ValueError:
-            raise ValueError(f"{text!r} is not a schedule: give {wanted}") from None
+            raise ValueError(
+                f"{text!r} is not a schedule: give a number, or points progress:value,… such as "
+                "0:1,0.667:1,1:0.4"
+            ) from None
         progress = [at for at, _ in points]
         problem = ""
         if not all(math.isfinite(number) for point in points for number in point):
@@ -63,7 +65,7 @@ class Schedule:
 
     @property
     def values(self) -> tuple[float, ...]:
-        """The values at the points: the function lies between their extremes."""
+        """The values at the points, between whose extremes the function lies."""
         return tuple(value for _, value in self.points)
 
     def __str__(self) -> str:
@@ -77,16 +79,15 @@ Unit = Literal["iterations", "epochs", "progress"]
 
 @dataclass(frozen=True)
 class Interval:
-    """A number of iterations (``500``) or of epochs (``5ep``), or a fraction of the run (``0.625``,
-    with a decimal point; ``1.0`` is the whole run). Recipes write :func:`iterations`,
-    :func:`epochs` and :func:`progress`."""
+    """A number of iterations (``500``) or epochs (``5ep``), or a fraction of the run (``0.625``;
+    ``1.0`` is the whole run)."""
 
     amount: float
     unit: Unit
 
     @staticmethod
     def parse(text: str) -> Interval:
-        """Read an interval; raises ValueError saying what would be right."""
+        """Read an interval; raises ValueError if ``text`` is none."""
         wanted = "give iterations (500), epochs (5ep) or a fraction of the run (0.625)"
         try:
             if text.endswith("ep"):
@@ -144,7 +145,7 @@ _SCHEDULE = PrimitiveConstructorSpec(
 ScheduleOption = Annotated[Schedule, _SCHEDULE]
 
 OPTION_TYPES = ConstructorRegistry()
-"""For tyro: a schedule in a dict is one option, too."""
+"""For the parser: a schedule in a dict is one option, too."""
 
 
 @OPTION_TYPES.primitive_rule

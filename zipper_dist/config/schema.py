@@ -135,8 +135,8 @@ class AttackedLearnerConfig(LearnerConfig):
         return ThreatModel(self.attack.norm, self.attack.eps)
 
     def passes(self) -> int:
-        """A training step, and two passes for each step of the attack. Further passes of training, as
-        of TRADES and AWP, do not count."""
+        """A training step, and two passes for each step of the attack; the second passes of TRADES
+        and AWP do not count."""
         return super().passes() + 2 * self.attack.steps
 
     def problems(self, option: str) -> Iterator[str]:

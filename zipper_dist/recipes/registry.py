@@ -17,12 +17,11 @@ RECIPES: Registry[Recipe] = Registry("recipe", "zipper_dist.recipes")
 """The recipes by name."""
 
 METHODS: Registry[Method] = Registry("method", "zipper_dist.recipes.methods")
-"""The methods that Zipper is compared with, by the ending of a recipe's name: each turns a Zipper
-recipe into its own."""
+"""The methods that Zipper is compared with, by the ending of a recipe's name."""
 
 
 def zippers() -> list[str]:
-    """The recipes that mix learners, each of which is one for every method, too."""
+    """The recipes that mix learners; every method has a variant of each."""
     return [name for name in RECIPES if len(RECIPES[name]().learners) > 1]
 
 
