@@ -24,7 +24,7 @@ Sample = tuple[str, int]
 
 
 class Folder:
-    """Images in the files of a directory."""
+    """RGB images from the files train/CLASS/… and test/CLASS/… of a directory."""
 
     def fetch(self, config: DataConfig) -> None:
         """Check that there are train/ and test/ in ``config.root``; raises UserError if not."""
@@ -38,13 +38,11 @@ class Folder:
                 )
 
     def read(self, config: DataConfig) -> Parts:
-        """The training set, the test set and the class names, which are the names of the folders.
-
-        Images become RGB; with ``config.image_size`` they are resized, without it they must all
-        have one size. With ``config.limit`` only the images that it leaves are decoded.
+        """See :class:`~zipper_dist.data.registry.Source`; only images within the limit are decoded.
 
         Raises:
-            UserError: folders or images are not as they must be.
+            UserError: the classes of train/ and test/ differ, an image cannot be read, or has
+                another size and there is no ``config.image_size`` to resize all to.
         """
         self.fetch(config)
         root = config.root.expanduser()
@@ -53,13 +51,11 @@ class Folder:
         _check_classes(root, names, test_names)
         train_samples = _limited(train_samples, config.limit, "train")
         test_samples = _limited(test_samples, config.limit, "test")
-        if config.image_size is None:
-            size = _load(train_samples[0][0]).size
-        else:
-            size = (config.image_size, config.image_size)
-        resize = config.image_size is not None
-        train = _decode_all(train_samples, size, resize)
-        return train, _decode_all(test_samples, size, resize), tuple(names)
+        wanted = config.image_size
+        size = _load(train_samples[0][0]).size if wanted is None else (wanted, wanted)
+        resize = wanted is not None
+        train, test = (_decode_all(s, size, resize) for s in (train_samples, test_samples))
+        return train, test, tuple(names)
 
 
 def _scan(directory: Path) -> tuple[list[Sample], list[str]]:
@@ -129,8 +125,7 @@ def _load(path: str) -> Image.Image:
     try:
         image: Image.Image = default_loader(path)
         return image
-    except Exception as error:
-        # Each decoder has its own errors for broken files: OSError, SyntaxError, struct.error, …
+    except Exception as error:  # every decoder has its own
         raise UserError(
             f"folder: {path} cannot be read as an image ({error}): repair or delete it"
         ) from error

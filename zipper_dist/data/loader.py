@@ -29,6 +29,16 @@ class Loader:
     """The minibatches of training, each a pure function of (images, seed, iteration).
 
     Every epoch has its own order; its last, incomplete minibatch is dropped.
+
+    Args:
+        image_set: the training images; minibatches are made on their device.
+        batch_size: images in a minibatch [images].
+        seed: seed of the order and of the augmentation.
+        crop_padding: random crops after so many black pixels on each side [pixels].
+        flip: mirror half of the images left to right.
+
+    Raises:
+        UserError: ``batch_size`` or ``crop_padding`` does not suit the images.
     """
 
     def __init__(
@@ -39,18 +49,6 @@ class Loader:
         crop_padding: int = 0,
         flip: bool = False,
     ) -> None:
-        """Load from ``image_set``, on its device.
-
-        Args:
-            image_set: the training images.
-            batch_size: images in a minibatch [images].
-            seed: seed of the order and of the augmentation.
-            crop_padding: random crops after so many black pixels on each side [pixels].
-            flip: mirror half of the images left to right.
-
-        Raises:
-            UserError: ``batch_size`` or ``crop_padding`` does not suit the images.
-        """
         smaller_side = min(image_set.images.shape[2:])
         if not 1 <= batch_size <= len(image_set):
             raise UserError(

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +42,7 @@ class DataFile:
     """Addresses of the download; the first that works is used."""
 
     def is_missing(self) -> bool:
-        """Whether the file is not there."""
+        """Whether there is no such file."""
         return not self.path.is_file()
 
     def is_broken(self) -> bool:
@@ -95,18 +94,16 @@ class TorchvisionSet(ABC):
         """Pixels (N, H, W, C), labels and class names of the training or the test set."""
 
     def fetch(self, config: DataConfig) -> None:
-        """Download what is missing of the data set into ``config.root``.
-
-        Raises:
-            UserError: a download fails, or a file that is there is broken.
-        """
+        """See :class:`~zipper_dist.data.registry.Source`; raises UserError if a download fails or a
+        file is broken."""
         files = self.files(config.root.expanduser())
         self._refuse_broken(files)
+        timeout = socket.getdefaulttimeout()
+        socket.setdefaulttimeout(SERVER_TIMEOUT)  # without one, a silent server hangs the command
         try:
-            with _server_timeout(SERVER_TIMEOUT):
-                for file in files:
-                    if file.is_missing():
-                        file.fetch()
+            for file in files:
+                if file.is_missing():
+                    file.fetch()
         except BaseException as error:  # a keyboard interrupt, too
             # What is broken now was not there before.
             for file in files:
@@ -116,13 +113,12 @@ class TorchvisionSet(ABC):
                 raise
             reason = " ".join(str(error).split()) or type(error).__name__
             raise self._missing(files, f"the download failed: {reason}") from error
+        finally:
+            socket.setdefaulttimeout(timeout)
 
     def read(self, config: DataConfig) -> Parts:
-        """The training set, the test set and the class names; writes nothing.
-
-        Raises:
-            UserError: a file is missing or broken.
-        """
+        """See :class:`~zipper_dist.data.registry.Source`; raises UserError if a file is missing or
+        broken."""
         root = config.root.expanduser()
         try:
             train, names = self._read_part(root, train=True)
@@ -172,17 +168,6 @@ class TorchvisionSet(ABC):
             f"in {missing[0].download.parent.absolute()}, "
             "or give the directory that has the data set with --data.root"
         )
-
-
-@contextmanager
-def _server_timeout(seconds: float) -> Iterator[None]:
-    """Limit how long new connections wait for an answer; by default they wait for ever."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
 
 
 def _joined(parts: Iterable[object]) -> str:

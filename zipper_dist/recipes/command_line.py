@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import itertools
@@ -40,9 +41,14 @@ def parse_train_options(arguments: Sequence[str]) -> TrainConfig:
         UserError: unknown recipe or objective, or a file that cannot be used.
         SystemExit: as :func:`~zipper_dist.config.command_line.parse_options`.
     """
-    file, words = _without_file(list(arguments))
-    given = read_options(Path(file)) if file is not None else {}
-    return _parse(words, given, f"--config {file}")
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--config", type=Path)
+    try:
+        found, words = parser.parse_known_args(arguments)
+    except argparse.ArgumentError:
+        raise UserError("--config: give a .yaml or .json file with options") from None
+    given = {} if found.config is None else read_options(found.config)
+    return _parse(words, given, f"--config {found.config}")
 
 
 def train_options(name: str, changes: Mapping[str, Any]) -> TrainConfig:
@@ -65,14 +71,12 @@ def _parse(words: list[str], given: dict[str, Any], source: str) -> TrainConfig:
     """The options of ``words``, and below them those ``given`` by dotted names in ``source``."""
     name = given.get("recipe") or DEFAULT_RECIPE
     given = {key: value for key, value in given.items() if key != "recipe"}
-    all_words = [*as_words(given), *words]
-    objectives = _objectives(all_words)
+    objectives = _objectives([*as_words(given), *words])
     kinds = {learner: _options_of(learner, name) for learner, name in objectives.items()}
     position = _recipe_position(words, list(kinds.values()))
     if position is not None:
-        name = words[position]
-        del words[position]
-        all_words = [*as_words(given), *words]
+        name = words.pop(position)
+    words = [*as_words(given), *words]
     default = recipe(name)
     learners = dict(default.learners)
     for learner, options in default.learners.items():
@@ -80,11 +84,11 @@ def _parse(words: list[str], given: dict[str, Any], source: str) -> TrainConfig:
             learners[learner] = with_objective(options, kinds[learner], objectives[learner])
     weights = {learner: default.mix.weights.get(learner, NOT_GIVEN) for learner in learners}
     default = replace(default, learners=learners, mix=replace(default.mix, weights=weights))
-    _refuse_other_objectives_options(all_words, learners)
+    _refuse_other_objectives_options(words, learners)
     check_names(given, default, source)
     config = parse_options(
         TrainConfig,
-        all_words,
+        words,
         "zipper_dist.train [RECIPE]",
         default,
         f"{TrainConfig.__doc__}\n\nThese are the defaults of the recipe {name!r}. Give another "
@@ -95,18 +99,6 @@ def _parse(words: list[str], given: dict[str, Any], source: str) -> TrainConfig:
     DATASETS.find(config.data.source, "--data.source")
     weights = {learner: w for learner, w in config.mix.weights.items() if w != NOT_GIVEN}
     return replace(config, mix=replace(config.mix, weights=weights))
-
-
-def _without_file(words: list[str]) -> tuple[str | None, list[str]]:
-    """The value of ``--config``, and the other words."""
-    for i, word in enumerate(words):
-        if word.startswith("--config="):
-            return word.partition("=")[2], words[:i] + words[i + 1 :]
-        if word == "--config":
-            if i + 1 == len(words):
-                raise UserError("--config: give a .yaml or .json file with options")
-            return words[i + 1], words[:i] + words[i + 2 :]
-    return None, words
 
 
 def _objectives(words: list[str]) -> dict[str, str]:
