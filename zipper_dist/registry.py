@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Generic, TypeVar, cast
 
-from zipper_dist.errors import UserError
+from zipper_dist.errors import UserError, in_one_line
 
 T = TypeVar("T")
 
@@ -91,8 +91,7 @@ def load_reference(reference: str, option: str) -> object:
         import_module = _import_file if module_name.endswith(".py") else _import_name
         return getattr(import_module(module_name), name)
     except Exception as error:  # whatever the user's code raises
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise UserError(f"{option} {reference}: cannot be loaded: {reason}") from None
+        raise UserError(f"{option} {reference}: cannot be loaded: {in_one_line(error)}") from None
 
 
 def _import_name(name: str) -> object:

@@ -179,7 +179,7 @@ def test_says_where_to_put_the_cifar10_archive(tmp_path: Path) -> None:
     address = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
     assert f"Put cifar-10-python.tar.gz (from {address}) in {tmp_path}, " in message
     assert "data_batch_5, test_batch, batches.meta" in message
-    assert "the download failed: <urlopen error no network>" in message
+    assert "the download failed: URLError: <urlopen error no network>" in message
     assert "--data.root" in message
 
 

@@ -8,7 +8,7 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
-from zipper_dist.errors import UserError
+from zipper_dist.errors import UserError, in_one_line
 
 
 def read_options(path: Path) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def read_options(path: Path) -> dict[str, Any]:
             ".json file needs nothing"
         ) from None
     except ValueError as error:
-        raise UserError(f"--config {path}: damaged: {' '.join(str(error).split())}") from None
+        raise UserError(f"--config {path}: damaged: {in_one_line(error)}") from None
     if isinstance(content, Mapping) and isinstance(content.get("options"), Mapping):
         content = content["options"]
     if not isinstance(content, Mapping):

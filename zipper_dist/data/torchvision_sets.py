@@ -16,7 +16,7 @@ import numpy.typing as npt
 from zipper_dist.config.schema import DataConfig
 from zipper_dist.data.image_set import ImageSet
 from zipper_dist.data.registry import Parts
-from zipper_dist.errors import UserError
+from zipper_dist.errors import UserError, in_one_line
 
 DIGIT_NAMES = tuple("0123456789")
 
@@ -111,8 +111,7 @@ class TorchvisionSet(ABC):
                     file.path.unlink()
             if not isinstance(error, Exception):
                 raise
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise self._missing(files, f"the download failed: {reason}") from error
+            raise self._missing(files, f"the download failed: {in_one_line(error)}") from error
         finally:
             socket.setdefaulttimeout(timeout)
 

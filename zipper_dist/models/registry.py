@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from zipper_dist.errors import UserError
+from zipper_dist.errors import UserError, in_one_line
 from zipper_dist.models.layers import ACTIVATIONS
 from zipper_dist.registry import Registry
 
@@ -77,7 +77,7 @@ def build(spec: ModelSpec) -> nn.Module:
     except Exception as error:
         if not spec.is_from_outside:
             raise
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        reason = in_one_line(error)
         raise UserError(f"--model.arch {spec.arch}: cannot be built: {reason}") from None
     if not isinstance(network, nn.Module):
         raise UserError(f"--model.arch {spec.arch}: makes a {type(network).__name__}, no nn.Module")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import cast
 
 from zipper_dist.config.schema import TrainConfig
-from zipper_dist.errors import UserError
+from zipper_dist.errors import UserError, in_one_line
 from zipper_dist.registry import Registry, load_reference
 
 Recipe = Callable[[], TrainConfig]
@@ -36,10 +36,10 @@ def choices() -> str:
 
 
 def recipe(name: str) -> TrainConfig:
-    """The options of recipe ``name``, which may be a reference to one outside the package.
+    """The options of a recipe by its name, or by a reference to one outside the package.
 
     Raises:
-        UserError: there is none of that name, or what is there is no recipe.
+        UserError: there is none.
     """
     if name in RECIPES:
         return replace(RECIPES[name](), recipe=name)
@@ -65,8 +65,7 @@ def _from_outside(reference: str) -> TrainConfig:
     try:
         config = function()
     except Exception as error:  # whatever the user's code raises
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise UserError(f"recipe {reference}: cannot be made: {reason}") from None
+        raise UserError(f"recipe {reference}: cannot be made: {in_one_line(error)}") from None
     if not isinstance(config, TrainConfig):
         raise UserError(f"recipe {reference}: returns {type(config).__name__}, not a TrainConfig")
     return replace(config, recipe=reference)
