@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -28,14 +28,13 @@ from zipper_dist.accel.precision import Acceleration
 from zipper_dist.config.schema import Precision
 from zipper_dist.data import Loader
 from zipper_dist.distributed.hardware import keep_freed_memory
-from zipper_dist.metrics.records import TrainingRecord
 from zipper_dist.metrics.sinks import RunInfo, make_sinks
-from zipper_dist.metrics.windows import Window
+from zipper_dist.metrics.windows import StepResult, Window
 from zipper_dist.models import build
 from zipper_dist.objectives.at import Adversarial, AtConfig
 from zipper_dist.objectives.natural import NaturalConfig
 from zipper_dist.training.flat_state import FlatState
-from zipper_dist.training.learner import BaseLearner, StepResult
+from zipper_dist.training.learner import BaseLearner
 from zipper_dist.training.mixing import Mixer
 
 
@@ -61,16 +60,10 @@ class Log:
         """Take up an iteration of every learner."""
         for window, result in zip(self.windows, shown, strict=True):
             window.add(t, result, 1.0)
-            summary = window.close()
-            assert summary is not None
-            record = TrainingRecord(
-                **asdict(summary),
-                epoch=0.0,
-                lr=0.1,
-                gamma=0.5,
-                weight=None,
-                train_seconds=0.0,
-                wait_seconds=0.0,
+            record = window.close()
+            assert record is not None
+            record = replace(
+                record, epoch=0.0, lr=0.1, gamma=0.5, train_seconds=0.0, wait_seconds=0.0
             )
             for sink in self.sinks:
                 sink.write(record.as_json())

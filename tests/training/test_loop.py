@@ -25,9 +25,9 @@ from zipper_dist.metrics.reporter import MetricsReporter
 from zipper_dist.metrics.sinks import Sink
 from zipper_dist.training.build import build_state
 from zipper_dist.training.context import RunContext, TrainState
-from zipper_dist.training.loop import save, train
+from zipper_dist.training.loop import complete_iteration, train
 from zipper_dist.training.mixing import total
-from zipper_dist.training.resume import complete_iteration, resume
+from zipper_dist.training.resume import resume, save
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -1,8 +1,8 @@
 """Checkpoints: atomic, checksummed, one file for each learner, for an exact resume.
 
-A file holds all that its learner needs at one iteration, whichever rank trained it. Ranks are not
-at the same iteration when a signal stops them, and need not be: learners may continue from
-different iterations as long as they have the last redistribution in common (:func:`choose`).
+A file holds all that its learner needs at one iteration. Ranks need not be at the same iteration
+when a signal stops them: learners may continue from different ones as long as they have the last
+redistribution in common (:func:`choose`).
 """
 
 from __future__ import annotations
@@ -31,15 +31,11 @@ class DamagedCheckpoint(Exception):
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """What is known of a checkpoint file without its tensors.
+    """What is in a checkpoint file of ``learner`` after iteration ``step``.
 
-    Attributes:
-        learner: whose state it is.
-        step: after which iteration.
-        synced_at: iteration of the last redistribution before.
-        posted: iterations of all snapshots that the learner had posted.
-        kept: those whose shares are in the file.
-        evaluated: those known to be evaluated.
+    ``synced_at``: iteration of the last redistribution; ``posted``: iterations of all snapshots
+    for validation so far; ``kept``: those whose shares are in the file; ``evaluated``: those known
+    to be evaluated.
     """
 
     learner: str
@@ -52,7 +48,7 @@ class CheckpointInfo:
 
 @dataclass
 class LearnerCheckpoint:
-    """The state of one learner: tensors by name, and what else the process remembers."""
+    """The state of one learner: tensors by name, and ``notes``, the JSON state of its process."""
 
     info: CheckpointInfo
     tensors: Mapping[str, Tensor]
@@ -60,14 +56,14 @@ class LearnerCheckpoint:
 
 
 def group(groups: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Groups of named tensors as one; :func:`ungroup` takes them apart again."""
+    """Groups of named tensors as one mapping."""
     return {
         f"{group}:{name}": t for group, tensors in groups.items() for name, t in tensors.items()
     }
 
 
 def ungroup(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """The groups that :func:`group` put together (those that were not empty)."""
+    """The groups, except for empty ones, that :func:`group` joined."""
     groups: dict[str, dict[str, Tensor]] = {}
     for joined, tensor in tensors.items():
         group, _, name = joined.partition(":")
@@ -131,8 +127,8 @@ def choose(
     has evaluated: the leader would not take part in it. ``together`` asks for parts of one
     iteration, which a process that trains all learners in turn needs.
 
-    The newest: the slowest learner's iteration is as late as can be, then the sum of all. The other
-    learners depend on the leader's part alone, so that each may have its newest that fits with it.
+    The newest have the latest iteration of the slowest learner, then the largest sum. Each learner
+    depends on the leader's part alone, so it has its newest that fits with it.
     """
     best: dict[str, CheckpointInfo] | None = None
     for first in parts[leader]:
@@ -172,7 +168,7 @@ def prune(directory: Path, mine: Iterable[str], learners: Sequence[str], keep: i
     found = [set(steps_of(directory, learner)) for learner in learners]
     present = [steps for steps in found if steps]
     if len(present) < len(found):
-        # Another learner has made none yet, or keeps them on another machine; it is at most two
+        # Another learner has none yet, or keeps them on another machine; it is at most two
         # validations behind.
         keep += 2
     complete = sorted(set.intersection(*present), reverse=True) if present else []

@@ -9,15 +9,15 @@ from typing import Any
 from zipper_dist.distributed.communication import Pending
 from zipper_dist.distributed.signals import Signals
 
-SHORTEST_NAP = 5e-5
-LONGEST_NAP = 5e-3
+SHORTEST_SLEEP = 5e-5  # [s]
+LONGEST_SLEEP = 5e-3
 
 
 class Overlap:
-    """Does ``work`` while it waits, and counts the seconds in which there was none.
+    """Does ``work`` while it waits, and counts the idle ``seconds``.
 
     Args:
-        signals: asked after between two units of work.
+        signals: checked between two units of work.
         work: does one unit of useful work and returns True, or returns False if there is none.
     """
 
@@ -28,20 +28,20 @@ class Overlap:
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Return once ``condition`` holds; raises Interrupted if a signal comes first."""
-        nap = SHORTEST_NAP
+        sleep = SHORTEST_SLEEP
         while True:
-            # First, since a signal comes to all ranks: the others may be gone already, and this one
-            # is to save its state rather than to complain of that.
+            # First: a signal comes to all ranks, and where the others are gone already, this one
+            # is to save its state, not to fail with PeerLost.
             self._signals.check()
             if condition():
                 return
             if self.work():
-                nap = SHORTEST_NAP
+                sleep = SHORTEST_SLEEP
                 continue
             start = time.perf_counter()
-            time.sleep(nap)
+            time.sleep(sleep)
             self.seconds += time.perf_counter() - start
-            nap = min(2 * nap, LONGEST_NAP)
+            sleep = min(2 * sleep, LONGEST_SLEEP)
 
     def __call__(self, pending: Pending) -> Any:
         """Wait for ``pending`` and return its result."""

@@ -1,8 +1,4 @@
-"""Topology: which rank trains which learner, on which device, cores and threads.
-
-Pure: :func:`plan` decides from what torchrun and the machine say (:class:`Machine`), and
-:mod:`zipper_dist.distributed.communication` carries it out.
-"""
+"""Topology: which rank trains which learner, on which device, cores and threads."""
 
 from __future__ import annotations
 
@@ -17,7 +13,7 @@ from zipper_dist.errors import UserError
 
 @dataclass(frozen=True)
 class Machine:
-    """What this process finds: the job it belongs to and the hardware."""
+    """The job that this process belongs to, and its hardware."""
 
     rank: int
     world_size: int

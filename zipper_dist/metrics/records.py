@@ -11,37 +11,27 @@ Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class WindowSummary:
-    """The iterations of a learner since its last record: their last one, mean loss, accuracy on the
-    minibatches as trained on [%], and images a second."""
+class TrainingRecord:
+    """The iterations of a base learner since its last record, and the state of the run.
+
+    ``step``: the last iteration; ``loss``: mean; ``accuracy``: on the minibatches as trained on
+    [%]; ``epoch``: passes over the training set; ``gamma``: γ, the mixing weight of the last
+    learner, in a run of one or two; ``weight``: the mixing weight of this one in a run of more;
+    ``train_seconds``: of this rank in training, of which it waited idly for ``wait_seconds``.
+    """
 
     step: int
     learner: str
     loss: float
     accuracy: float
     images_per_second: float
-
-
-@dataclass(frozen=True)
-class TrainingRecord(WindowSummary):
-    """A window of a base learner, and where the run is.
-
-    Attributes:
-        epoch: passes over the training set.
-        lr: learning rate.
-        gamma: γ, in a run of one or two learners: the mixing weight of the last one.
-        weight: in a run of more learners, the mixing weight of this one.
-        train_seconds: seconds of this rank's process in training, waiting included.
-        wait_seconds: seconds of these in which it waited idly.
-    """
-
-    epoch: float
-    lr: float
-    gamma: float | None
-    weight: float | None
-    train_seconds: float
-    wait_seconds: float
+    epoch: float | None = None
+    lr: float | None = None
+    gamma: float | None = None
+    weight: float | None = None
+    train_seconds: float | None = None
+    wait_seconds: float | None = None
 
     def as_json(self) -> Record:
-        """The fields that the run has."""
+        """The fields that are not None."""
         return {name: value for name, value in asdict(self).items() if value is not None}

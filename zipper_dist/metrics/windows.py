@@ -3,44 +3,37 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from zipper_dist.errors import TrainingDiverged
-from zipper_dist.metrics.records import WindowSummary
+from zipper_dist.metrics.records import TrainingRecord
 
 
-class StepResult(Protocol):
-    """What an iteration showed, on the device: loss and number of right answers (0-D tensors)."""
+class StepResult(NamedTuple):
+    """What an iteration of a learner showed, on the device (0-D tensors): mean loss, and number of
+    right answers among the images that were trained on."""
 
-    @property
-    def loss(self) -> Tensor:
-        """Mean over the minibatch."""
-
-    @property
-    def correct(self) -> Tensor:
-        """Right answers among the images that were trained on."""
+    loss: Tensor
+    correct: Tensor
 
 
-class Reading:
-    """Loss and number of right answers of an iteration, on their way to the host.
+class _Reading:
+    """A :class:`StepResult` on its way to the host.
 
-    From a GPU they are copied to pinned memory, behind the iteration's other work, so that the host
-    can go on and queue the next one.
+    From a GPU it is copied to pinned memory after the work queued so far; the host goes on.
     """
 
     def __init__(self, result: StepResult) -> None:
-        figures = torch.stack([result.loss.double(), result.correct.double()])
+        self._figures = torch.stack([result.loss.double(), result.correct.double()])
         self._arrived: torch.cuda.Event | None = None
-        if figures.is_cuda:
-            self._figures = torch.empty(2, dtype=torch.float64, pin_memory=True)
-            self._figures.copy_(figures, non_blocking=True)
+        if self._figures.is_cuda:
+            pinned = torch.empty(2, dtype=torch.float64, pin_memory=True)
+            self._figures = pinned.copy_(self._figures, non_blocking=True)
             self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._arrived.record()
-        else:
-            self._figures = figures
 
     def figures(self) -> tuple[float, float]:
         """Loss and right answers; waits for them where they have not arrived yet."""
@@ -51,44 +44,42 @@ class Reading:
 
 
 class Window:
-    """The iterations of one learner since its last record.
-
-    Nothing is read from the device until the record is made, so that training need not wait.
-    """
+    """The iterations of one learner since its last record; read when the record is made."""
 
     def __init__(self, learner: str, batch_size: int) -> None:
         self.learner = learner
         self.batch_size = batch_size
-        self._readings: list[Reading] = []
+        self._readings: list[_Reading] = []
         self._last_step = 0
         self._busy = 0.0
 
     def add(self, step: int, result: StepResult, seconds: float) -> None:
-        """Take up iteration ``step``, which took ``seconds``."""
-        self._readings.append(Reading(result))
+        """Add iteration ``step``, which took ``seconds``."""
+        self._readings.append(_Reading(result))
         self._last_step = step
         self._busy += seconds
 
     def check(self) -> None:
         """Raise TrainingDiverged, naming the iteration, if a loss is NaN or infinite."""
-        for i, reading in enumerate(self._readings):
+        first = self._last_step - len(self._readings) + 1
+        for step, reading in enumerate(self._readings, first):
             loss, _ = reading.figures()
             if not math.isfinite(loss):
-                step = self._last_step - len(self._readings) + 1 + i
                 raise TrainingDiverged(
                     f"the loss of the {self.learner} learner is {loss} at iteration {step}; "
                     "the checkpoints up to then are kept. A lower "
                     f"--learners.{self.learner}.lr usually helps"
                 )
 
-    def close(self) -> WindowSummary | None:
-        """What the window showed (None if it is empty); a new window begins."""
+    def close(self) -> TrainingRecord | None:
+        """A record of the window, without the state of the run (None if it is empty); a new window
+        begins."""
         if not self._readings:
             return None
         self.check()
         losses, correct = zip(*(reading.figures() for reading in self._readings), strict=True)
         images = len(losses) * self.batch_size
-        summary = WindowSummary(
+        record = TrainingRecord(
             step=self._last_step,
             learner=self.learner,
             loss=sum(losses) / len(losses),
@@ -96,4 +87,4 @@ class Window:
             images_per_second=images / max(self._busy, 1e-9),
         )
         self._readings, self._busy = [], 0.0
-        return summary
+        return record

@@ -25,8 +25,8 @@ from zipper_dist.metrics.tables import print_summary
 from zipper_dist.training.build import build_state, load_data
 from zipper_dist.training.context import RunContext
 from zipper_dist.training.finalise import finalise
-from zipper_dist.training.loop import save, train
-from zipper_dist.training.resume import complete_iteration, resume
+from zipper_dist.training.loop import complete_iteration, train
+from zipper_dist.training.resume import resume, save
 
 
 class Trained(NamedTuple):
@@ -41,7 +41,7 @@ def run(config: TrainConfig, console: Console | None = None) -> Trained:
 
     Args:
         config: the options, as resolved.
-        console: where rank 0 tells a person about the run; None: nowhere.
+        console: where rank 0 shows progress and results; None: nowhere.
 
     Raises:
         CommandError: bad input, divergence, another rank that is gone, or a signal.
@@ -106,14 +106,14 @@ def _open(run: RunContext) -> dict[str, Any] | None:
 def _train(run: RunContext, data: Dataset, console: Console | None) -> dict[str, Any]:
     """Train from the newest checkpoint, or from the start, to the end: the summary on rank 0."""
     state = build_state(run, data)
-    # Not before: with options that turn out wrong, nothing has begun that others could contradict.
+    # Only now: a run whose options turn out wrong leaves no config.json.
     devices = run.wait(run.world.gather("device", describe_device(run.device)))
     if run.world.rank == 0 and not run.directory.config.exists():
         run.directory.write_config(run.config, run.precision, state.compiled, devices)
     resumed = resume(run, state)
     about = RunInfo(
-        directory=run.directory.root,
-        learners=list(run.config.learners),
+        run.directory.root,
+        list(run.config.learners),
         total_steps=state.plan.total_steps,
         start_step=state.at,
         last_steps=resumed.last_steps,

@@ -8,16 +8,15 @@ from pathlib import Path
 
 from zipper_dist.checkpoint.files import write_atomically
 from zipper_dist.metrics.records import Record
-from zipper_dist.metrics.sinks import SINKS
-from zipper_dist.metrics.sinks.base import RunInfo, Sink
+from zipper_dist.metrics.sinks import SINKS, RunInfo, Sink
 
 
 @SINKS.register("jsonl")
 class JsonLines(Sink):
     """Appends to metrics.jsonl in the run directory.
 
-    A run that is continued leaves out what an interrupted process recorded of iterations that are
-    done again, so that the file tells of every iteration once.
+    Where a run is continued, records of iterations that are done again are dropped, so that every
+    iteration is recorded once.
     """
 
     path: Path
