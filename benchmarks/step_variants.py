@@ -28,8 +28,8 @@ from zipper_dist.accel.precision import Acceleration
 from zipper_dist.config.schema import Precision
 from zipper_dist.data import Loader
 from zipper_dist.distributed.hardware import keep_freed_memory
+from zipper_dist.metrics.records import StepResult, Window
 from zipper_dist.metrics.sinks import RunInfo, make_sinks
-from zipper_dist.metrics.windows import StepResult, Window
 from zipper_dist.models import build
 from zipper_dist.objectives.at import Adversarial, AtConfig
 from zipper_dist.objectives.natural import NaturalConfig

@@ -17,10 +17,9 @@ import torch
 from zipper_dist.checkpoint.run_directory import write_json
 from zipper_dist.config.command_line import parse_options, run_command
 from zipper_dist.config.schema import Device
-from zipper_dist.distributed.communication import World
-from zipper_dist.distributed.overlap import Overlap
+from zipper_dist.distributed.communication import Overlap, World
 from zipper_dist.distributed.signals import Signals
-from zipper_dist.distributed.topology import Machine, plan_shards
+from zipper_dist.distributed.topology import Machine, plan
 
 REPEATS = 20
 
@@ -41,7 +40,7 @@ class Options:
 
 def measure(options: Options) -> None:
     """Write the median time of a sync [s] of so many bytes."""
-    world = World(plan_shards(Machine.detect(os.environ), options.device, options.threads))
+    world = World(plan(Machine.detect(os.environ), (), options.device, options.threads))
     wait = Overlap(Signals())
     buffer = torch.zeros(options.bytes // 4, device=world.plan.device)
     seconds = []

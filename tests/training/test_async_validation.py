@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from zipper_dist.distributed.communication import Pending, World
-from zipper_dist.distributed.overlap import Overlap
+from zipper_dist.distributed.communication import Overlap, Pending, World
 from zipper_dist.distributed.signals import Signals
 from zipper_dist.training.validation import KEPT_SNAPSHOTS, AsyncValidation, Snapshot
 

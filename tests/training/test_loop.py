@@ -15,8 +15,7 @@ from zipper_dist.checkpoint.run_directory import RunDirectory
 from zipper_dist.config.schedules import Schedule
 from zipper_dist.config.schema import TrainConfig
 from zipper_dist.data import Dataset
-from zipper_dist.distributed.communication import Pending, World
-from zipper_dist.distributed.overlap import Overlap
+from zipper_dist.distributed.communication import Overlap, Pending, World
 from zipper_dist.distributed.signals import Signals
 from zipper_dist.distributed.topology import Machine, plan
 from zipper_dist.errors import Interrupted

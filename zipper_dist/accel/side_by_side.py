@@ -32,37 +32,18 @@ def has_hooks(module: nn.Module) -> bool:
 
 
 def lay_side_by_side(network: nn.Module) -> None:
-    """Exchange the 2-D convolutions of ``network`` for :class:`Conv2d`, in place, on a CPU.
+    """Make the 2-D convolutions of ``network`` :class:`Conv2d`, in place, on a CPU.
 
-    Parameters stay the same objects under the same names. Convolutions with hooks, of derived
-    classes, or on another device stay as they are.
+    Convolutions with hooks, of derived classes, or on another device stay as they are.
     """
-    for name, module in list(network.named_modules()):
-        exchangeable = name and type(module) is nn.Conv2d and not has_hooks(module)
+    for module in network.modules():
+        exchangeable = type(module) is nn.Conv2d and not has_hooks(module)
         if exchangeable and module.weight.device.type == "cpu":
-            network.set_submodule(name, Conv2d.like(module))
+            module.__class__ = Conv2d  # it has no further state
 
 
 class Conv2d(nn.Conv2d):
     """torch.nn.Conv2d, same arguments, parameters and results, faster on small maps."""
-
-    @staticmethod
-    def like(convolution: nn.Conv2d) -> Conv2d:
-        """``convolution`` as one of these, with the same parameter objects."""
-        new = Conv2d(
-            convolution.in_channels,
-            convolution.out_channels,
-            convolution.kernel_size,  # type: ignore[arg-type]
-            convolution.stride,  # type: ignore[arg-type]
-            convolution.padding,  # type: ignore[arg-type]
-            convolution.dilation,  # type: ignore[arg-type]
-            convolution.groups,
-            convolution.bias is not None,
-            convolution.padding_mode,
-            device="meta",
-        )
-        new.weight, new.bias = convolution.weight, convolution.bias
-        return new.train(convolution.training)
 
     def forward(self, input: Tensor) -> Tensor:
         """(B, C, H, W) → (B, out channels, H′, W′)."""

@@ -1,10 +1,11 @@
-"""How the ranks of a job talk: all-reduce, gathered values, messages for rank 0."""
+"""How the ranks of a job talk, and wait for each other without idling."""
 
 from __future__ import annotations
 
 import contextlib
 import datetime
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,12 +14,16 @@ import torch.distributed as dist
 from torch import Tensor
 
 from zipper_dist.distributed.hardware import use_hardware
+from zipper_dist.distributed.signals import Signals
 from zipper_dist.distributed.topology import Plan
 from zipper_dist.errors import PeerLost
 
 # A rank may have to wait for hours for a slower one. A rank that dies is noticed at once all the
 # same: torchrun stops the others, and gloo reports the closed connection.
 TIMEOUT = datetime.timedelta(days=7)
+
+SHORTEST_SLEEP = 5e-5  # [s]
+LONGEST_SLEEP = 5e-3
 
 STORE = "the job's key-value store"
 
@@ -110,8 +115,9 @@ class World:
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Post a message for rank 0, which need not be listening."""
-        self._sent += 1
-        self._put(f"mail/{self.rank}/{self._sent}", message)
+        if self.size > 1:
+            self._sent += 1
+            self._put(f"mail/{self.rank}/{self._sent}", message)
 
     def receive(self) -> list[dict[str, Any]]:
         """The messages of the other ranks since the last call."""
@@ -138,3 +144,39 @@ class World:
         """Leave the job in order."""
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+class Overlap:
+    """Does ``work`` while it waits, and counts the idle ``seconds``.
+
+    Args:
+        signals: checked between two units of work.
+        work: does one unit of useful work and returns True, or returns False if there is none.
+    """
+
+    def __init__(self, signals: Signals, work: Callable[[], bool] = lambda: False) -> None:
+        self.seconds = 0.0
+        self.work = work
+        self._signals = signals
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Return once ``condition`` holds; raises Interrupted if a signal comes first."""
+        sleep = SHORTEST_SLEEP
+        while True:
+            # First: a signal comes to all ranks, and where the others are gone already, this one
+            # is to save its state, not to fail with PeerLost.
+            self._signals.check()
+            if condition():
+                return
+            if self.work():
+                sleep = SHORTEST_SLEEP
+                continue
+            start = time.perf_counter()
+            time.sleep(sleep)
+            self.seconds += time.perf_counter() - start
+            sleep = min(2 * sleep, LONGEST_SLEEP)
+
+    def __call__(self, pending: Pending) -> Any:
+        """Wait for ``pending`` and return its result."""
+        self.until(pending.done)
+        return pending.result()

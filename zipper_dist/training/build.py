@@ -9,7 +9,7 @@ from zipper_dist.accel.precision import Acceleration
 from zipper_dist.config.schema import TrainConfig
 from zipper_dist.data import Dataset, Loader, fetch, load
 from zipper_dist.data.splits import limit_images
-from zipper_dist.metrics.windows import Window
+from zipper_dist.metrics.records import Window
 from zipper_dist.models import ModelSpec, build
 from zipper_dist.rng import seed_global_generators
 from zipper_dist.training.context import RunContext, TrainState

@@ -12,12 +12,11 @@ import torch
 from zipper_dist.checkpoint.run_directory import RunDirectory
 from zipper_dist.config.schema import Precision, TrainConfig
 from zipper_dist.data import Loader
-from zipper_dist.distributed.communication import World
-from zipper_dist.distributed.overlap import Overlap
+from zipper_dist.distributed.communication import Overlap, World
 from zipper_dist.distributed.signals import Signals
 from zipper_dist.errors import TrainingDiverged
+from zipper_dist.metrics.records import Window
 from zipper_dist.metrics.reporter import MetricsReporter
-from zipper_dist.metrics.windows import Window
 from zipper_dist.training.learner import BaseLearner
 from zipper_dist.training.mixing import Mixer
 from zipper_dist.training.step_plan import StepPlan

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from zipper_dist.accel.precision import Acceleration
 from zipper_dist.config.schema import AttackedLearnerConfig, LearnerConfig
 from zipper_dist.data import Minibatch
-from zipper_dist.metrics.windows import StepResult
+from zipper_dist.metrics.records import StepResult
 from zipper_dist.objectives import StepContext, make_objective
 from zipper_dist.rng import seed_global_generators
 from zipper_dist.training.flat_state import FlatState

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, NamedTuple
+from typing import Any
 
 from rich.console import Console
 
@@ -13,9 +13,8 @@ from zipper_dist.config.checks import validate
 from zipper_dist.config.schema import TrainConfig
 from zipper_dist.data import Dataset
 from zipper_dist.data.splits import limit_images
-from zipper_dist.distributed.communication import World
+from zipper_dist.distributed.communication import Overlap, World
 from zipper_dist.distributed.hardware import describe_device
-from zipper_dist.distributed.overlap import Overlap
 from zipper_dist.distributed.signals import Signals
 from zipper_dist.distributed.topology import Machine, plan
 from zipper_dist.errors import Interrupted, UserError
@@ -29,15 +28,10 @@ from zipper_dist.training.loop import complete_iteration, train
 from zipper_dist.training.resume import resume, save
 
 
-class Trained(NamedTuple):
-    """What a run left behind: its summary (empty on all ranks but 0) and its directory."""
-
-    summary: dict[str, Any]
-    directory: RunDirectory
-
-
-def run(config: TrainConfig, console: Console | None = None) -> Trained:
+def run(config: TrainConfig, console: Console | None = None) -> dict[str, Any]:
     """Train, from options to summary, in this process of the job.
+
+    Returns the summary, which is empty on all ranks but 0.
 
     Args:
         config: the options, as resolved.
@@ -61,7 +55,7 @@ def run(config: TrainConfig, console: Console | None = None) -> Trained:
         print_summary(summary, console)
         console.print(f"weights, metrics and summary are in {directory.root}", highlight=False)
     world.close()
-    return Trained(summary, directory)
+    return summary
 
 
 def _context(config: TrainConfig) -> RunContext:

@@ -22,8 +22,7 @@ from zipper_dist.attacks import Blocks
 from zipper_dist.checkpoint.weights import save_weights
 from zipper_dist.config.schema import TrainConfig
 from zipper_dist.data import ImageSet
-from zipper_dist.distributed.communication import Pending, World
-from zipper_dist.distributed.overlap import Overlap
+from zipper_dist.distributed.communication import Overlap, Pending, World
 from zipper_dist.evaluation.attack_list import Measure, measures
 from zipper_dist.evaluation.engine import Engine, Examples
 from zipper_dist.evaluation.network_views import NetworkViews

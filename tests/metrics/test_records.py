@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zipper_dist.errors import TrainingDiverged
-from zipper_dist.metrics.windows import StepResult, Window
+from zipper_dist.metrics.records import StepResult, Window
 
 finite = st.floats(-1e6, 1e6, width=32)
 broken = st.sampled_from([math.nan, math.inf, -math.inf])
