@@ -26,7 +26,7 @@ DIGEST_SIZE = hashlib.sha256().digest_size
 
 
 class DamagedCheckpoint(Exception):
-    """A checkpoint file is not what was written."""
+    """A checkpoint file is not what this version wrote."""
 
 
 @dataclass(frozen=True)
@@ -88,32 +88,38 @@ def save(directory: Path, part: LearnerCheckpoint) -> Path:
 
 
 def load(path: Path) -> LearnerCheckpoint:
-    """Read a part; raises DamagedCheckpoint if the file is not what was written."""
+    """Read a part.
+
+    Raises:
+        DamagedCheckpoint: the file is not what this version wrote.
+    """
     raw = path.read_bytes()
     digest, content = raw[:DIGEST_SIZE], raw[DIGEST_SIZE:]
     if hashlib.sha256(content).digest() != digest:
-        raise DamagedCheckpoint(f"{path}: the checksum does not match its content")
-    tensors = safetensors.torch.load(content)
-    about = json.loads(bytes(tensors.pop("about").numpy()))
-    return LearnerCheckpoint(CheckpointInfo(**about["info"]), tensors, about["notes"])
+        raise DamagedCheckpoint("the checksum does not match its content")
+    try:
+        tensors = safetensors.torch.load(content)
+        about = json.loads(bytes(tensors.pop("about").numpy()))
+        return LearnerCheckpoint(CheckpointInfo(**about["info"]), tensors, about["notes"])
+    except (ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+        raise DamagedCheckpoint(f"of another version: {error}") from error
 
 
 def steps_of(directory: Path, learner: str) -> list[int]:
     """Iterations of the checkpoint files of ``learner``, newest first."""
     files = directory.glob(f"{learner}-{8 * '[0-9]'}.ckpt")
-    return sorted((int(file.stem.rpartition("-")[2]) for file in files), reverse=True)
+    return sorted((int(file.stem[-8:]) for file in files), reverse=True)
 
 
 def survey(directory: Path, learner: str) -> tuple[list[CheckpointInfo], list[str]]:
-    """The usable checkpoints of ``learner``, newest first, and a line about each damaged one."""
+    """The usable checkpoints of ``learner``, newest first, and a message for each damaged one."""
     usable, complaints = [], []
     for step in steps_of(directory, learner):
+        path = path_of(directory, learner, step)
         try:
-            usable.append(load(path_of(directory, learner, step)).info)
-        except (DamagedCheckpoint, OSError, ValueError, KeyError, TypeError) as error:
-            complaints.append(f"damaged checkpoint left out: {error}")
-        except safetensors.SafetensorError as error:
-            complaints.append(f"damaged checkpoint left out: {step}: {error}")
+            usable.append(load(path).info)
+        except (DamagedCheckpoint, OSError) as error:
+            complaints.append(f"damaged checkpoint left out: {path}: {error}")
     return usable, complaints
 
 
@@ -130,20 +136,21 @@ def choose(
     The newest have the latest iteration of the slowest learner, then the largest sum. Each learner
     depends on the leader's part alone, so it has its newest that fits with it.
     """
-    best: dict[str, CheckpointInfo] | None = None
+    candidates = []
     for first in parts[leader]:
         fitting = {
-            name: max(
-                (part for part in found if _fits(part, first, together)),
-                key=lambda part: part.step,
-                default=None,
-            )
+            name: [part for part in found if _fits(part, first, together)]
             for name, found in {**parts, leader: [first]}.items()
         }
-        candidate = {name: part for name, part in fitting.items() if part is not None}
-        if len(candidate) == len(parts) and (best is None or _age(candidate) > _age(best)):
-            best = candidate
-    return best
+        if all(fitting.values()):
+            newest = {name: max(found, key=lambda p: p.step) for name, found in fitting.items()}
+            candidates.append(newest)
+
+    def age(candidate: Mapping[str, CheckpointInfo]) -> tuple[int, int]:
+        steps = [part.step for part in candidate.values()]
+        return min(steps), sum(steps)
+
+    return max(candidates, key=age, default=None)
 
 
 def _fits(part: CheckpointInfo, leader: CheckpointInfo, together: bool) -> bool:
@@ -155,12 +162,6 @@ def _fits(part: CheckpointInfo, leader: CheckpointInfo, together: bool) -> bool:
         and set(part.posted) <= evaluated | set(part.kept)
         and evaluated <= set(part.posted)
     )
-
-
-def _age(parts: Mapping[str, CheckpointInfo]) -> tuple[int, int]:
-    """What is greater for newer parts."""
-    steps = [part.step for part in parts.values()]
-    return min(steps), sum(steps)
 
 
 def prune(directory: Path, mine: Iterable[str], learners: Sequence[str], keep: int = KEEP) -> None:

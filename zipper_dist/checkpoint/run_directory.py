@@ -108,12 +108,11 @@ class RunDirectory:
         if not self.summary.exists():
             return None
         try:
-            summary: dict[str, Any] = json.loads(self.summary.read_text())
-        except ValueError as error:
+            return dict(json.loads(self.summary.read_text()))
+        except (TypeError, ValueError) as error:
             raise UserError(
                 f"{self.summary} is damaged; delete it to finish the run again"
             ) from error
-        return summary
 
     def write_config(
         self, config: TrainConfig, precision: Precision, compiled: bool, devices: list[str]
