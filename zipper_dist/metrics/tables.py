@@ -23,9 +23,9 @@ def print_summary(summary: dict[str, Any], console: Console) -> None:
     table = Table(title=f"{summary['recipe']}: accuracy on {final['images']} test images")
     table.add_column("learner")
     table.add_column("clean", justify="right")
-    table.add_column(
-        f"PGD-{attack['steps']}, {attack['norm']} ε {attack['eps']:.4g}", justify="right"
-    )
+    # With several threat models, the accuracy is that of their union.
+    threats = [f"{a['norm']} ε {a['eps']:.4g}" for a in attack.get("threats", [attack])]
+    table.add_column(f"PGD-{attack['steps']}, {' and '.join(threats)}", justify="right")
     for name, scores in final["learners"].items():
         table.add_row(name, f"{scores['clean']:.2f} %", f"{scores['robust']:.2f} %")
     console.print(table)

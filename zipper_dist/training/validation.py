@@ -153,7 +153,7 @@ class Validator:
         """The attack for the robust accuracy, as summary.json has it."""
         settings = [m.as_json() for m in self.wanted if len(m.parts) == 1]
         found = [{k: s[k] for k in ("norm", "eps", "step_size", "steps")} for s in settings]
-        return found[0] if len(found) == 1 else {"threats": found}
+        return found[0] if len(found) == 1 else {"steps": self.steps, "threats": found}
 
     @property
     def best(self) -> Record | None:
