@@ -78,7 +78,7 @@ def fit(
         recipe: name of a recipe, or options such as :func:`recipe` returns.
         options: options by their dotted names on the command line, ``{"mix.every": 10}``.
         ranks: 1 trains in this process; more start processes, which share the learners.
-        run_dir: the run directory. None: a temporary one, which is deleted with the Run.
+        run_dir: the run directory; by default a temporary one, deleted with the Run.
         verbose: show progress and results on the terminal.
 
     Raises:

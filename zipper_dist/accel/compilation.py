@@ -23,8 +23,8 @@ BREAK_EVEN: dict[tuple[str, str], float] = {("cpu", "resnet18"): 300e12}
 def work(config: TrainConfig, model: nn.Module, image: Sequence[int], steps: int) -> float:
     """FLOP of training ``model`` on images of shape ``image`` (C, H, W) for ``steps`` iterations.
 
-    A training step counts as three forward passes, a step of an attack as two. Second passes, as of
-    TRADES and AWP, do not count.
+    A training step counts as three forward passes, a step of an attack as two; second passes of
+    TRADES and AWP do not count.
     """
     passes = sum(learner.passes() for learner in config.learners.values())
     return float(steps) * config.batch_size * passes * forward_flop(model, image)
@@ -67,11 +67,7 @@ def compile_network(network: nn.Module) -> nn.Module:
 
 
 def compile_mode(device: torch.device) -> str | None:
-    """The mode of torch.compile for a device.
-
-    On a GPU forward and backward passes are captured as CUDA graphs, since small networks wait for
-    the launch of their kernels otherwise.
-    """
+    """The mode of torch.compile for a device: CUDA graphs on a GPU."""
     return "reduce-overhead" if device.type == "cuda" else None
 
 

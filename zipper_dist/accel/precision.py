@@ -35,29 +35,26 @@ class _Bf16(nn.Module):
         return logits.float()
 
 
+@dataclass(frozen=True)
 class AttackedNetwork:
-    """The network that attacks on ``model`` differentiate: a surrogate of its present weights.
+    """The network that attacks on ``model`` differentiate: its surrogate if it has one.
 
-    A network that has none is attacked as it is. ``fixed_shape``: another batch size costs a
-    compilation.
+    ``fixed_shape``: another batch size costs a compilation.
     """
 
-    def __init__(
-        self, model: nn.Module, surrogate: Surrogate | None, fixed_shape: bool = False
-    ) -> None:
-        self._model = model
-        self._surrogate = surrogate
-        self.fixed_shape = fixed_shape
+    model: nn.Module
+    surrogate: Surrogate | None
+    fixed_shape: bool = False
 
     @contextmanager
     def now(self) -> Iterator[Network]:
         """The network with the weights of now, in eval mode and frozen, for the duration."""
-        if self._surrogate is None:
-            with frozen_eval_mode(self._model):
-                yield self._model
+        if self.surrogate is None:
+            with frozen_eval_mode(self.model):
+                yield self.model
         else:
-            self._surrogate.refresh()
-            yield self._surrogate
+            self.surrogate.refresh()
+            yield self.surrogate
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ class Mixer:
     Args:
         theta: θ_0, flat (1-D fp32); it is copied.
         learners: names of the learners in this process, in the order of the method.
-        leader: the learner whose share carries P θ_g.
+        leader: the learner whose share has the term P θ_g.
         weights: w_a(t).
         decay: α of the moving average.
     """

@@ -1,9 +1,8 @@
 """Accuracy of learners during a run: on the validation set to choose the best, then on the test
-set. The engine of :mod:`zipper_dist.evaluation` does the work.
+set.
 
-Validation is asynchronous. Every rank posts a snapshot, its shares of θ_g, and trains on; rank 0
-evaluates the sum of the shares whenever it would otherwise wait. The shares are copies, so that
-training does not depend on it.
+Validation is asynchronous: every rank posts a snapshot, a copy of its shares of θ_g, and trains on;
+rank 0 evaluates the sum of the shares whenever it would otherwise wait.
 """
 
 from __future__ import annotations
@@ -49,14 +48,10 @@ class Snapshot:
 class AsyncValidation:
     """The snapshots of one process.
 
-    To bound memory, a rank waits when the snapshot before is not evaluated yet; a process that is
-    alone evaluates a snapshot at once. The newest ones are kept for checkpoints: those that were
-    not evaluated when the job was interrupted are posted again.
-
-    Args:
-        world: the job.
-        wait: waits for other ranks.
-        evaluate: evaluates θ_g (flat) of a snapshot in small units of work, on rank 0.
+    To bound memory, a rank waits when the snapshot before is not evaluated yet; a single process
+    evaluates a snapshot at once. The newest ones are kept for checkpoints: those that were not
+    evaluated when the job was interrupted are posted again. ``evaluate`` does so for θ_g (flat) of
+    a snapshot, in small units of work, on rank 0.
     """
 
     def __init__(
@@ -101,7 +96,7 @@ class AsyncValidation:
         return True
 
     def finish(self) -> None:
-        """Return once this rank has nothing left to do for the snapshots that were posted."""
+        """Wait until this rank has nothing left to do for the posted snapshots."""
         self._wait.until(lambda: self._unfinished() == 0)
 
     def _enqueue(self, snapshot: Snapshot) -> None:
@@ -121,7 +116,7 @@ class Validator:
     """Evaluates flat weights with a network of its own, and remembers the best.
 
     Args:
-        model: a network of the run's architecture, on its device; the validator owns it.
+        model: a network on the run's device, of its own.
         spec: its description, for the weight file.
         validation: images for :meth:`evaluate`, on the device.
         config: the options of the run.
@@ -153,7 +148,7 @@ class Validator:
         """The attack for the robust accuracy, as summary.json has it."""
         settings = [m.as_json() for m in self.wanted if len(m.parts) == 1]
         found = [{k: s[k] for k in ("norm", "eps", "step_size", "steps")} for s in settings]
-        return found[0] if len(found) == 1 else {"steps": self.steps, "threats": found}
+        return found[0] if len(found) == 1 else {"steps": found[0]["steps"], "threats": found}
 
     @property
     def best(self) -> Record | None:

@@ -12,7 +12,7 @@ _TINY = 1e-20  # keeps a layer without a gradient from dividing by 0
 
 
 class WeightPerturbation:
-    """Moves the weights of each layer by γ ‖w‖ along the gradient of the loss, for a while.
+    """Moves the weights of each layer by γ ‖w‖ along the gradient of the loss, temporarily.
 
     A gradient taken there leads to flatter minima. As in the public release, the weights of
     convolutions and linear layers are perturbed, not biases and BatchNorm, and BatchNorm's running

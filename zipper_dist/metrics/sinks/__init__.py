@@ -19,16 +19,10 @@ from zipper_dist.registry import Registry
 
 @dataclass(frozen=True)
 class RunInfo:
-    """The run that a sink is opened for.
+    """The run that a sink is opened for; iterations up to ``start_step`` are done already.
 
-    Attributes:
-        directory: the run directory.
-        learners: the base learners by name, in the order of the method.
-        total_steps: iterations of the run.
-        start_step: iterations done before this process began.
-        last_steps: of each learner ("global" among them), the last iteration that is not going to
-            be recorded again; empty where the run starts from iteration 1.
-        console: where to show progress; None: nowhere.
+    ``last_steps``: of each learner, and of "global", the last iteration that will not be recorded
+    again. ``console``: where to show progress, if anywhere.
     """
 
     directory: Path
