@@ -35,7 +35,7 @@ class _Bf16(nn.Module):
         return logits.float()
 
 
-@dataclass(frozen=True)
+@dataclass
 class AttackedNetwork:
     """The network that attacks on ``model`` differentiate: its surrogate if it has one.
 
