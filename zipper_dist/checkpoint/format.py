@@ -48,27 +48,11 @@ class CheckpointInfo:
 
 @dataclass
 class LearnerCheckpoint:
-    """The state of one learner: tensors by name, and ``notes``, the JSON state of its process."""
+    """The state of one learner: groups of tensors, and ``notes``, the JSON state of its process."""
 
     info: CheckpointInfo
-    tensors: Mapping[str, Tensor]
+    groups: Mapping[str, Mapping[str, Tensor]]
     notes: dict[str, Any] = field(default_factory=dict)
-
-
-def group(groups: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Groups of named tensors as one mapping."""
-    return {
-        f"{group}:{name}": t for group, tensors in groups.items() for name, t in tensors.items()
-    }
-
-
-def ungroup(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """The groups, except for empty ones, that :func:`group` joined."""
-    groups: dict[str, dict[str, Tensor]] = {}
-    for joined, tensor in tensors.items():
-        group, _, name = joined.partition(":")
-        groups.setdefault(group, {})[name] = tensor
-    return groups
 
 
 def path_of(directory: Path, learner: str, step: int) -> Path:
@@ -79,7 +63,11 @@ def path_of(directory: Path, learner: str, step: int) -> Path:
 def save(directory: Path, part: LearnerCheckpoint) -> Path:
     """Write a part: a SHA-256 of the rest of the file, then a safetensors file."""
     about = json.dumps({"info": asdict(part.info), "notes": part.notes}).encode()
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in part.tensors.items()}
+    tensors = {
+        f"{group}:{name}": tensor.detach().cpu().contiguous()
+        for group, named in part.groups.items()
+        for name, tensor in named.items()
+    }
     tensors["about"] = torch.frombuffer(bytearray(about), dtype=torch.uint8)
     content = safetensors.torch.save(tensors)
     path = path_of(directory, part.info.learner, part.info.step)
@@ -100,7 +88,11 @@ def load(path: Path) -> LearnerCheckpoint:
     try:
         tensors = safetensors.torch.load(content)
         about = json.loads(bytes(tensors.pop("about").numpy()))
-        return LearnerCheckpoint(CheckpointInfo(**about["info"]), tensors, about["notes"])
+        groups: dict[str, dict[str, Tensor]] = {}
+        for joined, tensor in tensors.items():
+            group, _, name = joined.partition(":")
+            groups.setdefault(group, {})[name] = tensor
+        return LearnerCheckpoint(CheckpointInfo(**about["info"]), groups, about["notes"])
     except (ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
         raise DamagedCheckpoint(f"of another version: {error}") from error
 

@@ -25,17 +25,13 @@ class Machine:
     @staticmethod
     def detect(environment: Mapping[str, str]) -> Machine:
         """Read the variables that torchrun sets (absent: a job of one process) and the hardware."""
-
-        def number(name: str, default: int) -> int:
-            return int(environment.get(name, default))
-
         available = getattr(os, "sched_getaffinity", None)
         cores = sorted(available(0)) if available else range(os.cpu_count() or 1)
         return Machine(
-            rank=number("RANK", 0),
-            world_size=number("WORLD_SIZE", 1),
-            local_rank=number("LOCAL_RANK", 0),
-            local_world_size=number("LOCAL_WORLD_SIZE", 1),
+            rank=int(environment.get("RANK", 0)),
+            world_size=int(environment.get("WORLD_SIZE", 1)),
+            local_rank=int(environment.get("LOCAL_RANK", 0)),
+            local_world_size=int(environment.get("LOCAL_WORLD_SIZE", 1)),
             gpus=torch.cuda.device_count() if torch.cuda.is_available() else 0,
             cores=tuple(cores),
         )

@@ -102,9 +102,7 @@ def report(run: RunContext, state: TrainState) -> None:
 
 def work_while_waiting(run: RunContext, state: TrainState) -> bool:
     """Do one unit of evaluation; False if there is none to do now."""
-    start = time.perf_counter()
-    worked = state.validation.work()
-    if worked:
-        state.timers.eval_seconds += time.perf_counter() - start
+    with state.timers.evaluating():
+        worked = state.validation.work()
     run.metrics.poll()
     return worked

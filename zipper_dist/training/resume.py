@@ -49,7 +49,7 @@ def _checkpoint(state: TrainState, learner: BaseLearner) -> LearnerCheckpoint:
         "timers": asdict(state.timers),
         "history": state.validator.history,
     }
-    return LearnerCheckpoint(info, checkpoint.group(groups), notes)
+    return LearnerCheckpoint(info, groups, notes)
 
 
 def resume(run: RunContext, state: TrainState) -> Resumed:
@@ -94,24 +94,19 @@ def resume(run: RunContext, state: TrainState) -> Resumed:
 def _restore(
     run: RunContext, state: TrainState, parts: list[LearnerCheckpoint], evaluated: list[int]
 ) -> None:
-    groups = {part.info.learner: checkpoint.ungroup(part.tensors) for part in parts}
     for learner, part in zip(state.learners, parts, strict=True):
-        tensors, carry, synced_at = groups[learner.name], part.notes["carry"], part.info.synced_at
-        learner.restore(tensors["learner"])
-        state.mixer.restore(learner.name, tensors["mixer"], carry, synced_at)
+        learner.restore(part.groups["learner"])
+        state.mixer.restore(
+            learner.name, part.groups["mixer"], part.notes["carry"], part.info.synced_at
+        )
     first = parts[0]
     state.at = first.info.step
     state.timers = Timers(**first.notes["timers"])
     state.validator.history = first.notes["history"]
     snapshots = []
     for at in first.info.kept:
-        shares = {name: group[f"look-{at}"]["share"] for name, group in groups.items()}
-        integers = groups[first.info.learner].get(f"look-{at}-integers", {})
-        snapshots.append(
-            Snapshot(
-                at,
-                {name: share.to(run.device) for name, share in shares.items()},
-                {name: tensor.to(run.device) for name, tensor in integers.items()},
-            )
-        )
+        shares = {p.info.learner: p.groups[f"look-{at}"]["share"].to(run.device) for p in parts}
+        integers = first.groups.get(f"look-{at}-integers", {})
+        integers = {name: tensor.to(run.device) for name, tensor in integers.items()}
+        snapshots.append(Snapshot(at, shares, integers))
     state.validation.repost(snapshots, first.info.posted, evaluated)

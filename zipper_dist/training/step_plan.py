@@ -35,17 +35,15 @@ class StepPlan:
 
         Not after T, where θ_g would stay the same and the learners would be lost.
         """
-        if self.mix_every == 0:
-            return False
-        return max(1, self.mix_start) <= t < self.total_steps and t % self.mix_every == 0
+        every = self.mix_every
+        return every > 0 and max(1, self.mix_start) <= t < self.total_steps and t % every == 0
 
     @property
     def redistributions(self) -> int | None:
         """The number of them in the run; None where none are wanted."""
         if self.mix_every == 0:
             return None
-        before_start = (max(self.mix_start, 1) - 1) // self.mix_every
-        return max(0, (self.total_steps - 1) // self.mix_every - before_start)
+        return sum(self.redistributes_at(t) for t in range(1, self.total_steps))
 
     def validates_at(self, t: int) -> bool:
         """Whether θ_g is evaluated as it is after iteration ``t``, and a checkpoint made."""

@@ -95,10 +95,8 @@ class Terminal(Sink):
         parts = [f"iteration {self._slowest()}/{self._total}"]
         for name, row in self._rows.items():
             if row:
-                parts.append(
-                    f"{name} loss {row['loss']:.4f} accuracy {row['accuracy']:.1f} % "
-                    f"lr {row['lr']:.4g} {row['images_per_second']:.0f} images/s"
-                )
+                loss, accuracy, lr, rate = _cells(row)
+                parts.append(f"{name} loss {loss} accuracy {accuracy} lr {lr} {rate} images/s")
         return " | ".join(parts + self._facts())
 
     def _table(self) -> Group:
@@ -106,16 +104,18 @@ class Terminal(Sink):
         for heading in ("learner", "iteration", "loss", "accuracy", "lr", "images/s"):
             table.add_column(heading, justify="left" if heading == "learner" else "right")
         for name, row in self._rows.items():
-            cells = ["…"] * 5
-            if row:
-                cells = [
-                    f"{row['step']}/{self._total}",
-                    f"{row['loss']:.4f}",
-                    f"{row['accuracy']:.1f} %",
-                    f"{row['lr']:.4g}",
-                    f"{row['images_per_second']:.0f}",
-                ]
+            cells = [f"{row['step']}/{self._total}", *_cells(row)] if row else ["…"] * 5
             table.add_row(name, *cells)
         bar = ProgressBar(total=self._total, completed=self._slowest(), width=60)
         # The bar does not end its line, and what follows on it would be cut off.
         return Group(table, bar, Text("\n" + "  ".join(self._facts())))
+
+
+def _cells(record: Record) -> list[str]:
+    """Loss, accuracy, learning rate and images a second."""
+    return [
+        f"{record['loss']:.4f}",
+        f"{record['accuracy']:.1f} %",
+        f"{record['lr']:.4g}",
+        f"{record['images_per_second']:.0f}",
+    ]
