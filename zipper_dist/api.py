@@ -104,7 +104,7 @@ def fit(
 
 
 def _train_in_processes(config: TrainConfig, ranks: int, verbose: bool) -> None:
-    """Run the training command on so many ranks of this machine."""
+    """Run the training command in ``ranks`` processes on this machine."""
     validate(config)
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "options.json"
@@ -158,7 +158,7 @@ def benchmark(
         threat: what the attacker may do; several are reported each, with their union.
         attacks: as ``--attacks`` of the evaluation command takes them.
         root: directory of the data sets.
-        limit: at most so many images, chosen at random by a fixed seed.
+        limit: the largest number of images, chosen at random by a fixed seed.
     """
     if isinstance(data, str):
         options = DataConfig(source=data, root=Path(root), validation="test")

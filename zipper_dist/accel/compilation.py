@@ -39,10 +39,9 @@ def forward_flop(model: nn.Module, image: Sequence[int]) -> int:
 
 
 def resolve_compile(option: str, device: torch.device, arch: str, flop: float) -> tuple[bool, str]:
-    """Whether a run of so many FLOP compiles its networks, and why, in words.
+    """Whether a run of ``flop`` FLOP compiles its networks, and why, in words.
 
-    ``auto`` looks measured break-even points up and measures nothing: a decision that depends on
-    timings would break the promise that equal runs end with equal bits.
+    ``auto`` measures nothing: with a decision by timings, equal runs could end with other bits.
     """
     if option != "auto":
         return option == "on", f"compile {option}"

@@ -35,10 +35,7 @@ class Surrogate(nn.Module):
     """
 
     def __init__(
-        self,
-        model: nn.Module,
-        dtype: torch.dtype = torch.float32,
-        wrap: Wrap = lambda network: network,
+        self, model: nn.Module, dtype: torch.dtype = torch.float32, wrap: Wrap | None = None
     ) -> None:
         super().__init__()
         self._source = [model]  # in a list, or it would be registered as a part of the surrogate
@@ -53,7 +50,7 @@ class Surrogate(nn.Module):
         self.network = network
         """The rewritten copy, in ``dtype``."""
         self._pairs = self._plain_pairs()
-        self._run = [wrap(network)]
+        self._run = [network if wrap is None else wrap(network)]
         self.refresh()
 
     def _plain_pairs(self) -> tuple[list[Tensor], list[Tensor]]:
@@ -127,9 +124,7 @@ def _statistics(norm: nn.Module) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def make_surrogate(
-    model: nn.Module,
-    dtype: torch.dtype = torch.float32,
-    wrap: Wrap = lambda network: network,
+    model: nn.Module, dtype: torch.dtype = torch.float32, wrap: Wrap | None = None
 ) -> Surrogate | None:
     """The surrogate of ``model``, or None, after a line in the log, where it cannot be traced."""
     try:

@@ -109,10 +109,10 @@ def _summary(
     engine, wanted = validator.engine(test), validator.wanted
     learners: dict[str, dict[str, float]] = {}
     for name in (*config.learners, "global"):
-        found = [told["found"][name] for told in reports if name in told["found"]]
+        found = [each["found"][name] for each in reports if name in each["found"]]
         learners[name] = accuracies(report(engine, wanted, found), wanted)
     # Up to the last sync, without the evaluation, which ranks mostly do while they wait.
-    training = [told["training"] for told in reports]
+    training = [each["training"] for each in reports]
     train_seconds = max(timers["wall_seconds"] - timers["eval_seconds"] for timers in training)
     steps = state.plan.total_steps
     return {
@@ -121,13 +121,13 @@ def _summary(
         "steps": steps,
         "epochs": state.plan.epoch(steps),
         "redistributions": state.plan.redistributions,
-        "wall_seconds": max(told["with_validation"]["wall_seconds"] for told in reports),
-        "look_seconds": sum(told["with_validation"]["eval_seconds"] for told in reports),
+        "wall_seconds": max(each["with_validation"]["wall_seconds"] for each in reports),
+        "look_seconds": sum(each["with_validation"]["eval_seconds"] for each in reports),
         "train_seconds": train_seconds,
-        "eval_seconds": sum(told["timers"]["eval_seconds"] for told in reports),
+        "eval_seconds": sum(each["timers"]["eval_seconds"] for each in reports),
         "images_per_second": steps * config.batch_size / train_seconds,
         "evaluation_attack": validator.attack,
         "final": {"images": len(test), "learners": learners},
         "best": validator.best,
-        "ranks": [told["timers"] for told in reports],
+        "ranks": [each["timers"] for each in reports],
     }
