@@ -170,12 +170,11 @@ def accept_any_layout(graph: fx.Graph) -> None:
     for node in graph.nodes:
         if node.op != "call_method" or node.target not in ("view", "view_as"):
             continue
-        arguments = (*node.args, *node.kwargs.values())
-        to_dtype = any(isinstance(argument, torch.dtype) for argument in arguments)
         if any(_writes(user) for user in node.users):
             raise ValueError("it writes into a view")
-        if not to_dtype:
-            node.target = "reshape" + node.target[len("view") :]
+        arguments = (*node.args, *node.kwargs.values())
+        if not any(isinstance(argument, torch.dtype) for argument in arguments):
+            node.target = node.target.replace("view", "reshape")
 
 
 def _writes(node: fx.Node) -> bool:

@@ -28,7 +28,7 @@ def train(run: RunContext, state: TrainState) -> None:
         state.mixer.accumulate(t, {learner.name: learner.mixable for learner in state.learners})
         state.at = t
         report(run, state)
-        complete_iteration(run, state)
+        complete_iteration(run, state)  # validate, redistribute, save
         run.signals.check()
 
 
