@@ -76,11 +76,7 @@ def save(directory: Path, part: LearnerCheckpoint) -> Path:
 
 
 def load(path: Path) -> LearnerCheckpoint:
-    """Read a part.
-
-    Raises:
-        DamagedCheckpoint: the file is not what this version wrote.
-    """
+    """Read a part; raises DamagedCheckpoint if the file is not what this version wrote."""
     raw = path.read_bytes()
     digest, content = raw[:DIGEST_SIZE], raw[DIGEST_SIZE:]
     if hashlib.sha256(content).digest() != digest:

@@ -57,7 +57,7 @@ class World:
     """The processes of a job, seen from one of them.
 
     Nothing here blocks: what takes time is :class:`Pending`, so that the caller can work or notice
-    signals while it waits. With one process everything is there at once.
+    signals while it waits.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -147,12 +147,8 @@ class World:
 
 
 class Overlap:
-    """Does ``work`` while it waits, and counts the idle ``seconds``.
-
-    Args:
-        signals: checked between two units of work.
-        work: does one unit of useful work and returns True, or returns False if there is none.
-    """
+    """Does ``work`` while it waits, checks ``signals`` between units of it, and counts the idle
+    ``seconds``. ``work`` does one unit and returns True, or returns False if there is none."""
 
     def __init__(self, signals: Signals, work: Callable[[], bool] = lambda: False) -> None:
         self.seconds = 0.0

@@ -25,13 +25,8 @@ def ema_decay(decay: float, t: int) -> float:
 class BaseLearner:
     """One of the learners that a method mixes.
 
-    Args:
-        name: its name, part of the address of its random draws.
-        model: the network, on its device; the learner owns it from now on.
-        config: objective, optimizer and schedules.
-        seed: the run's seed.
-        total_steps: T, the number of iterations that the schedules span.
-        acceleration: how the network is run.
+    It owns ``model``, which is on its device already. ``seed`` and ``name`` are part of the address
+    of its random draws; ``total_steps`` is T, which the schedules span.
     """
 
     def __init__(

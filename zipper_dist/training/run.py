@@ -31,11 +31,8 @@ from zipper_dist.training.resume import resume, save
 def run(config: TrainConfig, console: Console | None = None) -> dict[str, Any]:
     """Train, from options to summary, in this process of the job.
 
-    Returns the summary, which is empty on all ranks but 0.
-
-    Args:
-        config: the options, as resolved.
-        console: where rank 0 shows progress and results; None: nowhere.
+    Rank 0 shows progress and results on the ``console``, if there is one. Returns the summary,
+    which is empty on the other ranks.
 
     Raises:
         CommandError: bad input, divergence, another rank that is gone, or a signal.

@@ -113,15 +113,10 @@ class AsyncValidation:
 
 
 class Validator:
-    """Evaluates flat weights with a network of its own, and remembers the best.
+    """Evaluates flat weights with a network of its own, ``model``, and remembers the best.
 
-    Args:
-        model: a network on the run's device, of its own.
-        spec: its description, for the weight file.
-        validation: images for :meth:`evaluate`, on the device.
-        config: the options of the run.
-        best_path: file for the weights with the highest clean + robust validation accuracy.
-        report: takes each result.
+    :meth:`evaluate` uses the images ``validation``, on the network's device, gives each result to
+    ``report`` and writes the weights with the highest clean + robust accuracy to ``best_path``.
     """
 
     def __init__(

@@ -20,11 +20,8 @@ class WeightPerturbation:
     bit for bit.
 
     Source: Wu, Xia and Wang, "Adversarial Weight Perturbation Helps Robust Generalization", NeurIPS
-    2020, section 4, with one step of the perturbation.
-
-    Args:
-        model: the network, whose parameters and buffers keep their places in memory.
-        gamma: γ, the size of the perturbation relative to the layer's weights; 0: none.
+    2020, section 4, with one step of the perturbation. With γ = ``gamma`` = 0 nothing happens. The
+    parameters and buffers of ``model`` must keep their places in memory.
     """
 
     def __init__(self, model: nn.Module, gamma: float) -> None:
