@@ -15,6 +15,8 @@ from end_to_end.conftest import Here, Run
 from end_to_end.results import LEARNERS, assert_same_result
 from zipper_dist.checkpoint.format import survey
 
+pytestmark = pytest.mark.slow
+
 # A minute would do as well: what must not be is the half hour that a collective waits by default.
 AT_ONCE = 40.0
 

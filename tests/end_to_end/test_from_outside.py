@@ -16,6 +16,8 @@ from end_to_end.results import summary
 from zipper_dist.checkpoint.weights import load_model, load_weights
 from zipper_dist.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 SHORT = typed("""
     --threads 1 --device cpu --precision fp32 --compile off --steps 8 --batch-size 8
     --eval.attack-steps 1 --eval.limit 10 --run-dir run --data.source plugins/toys.py:HALVES

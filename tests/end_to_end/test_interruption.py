@@ -24,6 +24,8 @@ from end_to_end.results import (
 )
 from zipper_dist.checkpoint.format import path_of, steps_of
 
+pytestmark = pytest.mark.slow
+
 CONTINUES = "the same command continues"
 
 # (modification time, content) of every file of a run directory, by name.

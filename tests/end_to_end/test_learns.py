@@ -9,6 +9,8 @@ import pytest
 from end_to_end.commands import succeeded, train, typed
 from end_to_end.results import summary
 
+pytestmark = pytest.mark.slow
+
 # What the `digits` recipe must reach on the test set, in per cent, under its own ε with PGD-20.
 DIGITS_CLEAN = 98.0
 DIGITS_ROBUST = 50.0

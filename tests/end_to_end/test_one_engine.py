@@ -13,6 +13,8 @@ from end_to_end.results import summary
 from zipper_dist.evaluate import run
 from zipper_dist.evaluation.options import EvaluateOptions
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("learner", ["global", "natural", "adversarial"])
 @pytest.mark.parametrize("ranks", ["serial", "two_ranks"])

@@ -15,6 +15,8 @@ from zipper_dist.evaluation.options import EvaluateOptions
 from zipper_dist.evaluation.target import load_target, threats_of
 from zipper_dist.recipes import METHODS
 
+pytestmark = pytest.mark.slow
+
 FEW = typed("""
     --threads 1 --device cpu --precision fp32 --compile off --steps 30 --batch-size 32
     --model.arch resnet18 --model.width 0.0625 --model.activation silu --data.limit 400

@@ -20,6 +20,8 @@ from end_to_end.results import (
     weights,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def training_records(run: Path) -> dict[tuple[str, int], Record]:
     """What the iterations showed, without what the clock decides, by learner and iteration."""

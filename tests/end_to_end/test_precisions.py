@@ -12,6 +12,8 @@ from end_to_end.commands import SMALL, WIDE, Command, stopped, succeeded, train,
 from end_to_end.conftest import Run
 from end_to_end.results import assert_same_result
 
+pytestmark = pytest.mark.slow
+
 COMPILED = WIDE + typed("--compile on --steps 20 --mix.start 4 --mix.every 4 --eval.every 5")
 
 

@@ -15,6 +15,8 @@ from end_to_end.conftest import Run, TerminalRun
 from end_to_end.results import WEIGHTS, evaluations, records, summary
 from zipper_dist.checkpoint.weights import load_model
 
+pytestmark = pytest.mark.slow
+
 NUMBER = r"\d+(\.\d+)?(e-?\d+)?"
 LEARNER = rf"loss {NUMBER} accuracy {NUMBER} % lr {NUMBER} {NUMBER} images/s"
 PLAIN_LINE = re.compile(

@@ -16,6 +16,8 @@ from zipper_dist.distributed.hardware import preserved_process_state
 from zipper_dist.recipes.command_line import parse_train_options
 from zipper_dist.training.run import run as run_training
 
+pytestmark = pytest.mark.slow
+
 TOY = '''
 import json
 

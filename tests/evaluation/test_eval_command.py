@@ -28,6 +28,8 @@ from zipper_dist.evaluation.options import EvaluateOptions, ImageOptions
 from zipper_dist.evaluation.results.interval import wilson_interval
 from zipper_dist.models import build
 
+pytestmark = pytest.mark.slow
+
 COMMAND = ["-m", "zipper_dist.evaluate"]
 SHORT = [
     *("--attacks", "clean,pgd-20", "apgd-ce", "cw-5"),
