@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from zipper_dist.config.schema import LearnerConfig
 from zipper_dist.data import Minibatch
-from zipper_dist.objectives.base import StepContext
+from zipper_dist.objectives.base import Attacked, StepContext
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Noisy:
 
     Config = NoisyConfig
 
-    def __init__(self, config: NoisyConfig, view: object) -> None:
+    def __init__(self, config: NoisyConfig, attacked: Attacked) -> None:
         self.noise = config.noise
 
     def perturb(self, batch: Minibatch, context: StepContext) -> Tensor:

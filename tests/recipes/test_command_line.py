@@ -200,3 +200,18 @@ def test_shell_completion(kind: str, capsys: pytest.CaptureFixture[str]) -> None
     assert "zipper-train" in script
     assert "RECIPE" not in script
     assert "--learners.adversarial.beta" in script
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"), [("mnist --prec", ["--precision"]), ("--compile o", ["on", "off"])]
+)
+def test_bash_offers_options_and_nothing_else(
+    line: str, offered: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parse_train_options(["--tyro-print-completion", "bash"])
+    (tmp_path / "completion").write_text(capsys.readouterr().out)
+    words = f"COMP_WORDS=(zipper-train {line}); COMP_CWORD={len(line.split())}"
+    offer = '_tyro_zipper_train; printf "%s\\n" "${COMPREPLY[@]}"'
+    done = shell(f"source {tmp_path}/completion; {words}; {offer}")
+    assert done.stdout.split() == offered

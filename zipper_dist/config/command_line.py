@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import io
 import os
+import re
 import signal
 import sys
 import time
@@ -53,16 +54,31 @@ def parse_options(
         if "--version" in arguments:
             print(f"zipper_dist {zipper_dist.__version__}")
             raise SystemExit(0)
-        if any(word.startswith("--tyro-") for word in arguments):  # a completion script
+        completing = any(word.startswith("--tyro-") for word in arguments)
+        if completing:
             prog = prog.split()[0].replace("zipper_dist.", "zipper-")
-        return tyro.cli(
-            kind,
-            args=list(arguments),
-            prog=prog,
-            description=description or inspect.cleandoc(kind.__doc__ or ""),
-            default=tyro.MISSING_NONPROP if default is None else default,
-            registry=OPTION_TYPES,
-        )
+        with _short_descriptions() if completing else contextlib.nullcontext():
+            return tyro.cli(
+                kind,
+                args=list(arguments),
+                prog=prog,
+                description=description or inspect.cleandoc(kind.__doc__ or ""),
+                default=tyro.MISSING_NONPROP if default is None else default,
+                registry=OPTION_TYPES,
+            )
+
+
+@contextlib.contextmanager
+def _short_descriptions() -> Iterator[None]:
+    """Make a completion script's descriptions one line each: of one that has several, a shell
+    would offer all but the first as if they were options."""
+    script = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(script):
+            yield
+    finally:
+        specification = re.compile("^COMPLETION_SPEC = .*$", re.M)
+        print(specification.sub(lambda s: s[0].replace(r"\n", " "), script.getvalue()), end="")
 
 
 @contextlib.contextmanager

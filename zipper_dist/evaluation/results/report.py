@@ -63,7 +63,7 @@ class Report:
     def rich_table(self, title: str = "") -> Table:
         """The table for the terminal."""
         table = Table(title=title or None)
-        table.add_column("attack")
+        table.add_column("attack", no_wrap=True)
         for heading in ("accuracy", "95 % interval", "seconds", "gradients", "forwards"):
             table.add_column(heading, justify="right")
         for name, f in self.figures.items():
