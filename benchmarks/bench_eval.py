@@ -41,8 +41,8 @@ GRADIENT = {"fgsm": 1, "pgd-20": 20, "pgd-100": 100, "mim": 20, "cw": 30}
 PARTS = ("apgd-ce", "apgd-dlr", "apgd-t", "fab-t", "square")
 TRAINING = {
     "digits": "digits",
-    "mnist": """mnist --steps 120 --batch-size 64 --mix.every 20 --mix.start 72
-        --mix.ema 0.9 --eval.every 60 --eval.limit 200 --learners.adversarial.attack.steps 7
+    "mnist": """mnist --steps 600 --batch-size 64 --mix.every 50 --mix.start 360
+        --mix.ema 0.98 --eval.every 300 --eval.limit 200 --learners.adversarial.attack.steps 7
         --learners.adversarial.attack.step-size 0.08 --eval.attack-steps 5""",
 }
 """Options of the training command by network; the network itself is the recipe's."""
