@@ -37,14 +37,11 @@ class _Bf16(nn.Module):
 
 @dataclass
 class AttackedNetwork:
-    """The network that attacks on ``model`` differentiate: its surrogate if it has one.
-
-    ``fixed_shape``: another batch size costs a compilation.
-    """
+    """The network that attacks on ``model`` differentiate: its surrogate if it has one."""
 
     model: nn.Module
     surrogate: Surrogate | None
-    fixed_shape: bool = False
+    fixed_shape: bool = False  # another batch size costs a compilation
 
     @contextmanager
     def now(self) -> Iterator[Network]:
@@ -102,10 +99,9 @@ def has_native_bf16(device: torch.device) -> bool:
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> Precision:
-    """The precision that ``auto`` stands for on ``device``: bf16 where it is native, else fp32.
+    """The precision meant on ``device``: ``auto`` is bf16 where that is native, else fp32.
 
-    Raises:
-        UserError: TF32 on a device without it.
+    UserError: TF32 on a device without it.
     """
     if precision == "auto":
         return "bf16" if has_native_bf16(device) else "fp32"

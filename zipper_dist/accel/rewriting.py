@@ -54,10 +54,8 @@ class _Tracer(fx.Tracer):
 def rewrite(network: nn.Module) -> tuple[fx.GraphModule, list[Fold]]:
     """``network``, which is changed, traced and rewritten; the weights of folds are not set yet.
 
-    Raises:
-        Exception: whatever torch.fx raises where it cannot trace the network.
-        ValueError: the network has hooks, which tracing would lose, or writes into a view, which
-            channels-last tensors may not have.
+    Raises what torch.fx raises where it cannot trace the network, and ValueError if it has hooks,
+    which tracing would lose, or writes into a view, which channels-last tensors may not have.
     """
     if has_hooks(network):
         raise ValueError("the network has hooks")
@@ -124,8 +122,7 @@ def _foldable(
 def pool_before_relu(network: nn.Module, graph: fx.Graph) -> None:
     """Swap every max-pooling with the ReLU before it, which then has fewer numbers to rectify.
 
-    max(relu(a), relu(b)) = relu(max(a, b)), and the gradient goes to the same number: the first of
-    the largest, or none if that is not positive.
+    Outputs and gradients stay the same: max(relu(a), relu(b)) = relu(max(a, b)).
     """
     modules = dict(network.named_modules())
     for pool in list(graph.nodes):
@@ -136,7 +133,11 @@ def pool_before_relu(network: nn.Module, graph: fx.Graph) -> None:
         # Others that read the ReLU's input would miss an in-place ReLU's result.
         if not isinstance(before, fx.Node) or not len(before.users) == len(relu.users) == 1:
             continue
-        if _gives_indices(pool, modules):
+        if pool.op == "call_module":
+            with_indices = bool(modules[str(pool.target)].return_indices)
+        else:
+            with_indices = bool(pool.kwargs.get("return_indices", False)) or len(pool.args) > 6
+        if with_indices:
             continue
         pool.replace_all_uses_with(relu)
         pool.replace_input_with(relu, before)
@@ -152,20 +153,10 @@ def calls(node: fx.Node, what: tuple[object, ...], modules: dict[str, nn.Module]
     return node.op in ("call_function", "call_method") and node.target in what
 
 
-def _gives_indices(pool: fx.Node, modules: dict[str, nn.Module]) -> bool:
-    """Whether a max-pooling returns where its maxima were, too."""
-    if pool.op == "call_module":
-        return bool(modules[str(pool.target)].return_indices)
-    return bool(pool.kwargs.get("return_indices", False)) or len(pool.args) > 6
-
-
 def accept_any_layout(graph: fx.Graph) -> None:
-    """Exchange ``view`` for ``reshape``, which takes channels-last tensors too.
+    """Exchange ``view`` for ``reshape``, which takes channels-last tensors too, except as a dtype.
 
-    A view as another dtype stays one.
-
-    Raises:
-        ValueError: a view is written to, which a copy would not pass on.
+    ValueError: a view is written to, which a copy would not pass on.
     """
     for node in graph.nodes:
         if node.op != "call_method" or node.target not in ("view", "view_as"):

@@ -11,12 +11,9 @@ from zipper_dist.errors import UserError
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace the file at ``path`` by ``content`` [bytes], or leave it as it was.
+    """Replace the file at ``path``, or leave it as it was and raise OSError.
 
     A reader sees the old file or the new one, also after a power cut.
-
-    Raises:
-        OSError: the directory is absent, the disk is full …; ``path`` is then unchanged.
     """
     # A rename is atomic only within a file system. Files of `tempfile` only their owner may read.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
@@ -32,11 +29,8 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def check_writable(directory: Path, option: str, *below: Path) -> None:
-    """Create ``directory``, and the directories ``below`` it, and check that it can be written.
-
-    Raises:
-        UserError: it cannot; the message names ``option`` and the directory.
-    """
+    """Create ``directory`` and those ``below`` it; UserError, with ``option``, if it cannot be
+    written."""
     probe = directory / ".writable"
     try:
         for path in (directory, *below):

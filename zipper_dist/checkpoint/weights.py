@@ -1,8 +1,7 @@
-"""Weights files: a network's parameters and buffers, enough to rebuild it.
+"""Weights files: safetensors files of a state dict, whose metadata holds the format, the fields of
+the :class:`ModelSpec` and a checksum.
 
-A weights file is a safetensors file with the plain state-dict names, whose metadata holds the
-format, the fields of the :class:`ModelSpec` and a checksum. Loading one executes no code from it,
-and code outside the package that it names only where the caller trusts it.
+Loading one executes code outside the package that it names only where the caller trusts it.
 """
 
 from __future__ import annotations
@@ -22,20 +21,15 @@ from zipper_dist.checkpoint.files import write_atomically
 from zipper_dist.errors import UserError
 from zipper_dist.models import NETWORKS, ModelSpec, build
 
-FORMAT = "zipper_dist/1"
-"""Name and version of the format; the version changes when older code cannot read the files."""
+FORMAT = "zipper_dist/1"  # the version changes when older code cannot read the files
 
 
 def save_weights(
     path: Path, state: Mapping[str, Tensor], spec: ModelSpec, extra: Mapping[str, str] | None = None
 ) -> None:
-    """Write the state dict ``state`` of the network ``spec`` to ``path``, atomically.
+    """Write a state dict of the network ``spec`` atomically; equal arguments give equal bytes.
 
-    ``extra`` is further metadata. The same arguments give the same bytes.
-
-    Raises:
-        OSError: the file cannot be written.
-        ValueError: ``extra`` has one of the format's own names.
+    ``extra`` is further metadata; ValueError if it has one of the format's own names.
     """
     # Only the plain layout can be stored; a network trained channels-last has another.
     tensors = {
@@ -48,9 +42,8 @@ def save_weights(
         "sha256": checksum(tensors),
     }
     if taken := metadata.keys() & (extra or {}).keys():
-        raise ValueError(
-            f"metadata of the format itself given as extra: {', '.join(sorted(taken))}"
-        )
+        names = ", ".join(sorted(taken))
+        raise ValueError(f"metadata of the format itself given as extra: {names}")
     content = safetensors.torch.save(tensors, metadata={**metadata, **(extra or {})})
     write_atomically(path, _with_sorted_header(content))
 
@@ -59,30 +52,20 @@ def load_weights(path: Path, trust: bool = False) -> tuple[ModelSpec, dict[str, 
     """The network's description and its state dict, on the CPU, from a file of `save_weights`.
 
     ``trust``: whether a network whose code is outside the package may be imported, and so run.
-
-    Raises:
-        UserError: the file is absent, unreadable, damaged or not written by this package, or its
-            tensors do not fit the network.
+    UserError: the file is absent, unreadable, damaged, foreign or does not fit the network.
     """
-    spec, state, _ = _load(path, trust)
-    return spec, state
+    return _load(path, trust)[:2]
 
 
 def load_model(path: Path, trust: bool = False) -> nn.Module:
-    """The network saved at ``path``, on the CPU, in eval mode; it draws no random numbers.
-
-    ``trust`` and errors are those of :func:`load_weights`.
-    """
+    """The network of :func:`load_weights` in eval mode; it draws no random numbers."""
     _, state, network = _load(path, trust)
     network.load_state_dict(state, assign=True)
     return network.eval()
 
 
 def checksum(state: Mapping[str, Tensor]) -> str:
-    """SHA-256, in hexadecimal, over the names, dtypes, shapes and values of CPU tensors.
-
-    It depends on neither the order of ``state`` nor the memory layout of the tensors.
-    """
+    """SHA-256 (hex) of names, dtypes, shapes and values of CPU tensors, whatever their layout."""
     digest = hashlib.sha256()
     for name, tensor in sorted(state.items()):
         header = json.dumps([name, str(tensor.dtype), list(tensor.shape)])
@@ -117,7 +100,14 @@ def _load(path: Path, trust: bool) -> tuple[ModelSpec, dict[str, Tensor], nn.Mod
         raise UserError(f"{path}: {error}") from None
     except (RuntimeError, TypeError):  # a size beyond 64 bits
         raise UserError(f"{path}: damaged: no network can have the size it names") from None
-    _check_fit(path, spec, state, network.state_dict())
+    wanted = network.state_dict()
+    for name in sorted(state.keys() | wanted.keys()):
+        has, needs = (_kind(tensors.get(name)) for tensors in (state, wanted))
+        if has != needs:
+            raise UserError(
+                f"{path}: does not fit the architecture {spec.arch}: tensor {name!r} is {has} "
+                f"in the file, {needs} in the network"
+            )
     return spec, state, network
 
 
@@ -154,18 +144,6 @@ def _spec(path: Path, metadata: Mapping[str, str]) -> ModelSpec:
         raise UserError(f"{path}: damaged: a number in its metadata is none: {error}") from None
 
 
-def _check_fit(
-    path: Path, spec: ModelSpec, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
-) -> None:
-    for name in sorted(found.keys() | wanted.keys()):
-        has, needs = (_kind(tensors.get(name)) for tensors in (found, wanted))
-        if has != needs:
-            raise UserError(
-                f"{path}: does not fit the architecture {spec.arch}: tensor {name!r} is {has} "
-                f"in the file, {needs} in the network"
-            )
-
-
 def _kind(tensor: Tensor | None) -> str:
     if tensor is None:
         return "absent"
@@ -175,8 +153,7 @@ def _kind(tensor: Tensor | None) -> str:
 def _with_sorted_header(content: bytes) -> bytes:
     """The safetensors file ``content`` with its header, whose order is random, sorted.
 
-    A file begins with the header's length in 8 bytes, little-endian; the header is JSON, padded
-    with spaces to a multiple of 8 bytes.
+    The header is JSON, padded to a multiple of 8 bytes; its length comes first, in 8 bytes.
     """
     length = int.from_bytes(content[:8], "little")
     header = json.dumps(json.loads(content[8 : 8 + length]), sort_keys=True).encode()

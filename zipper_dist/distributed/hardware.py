@@ -18,18 +18,15 @@ import torch.distributed as dist
 from zipper_dist.distributed.signals import CAUGHT
 from zipper_dist.distributed.topology import Plan
 
-# Parameters of mallopt(3).
-M_TRIM_THRESHOLD = -1
-M_MMAP_THRESHOLD = -3
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # parameters of mallopt(3)
 LARGEST_KEPT = 64 * 2**20
 
 
 def keep_freed_memory() -> bool:
     """Keep blocks of up to 64 MiB that tensors free, for the next tensors, in this process.
 
-    glibc gives large blocks back to the system at once and asks for zeroed pages again for the next
-    gradient step. Larger blocks still go back, to bound the memory of the process. Returns False,
-    and changes nothing, where the C library is not glibc. Only the commands call this.
+    glibc gives large blocks back at once and asks for zeroed pages again at the next gradient step.
+    Returns False, and changes nothing, where the C library is not glibc. For the commands alone.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is None:
@@ -53,12 +50,8 @@ def use_hardware(plan: Plan) -> None:
 
 @contextlib.contextmanager
 def preserved_process_state() -> Iterator[None]:
-    """Restore the state of the process afterwards: for training that a program calls.
-
-    Restored are torch's number of threads, the cores that the process may use, the cuDNN and TF32
-    settings, the CUDA device, the global random generators of torch, numpy and Python, and the
-    handlers of SIGINT and SIGTERM. A new default process group is destroyed.
-    """
+    """Restore threads, cores, cuDNN and TF32 settings, CUDA device, global random generators and
+    signal handlers afterwards; a new default process group is destroyed."""
     had_group = dist.is_initialized()
     with contextlib.ExitStack() as restored:
         restored.callback(torch.set_num_threads, torch.get_num_threads())
