@@ -10,8 +10,7 @@ from rich.table import Table
 
 def duration(seconds: float) -> str:
     """``seconds`` as 1:23:45 or 12:34."""
-    whole = max(0, round(seconds))
-    hours, rest = divmod(whole, 3600)
+    hours, rest = divmod(max(0, round(seconds)), 3600)
     head = f"{hours}:{rest // 60:02}" if hours else f"{rest // 60}"
     return f"{head}:{rest % 60:02}"
 
