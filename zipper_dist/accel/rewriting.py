@@ -70,10 +70,8 @@ def rewrite(network: nn.Module) -> tuple[fx.GraphModule, list[Fold]]:
 
 
 def fold_batch_norms(network: nn.Module, graph: fx.Graph) -> list[Fold]:
-    """Take every BatchNorm out of ``graph``, or put a scale and a shift in its place.
-
-    One that uses the statistics of the minibatch in eval mode too stays as it is.
-    """
+    """Take every BatchNorm with running statistics out of ``graph``, or put a scale and a shift in
+    its place."""
     modules = dict(network.named_modules())
     calls = Counter(str(node.target) for node in graph.nodes if node.op == "call_module")
     attributes = [str(node.target) for node in graph.nodes if node.op == "get_attr"]
@@ -120,10 +118,8 @@ def _foldable(
 
 
 def pool_before_relu(network: nn.Module, graph: fx.Graph) -> None:
-    """Swap every max-pooling with the ReLU before it, which then has fewer numbers to rectify.
-
-    Outputs and gradients stay the same: max(relu(a), relu(b)) = relu(max(a, b)).
-    """
+    """Swap every max-pooling with the ReLU before it, which then has fewer numbers to rectify;
+    outputs and gradients stay the same: max(relu(a), relu(b)) = relu(max(a, b))."""
     modules = dict(network.named_modules())
     for pool in list(graph.nodes):
         relu = pool.args[0] if calls(pool, MaxPool, modules) and pool.args else None
@@ -154,10 +150,8 @@ def calls(node: fx.Node, what: tuple[object, ...], modules: dict[str, nn.Module]
 
 
 def accept_any_layout(graph: fx.Graph) -> None:
-    """Exchange ``view`` for ``reshape``, which takes channels-last tensors too, except as a dtype.
-
-    ValueError: a view is written to, which a copy would not pass on.
-    """
+    """Exchange ``view`` (but of another dtype) for ``reshape``, which takes channels-last tensors;
+    ValueError where a view is written to, which a copy would not pass on."""
     for node in graph.nodes:
         if node.op != "call_method" or node.target not in ("view", "view_as"):
             continue

@@ -28,10 +28,7 @@ def has_hooks(module: nn.Module) -> bool:
 
 
 def lay_side_by_side(network: nn.Module) -> None:
-    """Make the 2-D convolutions of ``network`` :class:`Conv2d`, in place, on a CPU.
-
-    Convolutions with hooks, of derived classes, or on another device stay as they are.
-    """
+    """Make 2-D convolutions on a CPU, without hooks, :class:`Conv2d`, in place."""
     for module in network.modules():
         exchangeable = type(module) is nn.Conv2d and not has_hooks(module)
         if exchangeable and module.weight.device.type == "cpu":

@@ -60,8 +60,7 @@ class Surrogate(nn.Module):
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Take over the network's weights and BatchNorm statistics, in place: compiled code stays
-        valid."""
+        """Take over weights and BatchNorm statistics, in place: compiled code stays valid."""
         copies, originals = self._pairs
         if copies:
             torch._foreach_copy_(copies, originals)

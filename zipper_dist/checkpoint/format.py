@@ -111,11 +111,10 @@ def choose(
     """The newest parts, one for each learner, that can continue together; None if there are none.
 
     ``together`` asks for parts of one iteration, for a process that trains all learners in turn.
-    The newest have the latest iteration of the slowest learner, then the largest sum. Each learner
-    depends on the leader's part alone, so it has its newest that fits with it.
+    The newest have the latest iteration of the slowest learner, then the largest sum.
     """
     candidates = []
-    for first in parts[leader]:
+    for first in parts[leader]:  # each learner depends on the leader's part alone
         fitting = {
             name: [part for part in found if _fits(part, first, together)]
             for name, found in {**parts, leader: [first]}.items()

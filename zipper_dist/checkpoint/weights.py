@@ -1,7 +1,5 @@
 """Weights files: safetensors files of a state dict, whose metadata holds the format, the fields of
-the :class:`ModelSpec` and a checksum.
-
-Loading one executes code outside the package that it names only where the caller trusts it.
+the :class:`ModelSpec` and a checksum. Loading one runs foreign code only if the caller trusts it.
 """
 
 from __future__ import annotations
@@ -28,9 +26,7 @@ def save_weights(
     path: Path, state: Mapping[str, Tensor], spec: ModelSpec, extra: Mapping[str, str] | None = None
 ) -> None:
     """Write a state dict of the network ``spec`` atomically; equal arguments give equal bytes.
-
-    ``extra`` is further metadata; ValueError if it has one of the format's own names.
-    """
+    ``extra`` is further metadata; ValueError if it has one of the format's own names."""
     # Only the plain layout can be stored; a network trained channels-last has another.
     tensors = {
         name: tensor.detach().to("cpu", memory_format=torch.contiguous_format)
@@ -77,12 +73,11 @@ def checksum(state: Mapping[str, Tensor]) -> str:
 def _load(path: Path, trust: bool) -> tuple[ModelSpec, dict[str, Tensor], nn.Module]:
     """Description, tensors, and the network on the device meta."""
     metadata, state = _read(path)
-    if "format" not in metadata or not metadata["format"].startswith("zipper_dist/"):
+    found = metadata.get("format", "")
+    if not found.startswith("zipper_dist/"):
         raise UserError(f"{path}: a safetensors file, but not one that zipper_dist wrote")
-    if metadata["format"] != FORMAT:
-        raise UserError(
-            f"{path}: has the format {metadata['format']!r}, but this version reads {FORMAT!r}"
-        )
+    if found != FORMAT:
+        raise UserError(f"{path}: has the format {found!r}, but this version reads {FORMAT!r}")
     if metadata.get("sha256") != checksum(state):
         raise UserError(f"{path}: damaged: the checksum of its tensors does not match")
     spec = _spec(path, metadata)
@@ -129,14 +124,12 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 
 def _spec(path: Path, metadata: Mapping[str, str]) -> ModelSpec:
     try:
+        sizes = ("channels", "height", "width", "classes")
         return ModelSpec(
             arch=metadata["arch"],
-            channels=int(metadata["channels"]),
-            height=int(metadata["height"]),
-            width=int(metadata["width"]),
-            classes=int(metadata["classes"]),
             width_multiplier=float(metadata["width_multiplier"]),
             activation=metadata.get("activation", "relu"),  # files from before it was an option
+            **{size: int(metadata[size]) for size in sizes},
         )
     except KeyError as error:
         raise UserError(f"{path}: damaged: its metadata has no {error.args[0]!r}") from None
@@ -151,10 +144,8 @@ def _kind(tensor: Tensor | None) -> str:
 
 
 def _with_sorted_header(content: bytes) -> bytes:
-    """The safetensors file ``content`` with its header, whose order is random, sorted.
-
-    The header is JSON, padded to a multiple of 8 bytes; its length comes first, in 8 bytes.
-    """
+    """The safetensors file ``content`` with its header, whose order is random, sorted: JSON, padded
+    to a multiple of 8 bytes, after its length in 8 bytes."""
     length = int.from_bytes(content[:8], "little")
     header = json.dumps(json.loads(content[8 : 8 + length]), sort_keys=True).encode()
     header += b" " * (-len(header) % 8)

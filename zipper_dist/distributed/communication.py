@@ -13,7 +13,7 @@ from typing import Any
 import torch.distributed as dist
 from torch import Tensor
 
-from zipper_dist.distributed.hardware import use_hardware
+from zipper_dist.distributed.hardware import leave_job, use_hardware
 from zipper_dist.distributed.signals import Signals
 from zipper_dist.distributed.topology import Plan
 from zipper_dist.errors import PeerLost
@@ -75,10 +75,7 @@ class World:
         )
 
     def all_reduce(self, buffer: Tensor) -> Pending:
-        """The sum of ``buffer`` over the ranks, bit-identical on all; ``buffer`` is overwritten.
-
-        A buffer on a GPU goes over NCCL where that is the backend, and one in RAM over gloo.
-        """
+        """The sum of ``buffer`` over the ranks, bit-identical on all; ``buffer`` is overwritten."""
         if self.size == 1:
             return present(buffer)
         self.comm_bytes += buffer.numel() * buffer.element_size()
@@ -129,8 +126,7 @@ class World:
 
     def close(self) -> None:
         """Leave the job in order."""
-        if dist.is_initialized():
-            dist.destroy_process_group()
+        leave_job()
 
 
 class Overlap:

@@ -52,18 +52,13 @@ def use_hardware(plan: Plan) -> None:
 def preserved_process_state() -> Iterator[None]:
     """Restore threads, cores, cuDNN and TF32 settings, CUDA device, global random generators and
     signal handlers afterwards; a new default process group is destroyed."""
-    had_group = dist.is_initialized()
     with contextlib.ExitStack() as restored:
         restored.callback(torch.set_num_threads, torch.get_num_threads())
         if hasattr(os, "sched_getaffinity"):
             restored.callback(os.sched_setaffinity, 0, os.sched_getaffinity(0))
         cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-        for settings, name in (
-            (cudnn, "deterministic"),
-            (cudnn, "benchmark"),
-            (cudnn, "allow_tf32"),
-            (matmul, "allow_tf32"),
-        ):
+        flags = [(cudnn, "deterministic"), (cudnn, "benchmark"), (cudnn, "allow_tf32")]
+        for settings, name in [*flags, (matmul, "allow_tf32")]:
             restored.callback(setattr, settings, name, getattr(settings, name))
         restored.callback(torch.set_rng_state, torch.get_rng_state())
         restored.callback(random.setstate, random.getstate())
@@ -74,11 +69,15 @@ def preserved_process_state() -> Iterator[None]:
         if threading.current_thread() is threading.main_thread():
             for number in CAUGHT:
                 restored.callback(signal.signal, number, signal.getsignal(number))
-        try:
-            yield
-        finally:
-            if dist.is_initialized() and not had_group:
-                dist.destroy_process_group()
+        if not dist.is_initialized():
+            restored.callback(leave_job)
+        yield
+
+
+def leave_job() -> None:
+    """Destroy the default process group, if there is one."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def describe_device(device: torch.device) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-# Every tensor starts at a multiple of this many fp32 elements (64 bytes, a cache line), as if it
-# were allocated on its own: matrix products may round differently at other offsets.
+# Every tensor starts at a multiple of this many elements (64 bytes), as if it were allocated on its
+# own: matrix products may round differently at other offsets.
 ALIGNMENT = 16
 
 
@@ -19,12 +19,8 @@ def _strides(tensor: Tensor) -> tuple[int, ...]:
 
 
 class FlatState:
-    """Moves the parameters and floating-point buffers of ``model`` into :attr:`flat`.
-
-    The network's parameters and buffers become views of :attr:`flat` (fp32, 1-D), so that changing
-    one changes the other; 4-D ones are channels-last there, whatever they were before. Integer
-    buffers stay where they are.
-    """
+    """Makes the parameters and floating-point buffers of ``model`` views of :attr:`flat` (fp32,
+    1-D); 4-D ones become channels-last. Integer buffers stay where they are."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model

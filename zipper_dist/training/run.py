@@ -32,10 +32,7 @@ def run(config: TrainConfig, console: Console | None = None) -> dict[str, Any]:
     """Train, from options to summary, in this process of the job.
 
     Rank 0 shows progress and results on the ``console``, if there is one. Returns the summary,
-    which is empty on the other ranks.
-
-    Raises:
-        CommandError: bad input, divergence, another rank that is gone, or a signal.
+    empty on the other ranks. CommandError: bad input, divergence, a lost rank, or a signal.
     """
     context = _context(config)
     world, directory = context.world, context.directory

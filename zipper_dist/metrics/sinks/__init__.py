@@ -19,17 +19,14 @@ from zipper_dist.registry import Registry
 
 @dataclass(frozen=True)
 class RunInfo:
-    """The run that a sink is opened for.
-
-    ``last_steps``: of each learner, and of "global", the last iteration that will not be recorded
-    again.
-    """
+    """The run that a sink is opened for."""
 
     directory: Path
     learners: Sequence[str]
     total_steps: int
     start_step: int = 0  # iterations up to here are done already
     last_steps: Mapping[str, int] = field(default_factory=dict)
+    """Of each learner, and of "global", the last iteration that will not be recorded again."""
     console: Console | None = None  # where to show progress, if anywhere
 
 
@@ -61,8 +58,6 @@ def make_sinks(names: Sequence[str], option: str = "--metrics") -> list[Sink]:
     for name in (part.strip() for given in names for part in given.split(",")):
         kind = SINKS.find(name, option)
         if not (isinstance(kind, type) and issubclass(kind, Sink)):
-            raise UserError(
-                f"{option} {name}: is not a class derived from zipper_dist.metrics.sinks.Sink"
-            )
+            raise UserError(f"{option} {name}: is not a class derived from {__name__}.Sink")
         sinks.append(kind())
     return sinks
