@@ -126,8 +126,7 @@ def _train_in_processes(config: TrainConfig, ranks: int, verbose: bool) -> None:
 def load_model(path: str | Path, *, trust: bool = False) -> nn.Module:
     """The network of a run directory (its global learner) or of a weights file, in eval mode.
 
-    ``trust``: import the code of a network from outside the package that the file names.
-    UserError: nothing is there, or it is damaged, or names a network that is not trusted.
+    ``trust``: import code outside the package that it names. UserError: absent, damaged, untrusted.
     """
     path = Path(path).expanduser()
     file = RunDirectory(path).weights("global") if path.is_dir() else path

@@ -35,10 +35,8 @@ def forward_flop(model: nn.Module, image: Sequence[int]) -> int:
 
 
 def resolve_compile(option: str, device: torch.device, arch: str, flop: float) -> tuple[bool, str]:
-    """Whether a run of ``flop`` FLOP compiles its networks, and why, in words.
-
-    ``auto`` measures nothing: with a decision by timings, equal runs could end with other bits.
-    """
+    """Whether a run of ``flop`` FLOP compiles its networks, and why, in words. ``auto`` measures
+    nothing: with a decision by timings, equal runs could end with other bits."""
     if option != "auto":
         return option == "on", f"compile {option}"
     if device.type == "cpu" and shutil.which(os.environ.get("CXX", "g++")) is None:

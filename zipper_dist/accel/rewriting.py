@@ -54,8 +54,7 @@ class _Tracer(fx.Tracer):
 def rewrite(network: nn.Module) -> tuple[fx.GraphModule, list[Fold]]:
     """``network``, which is changed, traced and rewritten; the weights of folds are not set yet.
 
-    Raises what torch.fx raises where it cannot trace the network, and ValueError if it has hooks,
-    which tracing would lose, or writes into a view, which channels-last tensors may not have.
+    Raises what torch.fx raises, and ValueError if the network has hooks or writes into a view.
     """
     if has_hooks(network):
         raise ValueError("the network has hooks")
@@ -75,7 +74,10 @@ def fold_batch_norms(network: nn.Module, graph: fx.Graph) -> list[Fold]:
     modules = dict(network.named_modules())
     calls = Counter(str(node.target) for node in graph.nodes if node.op == "call_module")
     attributes = [str(node.target) for node in graph.nodes if node.op == "get_attr"]
-    readers = _readers(network, attributes)
+    # How many modules have each parameter (by id) or read it as an attribute of another.
+    owners = (p for module in network.modules() for p in module.parameters(recurse=False))
+    read = (operator.attrgetter(target)(network) for target in attributes)
+    readers = Counter(id(tensor) for tensors in (owners, read) for tensor in tensors)
     folds: list[Fold] = []
     for node in list(graph.nodes):
         norm = modules.get(str(node.target)) if node.op == "call_module" else None
@@ -95,13 +97,6 @@ def fold_batch_norms(network: nn.Module, graph: fx.Graph) -> list[Fold]:
             network.set_submodule(name, ScaleShift(norm.num_features))
         folds.append(Fold(name, convolution))
     return folds
-
-
-def _readers(network: nn.Module, attributes: list[str]) -> Counter[int]:
-    """How many modules have each parameter (by id) or read it as an attribute of another."""
-    owners = (p for module in network.modules() for p in module.parameters(recurse=False))
-    read = (operator.attrgetter(target)(network) for target in attributes)
-    return Counter(id(tensor) for tensors in (owners, read) for tensor in tensors)
 
 
 def _foldable(

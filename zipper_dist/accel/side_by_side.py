@@ -2,9 +2,8 @@
 
 A matrix unit (AMX) fills tiles of 16 pixels of a row of the output, of which a 4×4 map leaves 12
 empty. So images are put next to each other, with zeros between them as wide as the padding; every
-output is the sum of the same products in the same order. Measured with 512 channels, 4×4, minibatch
-128, two cores with AMX, bf16: forward pass 12.6 → 4.8 ms, all gradients 62 → 21 ms.
-"""
+output is the sum of the same products in the same order. Measured with 512 channels, 4×4, two cores
+with AMX: 2.6 to 3 times as fast in bf16, 1.2 times in fp32."""
 
 from __future__ import annotations
 

@@ -1,8 +1,5 @@
-"""The surrogate: a faster copy of a network, in eval mode, for attacks to differentiate.
-
-Its weights are frozen, in the working precision, channels-last, and every BatchNorm is folded into
-the convolution before it or becomes a scale and a shift (:mod:`zipper_dist.accel.rewriting`).
-"""
+"""The surrogate: a faster copy of a network for attacks to differentiate, in eval mode, frozen, in
+the working precision, channels-last, with BatchNorm folded (:mod:`zipper_dist.accel.rewriting`)."""
 
 from __future__ import annotations
 
@@ -41,29 +38,25 @@ class Surrogate(nn.Module):
             layout = torch.channels_last if tensor.dim() == 4 else torch.preserve_format
             tensor.data = tensor.data.to(device, working, memory_format=layout)
         self.network = network
-        self._pairs = self._plain_pairs()
-        self._run = [network if wrap is None else wrap(network)]
-        self.refresh()
-
-    def _plain_pairs(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Tensors of the copy that equal one of the network, and those of the network."""
         folded = {name for fold in self._folds for name in (fold.norm, fold.convolution)}
-        copies, originals = [], []
-        for name, ours in [*self.network.named_parameters(), *self.network.named_buffers()]:
+        # The tensors of the copy that equal one of the network, and those of the network.
+        self._copies: list[Tensor] = []
+        self._originals: list[Tensor] = []
+        for name, ours in [*network.named_parameters(), *network.named_buffers()]:
             owner, _, leaf = name.rpartition(".")
             # A constant of the traced code belongs to no module of the network.
-            theirs = getattr(self._source[0].get_submodule(owner), leaf, None)
+            theirs = getattr(model.get_submodule(owner), leaf, None)
             if owner not in folded and theirs is not None:
-                copies.append(ours.data)
-                originals.append(theirs.detach())
-        return copies, originals
+                self._copies.append(ours.data)
+                self._originals.append(theirs.detach())
+        self._run = [network if wrap is None else wrap(network)]
+        self.refresh()
 
     @torch.no_grad()
     def refresh(self) -> None:
         """Take over weights and BatchNorm statistics, in place: compiled code stays valid."""
-        copies, originals = self._pairs
-        if copies:
-            torch._foreach_copy_(copies, originals)
+        if self._copies:
+            torch._foreach_copy_(self._copies, self._originals)
         if not self._folds:
             return
         source, network = self._source[0], self.network

@@ -1,7 +1,7 @@
 """Checkpoints: atomic, checksummed, one file for each learner, for an exact resume.
 
-Ranks need not be at the same iteration when a signal stops them: learners may continue from
-different ones as long as they have the last redistribution in common (:func:`choose`).
+Learners may continue from different iterations, where a signal stopped their ranks, as long as they
+have the last redistribution in common (:func:`choose`).
 """
 
 from __future__ import annotations
@@ -131,11 +131,8 @@ def choose(
 
 
 def _fits(part: CheckpointInfo, leader: CheckpointInfo, together: bool) -> bool:
-    """Whether ``part`` can continue together with the part of the leader.
-
-    They have seen the same last redistribution, every snapshot that the leader has not evaluated
-    can be posted again, and none that it has evaluated is still to be posted.
-    """
+    """Whether they can continue together: they have seen the same last redistribution, and ``part``
+    has posted all that the leader has evaluated, and can post the rest again."""
     evaluated = set(leader.evaluated)
     return (
         part.synced_at == leader.synced_at

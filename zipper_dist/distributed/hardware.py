@@ -23,11 +23,8 @@ LARGEST_KEPT = 64 * 2**20
 
 
 def keep_freed_memory() -> bool:
-    """Keep blocks of up to 64 MiB that tensors free, for the next tensors, in this process.
-
-    glibc gives large blocks back at once and asks for zeroed pages again at the next gradient step.
-    Returns False, and changes nothing, where the C library is not glibc. For the commands alone.
-    """
+    """Keep freed blocks of up to 64 MiB for the next tensors of the process; glibc would give them
+    back and ask for zeroed ones at the next step. False: the C library is not glibc."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is None:
         return False

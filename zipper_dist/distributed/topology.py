@@ -38,7 +38,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Plan:
-    """What one process does: its learners, device, cores and threads, and the backend."""
+    """What one process does, on which hardware."""
 
     rank: int
     world_size: int
@@ -52,10 +52,9 @@ class Plan:
 
 
 def plan(machine: Machine, learners: Sequence[str], device: str, threads: int | None) -> Plan:
-    """Place ``learners`` on the ranks of the job, and the job on the hardware.
+    """Place ``learners`` on the ranks of the job, and the job on the hardware, or raise UserError.
 
-    One process trains all learners in turn; otherwise each has a rank. Without learners, as in an
-    evaluation, there may be any number of ranks. UserError: what cannot be served.
+    One process trains all learners in turn; otherwise each has a rank. An evaluation has none.
     """
     mine = tuple(learners)
     if learners and machine.world_size > 1:

@@ -52,13 +52,9 @@ def build_state(run: RunContext, data: Dataset) -> TrainState:
     model = build(spec).to(device)
     flop = work(config, model, (spec.channels, spec.height, spec.width), plan.total_steps)
     compiled, note = resolve_compile(config.compile, device, spec.arch, flop)
+    images = limit_images(data.validation, config.eval.limit, "validation").to(device)
     validator = Validator(
-        copy.deepcopy(model),
-        spec,
-        limit_images(data.validation, config.eval.limit, "validation").to(device),
-        config,
-        run.directory.best,
-        run.metrics.report,
+        copy.deepcopy(model), spec, images, config, run.directory.best, run.metrics.report
     )
     learners = [
         BaseLearner(
@@ -71,13 +67,9 @@ def build_state(run: RunContext, data: Dataset) -> TrainState:
         )
         for name in names
     ]
-    mixer = Mixer(
-        FlatState(model).flat,
-        learners=names,
-        leader=next(iter(config.learners)),
-        weights=mixing_weights(config.mix, list(config.learners), plan.total_steps),
-        decay=config.mix.ema,
-    )
+    leader = next(iter(config.learners))
+    weights = mixing_weights(config.mix, list(config.learners), plan.total_steps)
+    mixer = Mixer(FlatState(model).flat, names, leader, weights, decay=config.mix.ema)
     notes = [f"precision {run.precision}, {note}"]
     if plan.redistributions == 0:
         notes.append(

@@ -12,12 +12,6 @@ from torch import Tensor, nn
 ALIGNMENT = 16
 
 
-def _strides(tensor: Tensor) -> tuple[int, ...]:
-    """The strides of a tensor in the flat one, the same for all networks of an architecture."""
-    layout = torch.channels_last if tensor.dim() == 4 else torch.contiguous_format
-    return torch.empty_like(tensor, device="meta", memory_format=layout).stride()
-
-
 class FlatState:
     """Makes the parameters and floating-point buffers of ``model`` views of :attr:`flat` (fp32,
     1-D); 4-D ones become channels-last. Integer buffers stay where they are."""
@@ -32,7 +26,9 @@ class FlatState:
         self.flat = torch.zeros(sum(sizes), dtype=torch.float32, device=device)
         offset = 0
         for (name, tensor), size in zip(tensors.items(), sizes, strict=True):
-            view = self.flat.as_strided(tensor.shape, _strides(tensor), offset)
+            layout = torch.channels_last if tensor.dim() == 4 else torch.contiguous_format
+            strides = torch.empty_like(tensor, device="meta", memory_format=layout).stride()
+            view = self.flat.as_strided(tensor.shape, strides, offset)
             view.copy_(tensor)
             if name in parameters:
                 parameters[name].data = view

@@ -116,5 +116,4 @@ class BaseLearner:
             for i, parameter in enumerate(self.state.model.parameters())
             if f"momentum/{i}" in tensors
         }
-        optimizer = self.optimizer.state_dict()
-        self.optimizer.load_state_dict(optimizer | {"state": momentum})
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": momentum})

@@ -86,8 +86,7 @@ def report(run: RunContext, state: TrainState) -> None:
     weights = state.mixer.weights(state.at)
     one_or_two = len(weights) <= 2
     for learner in state.learners:
-        record = state.windows[learner.name].close()
-        if record is not None:
+        if record := state.windows[learner.name].close():
             record = replace(
                 record,
                 epoch=round(state.plan.epoch(state.at), 4),

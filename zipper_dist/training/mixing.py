@@ -12,8 +12,7 @@ and a sync adds the parts up:  θ_g ← P θ_g + Σ_a acc_a. What learner a cont
 its *share*; the term P θ_g belongs to the share of one learner, the leader.
 
 What is stored is acc_a / S with S ← α_t S, a Python float: an iteration adds to the tensor and does
-not multiply it, which is half the work, and more exact in fp32, where α keeps few digits of 1 - α.
-"""
+not multiply it, which is half the work, and more exact: α in fp32 has few digits of 1 - α."""
 
 from __future__ import annotations
 
@@ -37,10 +36,9 @@ def mixing_weights(config: MixConfig, names: Sequence[str], total_steps: int) ->
 
 
 class Mixer:
-    """The shares of θ_g that the learners of one process hold.
+    """The shares of θ_g that ``learners``, those of one process in the order of the method, hold.
 
-    ``theta`` is θ_0, flat (1-D fp32); ``learners`` are those in this process, in the order of the
-    method; ``leader`` is the one whose share has P θ_g; ``weights`` is w_a(t); ``decay`` is α.
+    ``theta`` is θ_0 (1-D fp32), ``leader`` has P θ_g, ``weights`` is w_a(t), ``decay`` is α.
     """
 
     def __init__(

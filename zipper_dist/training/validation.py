@@ -46,9 +46,8 @@ class Snapshot:
 class AsyncValidation:
     """The snapshots of one process; ``evaluate`` takes one, and its θ_g (flat), on rank 0.
 
-    To bound memory, a rank waits when the snapshot before is not evaluated yet; a single process
-    evaluates a snapshot at once. The newest are kept for checkpoints, to be posted again if a job
-    was interrupted before they were evaluated.
+    To bound memory, a rank waits when the snapshot before is not evaluated yet. The newest are kept
+    for checkpoints, to be posted again if a job was interrupted before they were evaluated.
     """
 
     def __init__(
@@ -68,7 +67,7 @@ class AsyncValidation:
         if snapshot.step not in self.posted:
             self.posted.append(snapshot.step)
             self._enqueue(snapshot)
-        ahead = 0 if self._world.size == 1 else 1
+        ahead = 0 if self._world.size == 1 else 1  # a single process evaluates at once
         self._wait.until(lambda: self._unfinished() <= ahead)
 
     def repost(self, snapshots: list[Snapshot], posted: list[int], evaluated: list[int]) -> None:
