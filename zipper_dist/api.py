@@ -30,7 +30,8 @@ from zipper_dist.data import fetch, load
 from zipper_dist.data.splits import limited_indices
 from zipper_dist.distributed.hardware import preserved_process_state
 from zipper_dist.errors import CommandError, UserError
-from zipper_dist.evaluation.in_memory import HowToEvaluate, evaluate_model
+from zipper_dist.evaluation.engine import Examples
+from zipper_dist.evaluation.in_memory import evaluate_model
 from zipper_dist.evaluation.results.report import Report
 from zipper_dist.recipes.command_line import train_options
 from zipper_dist.recipes.registry import recipe
@@ -162,4 +163,4 @@ def benchmark(
         images, labels = data
     numbers = limited_indices(len(labels), limit, "test")
     images, labels = images[numbers.to(images.device)], labels[numbers.to(labels.device)]
-    return evaluate_model(model, images, labels, threat, attacks, HowToEvaluate(numbers=numbers))
+    return evaluate_model(model, Examples(images, labels, numbers), threat, attacks)

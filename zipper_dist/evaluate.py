@@ -23,11 +23,11 @@ from zipper_dist.evaluation.build import Evaluation, assemble
 from zipper_dist.evaluation.engine import stages
 from zipper_dist.evaluation.finalise import finalise
 from zipper_dist.evaluation.options import EvaluateOptions, validate
-from zipper_dist.evaluation.progress import Bar, NullProgress
+from zipper_dist.evaluation.progress import Display
 from zipper_dist.evaluation.target import data_config, load_target, threats_of
 
 
-def attack(evaluation: Evaluation, display: NullProgress) -> None:
+def attack(evaluation: Evaluation, display: Display) -> None:
     """Every attack on every block of this rank, except for what is known."""
     engine, sampler = evaluation.engine, evaluation.sampler
     display.stage("", "clean")
@@ -52,7 +52,7 @@ def run(options: EvaluateOptions) -> None:
     wait = Overlap(signals)
     evaluation, world = _prepare(options, wait)
     console = Console()
-    display = Bar(console) if world.rank == 0 else NullProgress()
+    display = Display(console if world.rank == 0 else None)
 
     def tick(cost: int) -> None:
         signals.check()

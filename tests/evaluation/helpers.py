@@ -13,9 +13,9 @@ from zipper_dist.attacks import Attack, Blocks
 from zipper_dist.config.threat import ThreatModel
 from zipper_dist.evaluation.attack_list import Measure, measures
 from zipper_dist.evaluation.engine import Engine, Examples
+from zipper_dist.evaluation.finalise import adversarial_images
 from zipper_dist.evaluation.network_views import NetworkViews
 from zipper_dist.evaluation.outcomes import DiskStore
-from zipper_dist.evaluation.results.files import adversarial_images
 from zipper_dist.evaluation.results.report import Report, report
 
 SHORT = {"iterations": 8, "queries": 60}

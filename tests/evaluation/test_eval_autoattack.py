@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from evaluation.conftest import EPS
 from evaluation.helpers import attack_all, small_network
 from zipper_dist.accel.precision import Network
-from zipper_dist.attacks import APGD, FAB, APGDTargeted, Attack, Blocks, Square
+from zipper_dist.attacks import APGD, FAB, APGDTargeted, Attack, Blocks, Draws, Square
 from zipper_dist.attacks import AutoAttack as OurAutoAttack
 from zipper_dist.attacks.autoattack import APGDOnDLR
 from zipper_dist.attacks.autoattack.square import BlockSquare, FrugalSquare
@@ -34,7 +34,7 @@ PARTS = ("apgd-ce", "apgd-dlr", "apgd-t", "fab-t", "square")
 
 
 @dataclass(frozen=True)
-class BlockDraws:
+class BlockDraws(Draws):
     """Draws of given rows of given blocks."""
 
     rows: list[BlockRows]

@@ -17,8 +17,8 @@ from zipper_dist.config.threat import ThreatModel
 from zipper_dist.errors import Interrupted
 from zipper_dist.evaluation.attack_list import Measure, attack_named, measures
 from zipper_dist.evaluation.batch_size import batch_size_for
-from zipper_dist.evaluation.engine import Engine
-from zipper_dist.evaluation.in_memory import HowToEvaluate, evaluate_model
+from zipper_dist.evaluation.engine import Engine, Examples
+from zipper_dist.evaluation.in_memory import evaluate_model
 from zipper_dist.evaluation.network_views import NetworkViews, attacked_view, exact_view
 from zipper_dist.evaluation.outcomes import (
     BROKEN,
@@ -337,7 +337,7 @@ def test_in_memory_and_on_disk_are_the_same(
     found = attack_all(tmp_path, network, *some, names[1:], THREAT)
     network.train()
     before = torch.get_rng_state()
-    result = evaluate_model(network, *some, THREAT, names)
+    result = evaluate_model(network, Examples(*some), THREAT, names)
     assert network.training
     network.eval()
     assert torch.equal(torch.get_rng_state(), before)
@@ -348,13 +348,13 @@ def test_in_memory_and_on_disk_are_the_same(
     assert f"{result.accuracy['pgd-5']:.2f} %" in result.table("a title")
     assert "a title" in result.table("a title")
     pixels = evaluate_model(
-        network, (some[0] * 255).round().byte(), some[1], [THREAT], [PGD(EPS, steps=5)],
-        HowToEvaluate(batch_size=7),
+        network, Examples((some[0] * 255).round().byte(), some[1]), [THREAT], [PGD(EPS, steps=5)],
+        batch_size=7,
     )  # fmt: skip
     assert pixels.correct["pgd-5"].tolist() == found.robust("pgd-5")
     assert capsys.readouterr().out == ""
     with pytest.raises(ValueError, match="must lie in"):
-        evaluate_model(network, 255 * some[0], some[1], THREAT)
+        evaluate_model(network, Examples(255 * some[0], some[1]), THREAT)
 
 
 def test_several_threat_models_and_their_union(

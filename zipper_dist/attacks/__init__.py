@@ -5,16 +5,7 @@
 ``ATTACKS`` lists them by the names that ``--attacks`` gives them.
 """
 
-from zipper_dist.attacks.ascent import (
-    Direction,
-    Loss,
-    ascend,
-    identity,
-    image_gradient,
-    last,
-    logits_at,
-    summed_cross_entropy,
-)
+from zipper_dist.attacks.ascent import ascend, image_gradient, summed_cross_entropy
 from zipper_dist.attacks.autoattack import APGD, FAB, APGDTargeted, AutoAttack, Square
 from zipper_dist.attacks.ball import Ball, L2Ball, LinfBall, make_ball
 from zipper_dist.attacks.base import ATTACKS, Attack, Iterated
@@ -27,35 +18,8 @@ from zipper_dist.attacks.mim import Mim
 from zipper_dist.attacks.pgd import PGD
 
 __all__ = [
-    "APGD",
-    "ATTACKS",
-    "FAB",
-    "PGD",
-    "APGDTargeted",
-    "Attack",
-    "AutoAttack",
-    "Ball",
-    "Blocks",
-    "Cw",
-    "Direction",
-    "DivergencePGD",
-    "Draws",
-    "ExampleDraws",
-    "Fgsm",
-    "FriendlyPGD",
-    "Iterated",
-    "L2Ball",
-    "LinfBall",
-    "Loss",
-    "Mim",
-    "SharedDraws",
-    "Square",
-    "ascend",
-    "divergence",
-    "identity",
-    "image_gradient",
-    "last",
-    "logits_at",
-    "make_ball",
-    "summed_cross_entropy",
-]
+    "APGD", "ATTACKS", "FAB", "PGD", "APGDTargeted", "Attack", "AutoAttack", "Ball", "Blocks",
+    "Cw", "DivergencePGD", "Draws", "ExampleDraws", "Fgsm", "FriendlyPGD", "Iterated", "L2Ball",
+    "LinfBall", "Mim", "SharedDraws", "Square", "ascend", "divergence", "image_gradient",
+    "make_ball", "summed_cross_entropy",
+]  # fmt: skip

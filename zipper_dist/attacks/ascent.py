@@ -1,12 +1,8 @@
-"""The loop of every gradient attack: ascend a loss inside a ball, one step at a time.
-
-An attack is a ball, a loss of the logits, a start, and where needed a direction made from the
-gradient (a momentum, a mask of the examples that go on).
-"""
+"""The loop of every gradient attack: ascend a loss inside a ball, one step at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -19,12 +15,8 @@ Loss = Callable[[Tensor], Tensor]
 """Logits (B, classes) → a scalar to ascend, summed over the examples so that none underflows."""
 
 Direction = Callable[[Tensor], Tensor]
-"""Gradient (B, C, H, W) → the vector to step along; 0 for a whole image keeps it in place."""
-
-
-def identity(gradient: Tensor) -> Tensor:
-    """The direction of plain ascent: the gradient itself."""
-    return gradient
+"""Gradient (B, C, H, W) → the vector to step along, such as a momentum; 0 for a whole image keeps
+it in place."""
 
 
 def summed_cross_entropy(y: Tensor) -> Loss:
@@ -62,24 +54,16 @@ def ascend(
     loss: Loss,
     step_size: float,
     steps: int,
-    direction: Direction = identity,
+    direction: Direction | None = None,
 ) -> Iterator[Tensor]:
     """Yield the images (B, C, H, W) after each of ``steps`` gradient steps inside ``ball``.
 
     ``x_start``: images in the ball, (B, C, H, W); ``step_size``: in the ball's norm [1 = the full
-    pixel range]. Each yield gives a new tensor without a graph, which the next step still reads.
-
-    Between yields torch's modes (grad mode, autocast) are the caller's: no context manager may be
-    open here at a yield, or it would leak into whatever the caller does between two steps.
+    pixel range]; ``direction``: None steps along the gradient itself. Each yield gives a new tensor
+    without a graph, which the next step still reads.
     """
     x_adv = x_start.detach()
     for _ in range(steps):
         gradient = image_gradient(network, x_adv, loss)
-        x_adv = ball.step(x_adv, direction(gradient), step_size)
-        yield x_adv
-
-
-def last(iterates: Iterable[Tensor]) -> Tensor:
-    """Run an attack to its end: the last of ``iterates``, of which there is one at least."""
-    *_, images = iterates
-    return images
+        x_adv = ball.step(x_adv, direction(gradient) if direction else gradient, step_size)
+        yield x_adv  # under no context manager, or it would hold for the caller

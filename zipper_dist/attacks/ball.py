@@ -1,18 +1,14 @@
 """The set an attack may move its images in: a norm ball around each clean image, cut by [0, 1].
 
-A ball promises that every image it returns is inside **exactly**: the norm of x′ − x, evaluated in
-float64, is at most the Python float eps, and every pixel lies in [0, 1].
-
-Images that reach a step are finite whatever the network does: a NaN in a gradient counts as 0. A
-network that has diverged shows in its loss, which training checks, and not in images outside the
-ball.
+Every image that a ball returns is inside **exactly**: the norm of x′ − x, evaluated in float64, is
+at most the Python float eps, and every pixel lies in [0, 1]. A NaN in a gradient counts as 0.
 """
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -23,31 +19,44 @@ from zipper_dist.config.threat import Norm
 _TINY = torch.finfo(torch.float32).tiny
 
 
-class Ball(Protocol):
+class Ball(ABC):
     """The perturbed images allowed for a batch of clean images (B, C, H, W), float32 in [0, 1].
 
     No method modifies its arguments or the clean images, and none records a graph if its arguments
     have none.
     """
 
+    def __init__(self, x: Tensor, eps: float) -> None:
+        self._x = x.detach()
+        self._eps = eps
+
     def random_start(self, generators: Generators) -> Tensor:
         """Images (B, C, H, W) at uniformly random points of the ball, then cut to [0, 1].
 
         The draw does not depend on the memory format of the images.
         """
-        ...
+        return self.project(self._x + self._noise(generators))
 
     def step(self, x_adv: Tensor, gradient: Tensor, step_size: float) -> Tensor:
         """``x_adv`` moved uphill, and back into the ball where that left it.
 
         The move is the direction of steepest ascent in the ball's norm, ``step_size`` long in that
-        norm [1 = the full pixel range]. ``x_adv`` and ``gradient``: (B, C, H, W), float32.
+        norm [1 = the full pixel range]; an image whose gradient is zero stays where it is.
+        ``x_adv`` and ``gradient``: (B, C, H, W), float32.
         """
-        ...
+        return self.project(x_adv + step_size * self._direction(gradient))
 
+    @abstractmethod
     def project(self, x_adv: Tensor) -> Tensor:
         """Images (B, C, H, W) inside the ball, near ``x_adv``; unchanged bits if it was inside."""
-        ...
+
+    @abstractmethod
+    def _noise(self, generators: Generators) -> Tensor:
+        """Uniformly random perturbations (B, C, H, W) of the ball's radius."""
+
+    @abstractmethod
+    def _direction(self, gradient: Tensor) -> Tensor:
+        """Steepest ascent in the ball's norm, of length 1; 0 where the gradient is 0 or NaN."""
 
 
 def drawn(
@@ -65,12 +74,11 @@ def drawn(
     return rows.to(x.device)
 
 
-class LinfBall:
+class LinfBall(Ball):
     """Images no pixel of which differs from the clean one by more than eps."""
 
     def __init__(self, x: Tensor, eps: float) -> None:
-        self._x = x.detach()
-        self._eps = eps
+        super().__init__(x, eps)
         exact = self._x.double()
         self._low = self._towards_x((exact - eps).clamp_(min=0))
         self._high = self._towards_x((exact + eps).clamp_(max=1))
@@ -81,26 +89,21 @@ class LinfBall:
         outside = (rounded.double() - self._x.double()).abs_() > self._eps
         return torch.where(outside, torch.nextafter(rounded, self._x), rounded)
 
-    def random_start(self, generators: Generators) -> Tensor:
-        """Images at x + U(-eps, eps) for each pixel, cut to [0, 1]; see :class:`Ball`."""
+    def project(self, x_adv: Tensor) -> Tensor:
+        """The nearest images inside the ball."""
+        return torch.clamp(x_adv, self._low, self._high)
 
+    def _noise(self, generators: Generators) -> Tensor:
         def fill(noise: Tensor, generator: torch.Generator | None) -> Tensor:
             return noise.uniform_(-self._eps, self._eps, generator=generator)
 
-        noise = drawn(self._x.shape, self._x, generators, fill)
-        return self.project(self._x + noise)
+        return drawn(self._x.shape, self._x, generators, fill)
 
-    def step(self, x_adv: Tensor, gradient: Tensor, step_size: float) -> Tensor:
-        """``x_adv`` + ``step_size`` · sign(``gradient``), projected; see :class:`Ball`."""
-        # torch.sign(NaN) is 0, so a NaN needs no care here.
-        return self.project(x_adv + step_size * torch.sign(gradient))
-
-    def project(self, x_adv: Tensor) -> Tensor:
-        """The nearest images inside the ball; see :class:`Ball`."""
-        return torch.clamp(x_adv, self._low, self._high)
+    def _direction(self, gradient: Tensor) -> Tensor:
+        return torch.sign(gradient)  # 0 for a NaN
 
 
-class L2Ball:
+class L2Ball(Ball):
     """Images whose difference from the clean one has a Euclidean norm of at most eps.
 
     The margin for rounding, with u = 2^-24 (half the spacing of float32 at 1) and d numbers an
@@ -118,38 +121,31 @@ class L2Ball:
     """
 
     def __init__(self, x: Tensor, eps: float) -> None:
-        self._x = x.detach()
-        self._eps = eps
+        super().__init__(x, eps)
         self._dims = tuple(range(1, x.dim()))
         self._size = math.prod(x.shape[1:])
         self._keep = eps * (1 - 2**-22)
         self._radius = max(0.0, eps * (1 - 2**-21) - math.sqrt(self._size) * 2**-25)
 
-    def random_start(self, generators: Generators) -> Tensor:
-        """Images at uniformly random points of the ball, cut to [0, 1]; see :class:`Ball`."""
+    def project(self, x_adv: Tensor) -> Tensor:
+        """Images scaled towards x into the ball, then cut to [0, 1]."""
+        delta = x_adv - self._x
+        length = torch.linalg.vector_norm(delta, dim=self._dims, keepdim=True, dtype=torch.float64)
+        factor = (self._radius / length.clamp_min(_TINY)).to(delta.dtype)
+        inside = length <= self._keep
+        return torch.where(inside, x_adv, self._x + factor * delta).clamp_(0, 1)
+
+    def _noise(self, generators: Generators) -> Tensor:
         x = self._x
         normal = drawn(x.shape, x, generators, torch.Tensor.normal_)
         shape = (len(x),) + (1,) * len(self._dims)
         uniform = drawn(shape, x, generators, torch.Tensor.uniform_)
         # The share of the ball's volume within radius r is (r / eps)^d.
         length: Tensor = self._eps * uniform.pow(1 / self._size)
-        return self.project(x + length * self._unit(normal))
+        return length * self._unit(normal)
 
-    def step(self, x_adv: Tensor, gradient: Tensor, step_size: float) -> Tensor:
-        """``x_adv`` + ``step_size`` · ``gradient`` / ‖``gradient``‖₂, projected; see :class:`Ball`.
-
-        An image whose gradient is zero stays where it is.
-        """
-        unit = self._unit(torch.nan_to_num(gradient, nan=0.0))
-        return self.project(x_adv + step_size * unit)
-
-    def project(self, x_adv: Tensor) -> Tensor:
-        """Images scaled towards x into the ball, then cut to [0, 1]; see :class:`Ball`."""
-        delta = x_adv - self._x
-        length = torch.linalg.vector_norm(delta, dim=self._dims, keepdim=True, dtype=torch.float64)
-        factor = (self._radius / length.clamp_min(_TINY)).to(delta.dtype)
-        inside = length <= self._keep
-        return torch.where(inside, x_adv, self._x + factor * delta).clamp_(0, 1)
+    def _direction(self, gradient: Tensor) -> Tensor:
+        return self._unit(torch.nan_to_num(gradient, nan=0.0))
 
     def _unit(self, vectors: Tensor) -> Tensor:
         """``vectors``, finite, scaled to a norm of 1 each; zero vectors stay zero."""

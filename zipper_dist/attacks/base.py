@@ -1,14 +1,10 @@
-"""What an attack is, how a person calls one, and where they are registered.
-
-An attack is a frozen dataclass of its options. ``PGD(eps=8 / 255)(model, x, y)`` attacks a batch;
-:meth:`Attack.iterates` is the same in steps, for callers that have other work to do in between.
-"""
+"""What an attack is, how a person calls one, and where they are registered."""
 
 from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -18,9 +14,9 @@ from torch import Tensor, nn
 
 from zipper_dist.accel.frozen import frozen_eval_mode
 from zipper_dist.accel.precision import Network
-from zipper_dist.attacks.ascent import last
-from zipper_dist.attacks.ball import make_ball
-from zipper_dist.attacks.draws import Blocks, Draws, ExampleDraws
+from zipper_dist.attacks.ascent import Direction, Loss, ascend, summed_cross_entropy
+from zipper_dist.attacks.ball import Ball, make_ball
+from zipper_dist.attacks.draws import BLOCK_SIZE, Blocks, Draws, ExampleDraws
 from zipper_dist.config.threat import Norm, ThreatModel
 from zipper_dist.registry import Registry
 
@@ -29,7 +25,11 @@ AnyAttack = TypeVar("AnyAttack", bound="Attack")
 
 @dataclass(frozen=True)
 class Attack:
-    """An untargeted attack within a norm ball; subclasses add their options as fields."""
+    """An untargeted attack within a norm ball; subclasses add their options as fields.
+
+    ``attack(model, x, y)`` attacks a batch; :meth:`iterates` is the same in steps, for callers that
+    have other work to do in between.
+    """
 
     eps: float = 8 / 255
     """Radius of the ball, in the norm [1 = the full pixel range]."""
@@ -45,8 +45,7 @@ class Attack:
 
     @classmethod
     def under(cls: type[AnyAttack], threat: ThreatModel, **options: Any) -> AnyAttack:
-        """The attack under a threat model, with those of ``options`` that it has and that are
-        not None."""
+        """The attack under a threat model; options that it lacks or that are None are ignored."""
         known = {field.name for field in fields(cls)}
         given = {k: v for k, v in options.items() if k in known and v is not None}
         return cls(eps=threat.eps, norm=threat.norm, **given)
@@ -93,14 +92,14 @@ class Attack:
 
     def run(self, network: Network, x: Tensor, y: Tensor, draws: Draws) -> Tensor:
         """The last of :meth:`iterates`."""
-        return last(self.iterates(network, x, y, draws))
+        *_, images = self.iterates(network, x, y, draws)
+        return images
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, seed: int = 0) -> Tensor:
         """Attack a batch of images: the adversarial ones, (B, C, H, W), inside the ball.
 
         Args:
-            model: any network of images in [0, 1]; it is in eval mode and its weights are frozen
-                for the duration, and afterwards it is as it was.
+            model: any network of images in [0, 1]; for the duration it is in eval mode and frozen.
             x: clean images (B, C, H, W), floating-point numbers in [0, 1].
             y: labels (B,), integers.
             seed: of the random draws. Each example has draws of its own, by its place in ``x``.
@@ -109,21 +108,23 @@ class Attack:
             ValueError: images, labels, norm or radius cannot be used.
         """
         x, y = _checked(x, y)
-        result = x.clone()
+        result, everyone = x.clone(), torch.arange(len(x))
         going = torch.ones(len(x), dtype=torch.bool, device=x.device)
         with frozen_eval_mode(model):
             for part in self.parts:
                 if part.only_right:
                     with torch.no_grad():
                         going &= model(x).argmax(1) == y
-                for rows in _batches(going, part.one_block):
-                    draws = _draws(seed, part, len(x)).of(rows, 0)
-                    task = Task(part, (model,), model, draws)
-                    steps = task.steps(x[rows], y[rows])
-                    while (found := advance(steps)) is None:
-                        pass
-                    result[rows], broken = found
-                    going[rows[broken.to(rows.device)]] = False
+                draws = ExampleDraws(seed, part.name, Blocks(len(x)), everyone, everyone)
+                size = BLOCK_SIZE if part.one_block else max(1, len(x))
+                for rows in torch.split(everyone, size):
+                    rows = rows.to(x.device)[going[rows]]
+                    if len(rows) > 0:
+                        own = draws.of(rows)
+                        *_, end = in_steps(part, (model,), model, own, x[rows], y[rows])
+                        assert end is not None
+                        result[rows], broken = end
+                        going[rows[broken.to(x.device)]] = False
         return result
 
 
@@ -133,7 +134,8 @@ ATTACKS: Registry[type[Attack]] = Registry("attack", "zipper_dist.attacks")
 
 @dataclass(frozen=True)
 class Iterated(Attack):
-    """An attack of a number of gradient steps."""
+    """Ascent on the cross-entropy from the clean image; subclasses have other starts, losses or
+    directions."""
 
     step_size: float | None = None
     """Length of a step, in the norm [1 = the full pixel range]; None: 2.5 eps / steps."""
@@ -162,98 +164,73 @@ class Iterated(Attack):
         """See :class:`Attack`."""
         return 2 * self.steps * self.starts
 
+    def start(self, ball: Ball, x: Tensor, draws: Draws) -> Tensor:
+        """Where the first step starts: images (B, C, H, W) in the ball around ``x``."""
+        return x
 
-@dataclass(frozen=True, eq=False)
-class Task:
-    """One attack on one batch: what it differentiates, and what decides.
+    def loss(self, network: Network, x: Tensor, y: Tensor) -> Loss:
+        """What is ascended."""
+        return summed_cross_entropy(y)
+
+    def direction(self) -> Direction | None:
+        """What is made of the gradients of one batch; None: nothing."""
+        return None
+
+    def iterates(self, network: Network, x: Tensor, y: Tensor, draws: Draws) -> Iterator[Tensor]:
+        """See :class:`Attack`."""
+        ball = make_ball(self.norm, x, self.eps)
+        start = self.start(ball, x, draws)
+        loss, direction = self.loss(network, x, y), self.direction()
+        if self.steps == 0:
+            yield start
+        yield from ascend(network, start, ball, loss, self.step, self.steps, direction)
+
+
+def in_steps(
+    attack: Attack, networks: Sequence[Network], verdict: Network, draws: ExampleDraws,
+    x: Tensor, y: Tensor,
+) -> Iterator[tuple[Tensor, Tensor] | None]:  # fmt: skip
+    """Attack images ``x`` (B, C, H, W) with labels ``y`` (B,), yielding between gradient steps.
 
     ``networks`` are attacked in turn, each on the examples that are not broken yet; ``verdict``
-    says which are.
+    says which are. Yields None, and at the end the images, exactly inside the ball, and which of
+    them are misclassified: bool (B,), on the CPU.
     """
-
-    attack: Attack
-    networks: Sequence[Network]
-    verdict: Network
-    draws: ExampleDraws
-
-    def steps(self, x: Tensor, y: Tensor) -> Steps:
-        """Attack images ``x`` with labels ``y``, yielding between gradient steps.
-
-        Returns the images (B, C, H, W), exactly inside the ball, and which of them are
-        misclassified: bool (B,), on the CPU.
-        """
-        attack = self.attack
-        ball = make_ball(attack.norm, x, attack.eps)
-        result, standing = x.clone(), torch.arange(len(x), device=x.device)
-        for network in self.networks:
-            for restart in range(attack.starts):
-                if len(standing) == 0:
-                    break
-                clean, labels = x[standing], y[standing]
-                found = clean
-                draws = self.draws.of(standing, restart)
-                for found in attack.iterates(network, clean, labels, draws):  # noqa: B007
-                    yield
-                # Attacks of other origin keep the ball only up to rounding, and may go astray.
-                found = torch.where(found.isfinite(), found, clean).detach()
-                result[standing] = found
-                result = ball.project(result)
-                with torch.no_grad():
-                    right = self.verdict(result[standing]).argmax(1) == labels
-                standing = standing[right]
-        broken = torch.ones(len(x), dtype=torch.bool)
-        broken[standing.cpu()] = False
-        return result, broken
-
-
-Steps = Generator[None, None, tuple[Tensor, Tensor]]
-"""What :meth:`Task.steps` gives."""
-
-
-def advance(steps: Steps) -> tuple[Tensor, Tensor] | None:
-    """Do one piece of work; what ``steps`` return if it was the last."""
-    try:
-        next(steps)
-    except StopIteration as end:
-        found: tuple[Tensor, Tensor] = end.value
-        return found
-    return None
-
-
-def _draws(seed: int, attack: Attack, count: int) -> ExampleDraws:
-    numbers = torch.arange(count)
-    return ExampleDraws(seed, attack.name, Blocks(count), numbers, numbers)
-
-
-def _batches(going: Tensor, one_block: bool) -> Iterator[Tensor]:
-    """The rows where ``going`` holds: all together, or block by block."""
-    rows = going.nonzero().flatten()
-    if len(rows) == 0:
-        return
-    if not one_block:
-        yield rows
-        return
-    blocks = Blocks(len(going))
-    for block in range(len(blocks)):
-        span = blocks.span(block)
-        own = rows[(rows >= span.start) & (rows < span.stop)]
-        if len(own) > 0:
-            yield own
+    ball = make_ball(attack.norm, x, attack.eps)
+    result, standing = x.clone(), torch.arange(len(x), device=x.device)
+    for network in networks:
+        for restart in range(attack.starts):
+            if len(standing) == 0:
+                break
+            clean, labels = x[standing], y[standing]
+            found = clean
+            for found in attack.iterates(network, clean, labels, draws.of(standing, restart)):  # noqa: B007
+                yield None
+            # Attacks of other origin keep the ball only up to rounding, and may return NaN.
+            found = torch.where(found.isfinite(), found, clean).detach()
+            result[standing] = found
+            result = ball.project(result)
+            with torch.no_grad():
+                right = verdict(result[standing]).argmax(1) == labels
+            standing = standing[right]
+    broken = torch.ones(len(x), dtype=torch.bool)
+    broken[standing.cpu()] = False
+    yield result, broken
 
 
 def _checked(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Images as float32 without a graph, and labels as int64 on their device."""
+
+    def given(tensor: Tensor) -> str:
+        return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+
     if not x.is_floating_point() or x.dim() != 4:
-        raise ValueError(f"x must be floating-point images (B, C, H, W), not {_describe(x)}")
+        raise ValueError(f"x must be floating-point images (B, C, H, W), not {given(x)}")
     if y.is_floating_point() or y.shape != x.shape[:1]:
-        raise ValueError(f"y must be {len(x)} integer labels (B,), not {_describe(y)}")
+        raise ValueError(f"y must be {len(x)} integer labels (B,), not {given(y)}")
     if len(x) > 0 and not (float(x.min()) >= 0 and float(x.max()) <= 1):
         raise ValueError("x must lie in [0, 1]: let the model normalise, not the images")
     return x.detach().float(), y.to(x.device, torch.int64)
-
-
-def _describe(tensor: Tensor) -> str:
-    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
 
 
 def _source_of(kind: type) -> dict[str, str]:

@@ -6,15 +6,14 @@ of Neural Networks", IEEE S&P 2017; its use under PGD: Madry et al., ICLR 2018.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from zipper_dist.accel.precision import Network
-from zipper_dist.attacks.ascent import Loss, ascend
-from zipper_dist.attacks.ball import make_ball
+from zipper_dist.attacks.ascent import Loss
+from zipper_dist.attacks.ball import Ball
 from zipper_dist.attacks.base import ATTACKS, Iterated
 from zipper_dist.attacks.draws import Draws
 
@@ -43,8 +42,10 @@ class Cw(Iterated):
     random_start: bool = True
     """Start at a random point of the ball."""
 
-    def iterates(self, network: Network, x: Tensor, y: Tensor, draws: Draws) -> Iterator[Tensor]:
-        """See :class:`~zipper_dist.attacks.base.Attack`."""
-        ball = make_ball(self.norm, x, self.eps)
-        start = ball.random_start(draws.generators()) if self.random_start else x
-        yield from ascend(network, start, ball, summed_margin(y), self.step, self.steps)
+    def start(self, ball: Ball, x: Tensor, draws: Draws) -> Tensor:
+        """See :class:`~zipper_dist.attacks.base.Iterated`."""
+        return ball.random_start(draws.generators()) if self.random_start else x
+
+    def loss(self, network: Network, x: Tensor, y: Tensor) -> Loss:
+        """See :class:`~zipper_dist.attacks.base.Iterated`."""
+        return summed_margin(y)

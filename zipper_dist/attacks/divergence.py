@@ -6,7 +6,6 @@ Robustness and Accuracy", ICML 2019, algorithm 1.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -14,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from zipper_dist.accel.precision import Network
-from zipper_dist.attacks.ascent import Loss, ascend, logits_at
-from zipper_dist.attacks.ball import Ball, drawn, make_ball
+from zipper_dist.attacks.ascent import Loss, logits_at
+from zipper_dist.attacks.ball import Ball, drawn
 from zipper_dist.attacks.draws import Draws
 from zipper_dist.attacks.pgd import PGD
 
@@ -30,29 +29,17 @@ def divergence(clean: Tensor, attacked: Tensor) -> Tensor:
     return F.kl_div(q, p, reduction="none", log_target=True).sum(1)
 
 
-def summed_divergence(clean: Tensor) -> Loss:
-    """The sum of :func:`divergence`, with the ``clean`` logits (B, classes) held fixed."""
-    return lambda logits: divergence(clean, logits).sum()
-
-
 @dataclass(frozen=True)
 class DivergencePGD(PGD):
-    """PGD that moves images to where the network predicts other than at ``x``.
-
-    It starts at ``x`` + 0.001 · N(0, 1), brought into the ball, ascends :func:`summed_divergence`
-    and has no use for labels.
-    """
+    """PGD from ``x`` + 0.001 · N(0, 1), brought into the ball, on :func:`divergence`; labels are
+    not used."""
 
     def start(self, ball: Ball, x: Tensor, draws: Draws) -> Tensor:
-        """See :class:`~zipper_dist.attacks.pgd.PGD`."""
+        """See :class:`~zipper_dist.attacks.base.Iterated`."""
         noise = drawn(x.shape, x, draws.generators(), torch.Tensor.normal_)
         return ball.project(x + START * noise)
 
-    def iterates(self, network: Network, x: Tensor, y: Tensor, draws: Draws) -> Iterator[Tensor]:
-        """See :class:`~zipper_dist.attacks.base.Attack`."""
-        ball = make_ball(self.norm, x, self.eps)
-        start = self.start(ball, x, draws)
-        loss = summed_divergence(logits_at(network, x))
-        if self.steps == 0:
-            yield start
-        yield from ascend(network, start, ball, loss, self.step, self.steps)
+    def loss(self, network: Network, x: Tensor, y: Tensor) -> Loss:
+        """See :class:`~zipper_dist.attacks.base.Iterated`."""
+        clean = logits_at(network, x)
+        return lambda logits: divergence(clean, logits).sum()

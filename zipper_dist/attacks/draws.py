@@ -1,17 +1,16 @@
-"""Where the random numbers of an attack come from: each example has its own, or a batch shares one
-generator.
+"""Where the random numbers of an attack come from.
 
-In evaluation every draw has an address: the seed, the attack, the start, and the number of the
-example in the whole set that it was taken from. So an outcome depends neither on the batch nor on
-which other examples are evaluated. AutoAttack's own attacks draw for a block of examples at a time;
-an example takes its row of those draws.
+In training a batch shares one generator. In evaluation every draw has an address: the seed, the
+attack, the start, and the number of the example in the whole set that it was taken from, so that
+outcomes depend neither on the batch nor on the other examples. AutoAttack's own attacks draw for a
+block of examples at a time; an example takes its row of those draws.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -72,18 +71,20 @@ def block_seed(seed: int, block: int) -> int:
     return seed_at(seed, "block", block)
 
 
-class Draws(Protocol):
+class Draws(ABC):
     """The random numbers of one batch."""
 
+    @abstractmethod
     def generators(self) -> Generators:
         """What random starts are drawn from."""
 
     def blocks(self) -> list[BlockRows]:
-        """The examples by block, in order."""
+        """The examples by block, in order; raises TypeError for a batch without blocks."""
+        raise TypeError("this attack draws by block: it needs ExampleDraws")
 
 
 @dataclass(frozen=True)
-class SharedDraws:
+class SharedDraws(Draws):
     """One generator for a whole batch, as in training."""
 
     generator: torch.Generator | None
@@ -92,13 +93,9 @@ class SharedDraws:
         """See :class:`Draws`."""
         return self.generator
 
-    def blocks(self) -> list[BlockRows]:
-        """See :class:`Draws`; such a batch has no blocks."""
-        raise TypeError("this attack draws by block: it needs ExampleDraws")
-
 
 @dataclass(frozen=True, eq=False)
-class ExampleDraws:
+class ExampleDraws(Draws):
     """Draws by the address of each example."""
 
     seed: int
@@ -112,7 +109,7 @@ class ExampleDraws:
     """Their numbers in the whole set that it was taken from: int64 (n,), on the CPU."""
     restart: int = 0
 
-    def of(self, rows: Tensor, restart: int) -> ExampleDraws:
+    def of(self, rows: Tensor, restart: int = 0) -> ExampleDraws:
         """The draws of some of the rows (index or mask, on any device) for one of the starts."""
         rows = rows.cpu()
         return replace(self, places=self.places[rows], numbers=self.numbers[rows], restart=restart)

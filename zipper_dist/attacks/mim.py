@@ -6,17 +6,13 @@ CVPR 2018.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from zipper_dist.accel.precision import Network
-from zipper_dist.attacks.ascent import Direction, ascend, summed_cross_entropy
-from zipper_dist.attacks.ball import make_ball
+from zipper_dist.attacks.ascent import Direction
 from zipper_dist.attacks.base import ATTACKS, Iterated
-from zipper_dist.attacks.draws import Draws
 
 
 def momentum(decay: float) -> Direction:
@@ -46,7 +42,6 @@ class Mim(Iterated):
     decay: float = 1.0
     """Of the momentum; 0: plain ascent."""
 
-    def iterates(self, network: Network, x: Tensor, y: Tensor, draws: Draws) -> Iterator[Tensor]:
-        """See :class:`~zipper_dist.attacks.base.Attack`."""
-        ball, loss = make_ball(self.norm, x, self.eps), summed_cross_entropy(y)
-        yield from ascend(network, x, ball, loss, self.step, self.steps, momentum(self.decay))
+    def direction(self) -> Direction:
+        """See :class:`~zipper_dist.attacks.base.Iterated`."""
+        return momentum(self.decay)

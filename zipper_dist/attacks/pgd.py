@@ -1,4 +1,4 @@
-"""Projected gradient descent (PGD): the attack of adversarial training and its first yardstick.
+"""Projected gradient descent (PGD): the attack of adversarial training.
 
 Source: Madry, Makelov, Schmidt, Tsipras and Vladu, "Towards Deep Learning Models Resistant to
 Adversarial Attacks", ICLR 2018.
@@ -6,15 +6,12 @@ Adversarial Attacks", ICLR 2018.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from torch import Tensor
 
-from zipper_dist.accel.precision import Network
-from zipper_dist.attacks.ascent import ascend, summed_cross_entropy
-from zipper_dist.attacks.ball import Ball, make_ball
+from zipper_dist.attacks.ball import Ball
 from zipper_dist.attacks.base import ATTACKS, Iterated
 from zipper_dist.attacks.draws import Draws
 from zipper_dist.config.schema import AttackConfig
@@ -59,13 +56,5 @@ class PGD(Iterated):
         return self.restarts
 
     def start(self, ball: Ball, x: Tensor, draws: Draws) -> Tensor:
-        """Where the first step starts: images (B, C, H, W) in the ball around ``x``."""
+        """See :class:`~zipper_dist.attacks.base.Iterated`."""
         return ball.random_start(draws.generators()) if self.random_start else x.detach().clone()
-
-    def iterates(self, network: Network, x: Tensor, y: Tensor, draws: Draws) -> Iterator[Tensor]:
-        """See :class:`~zipper_dist.attacks.base.Attack`."""
-        ball = make_ball(self.norm, x, self.eps)
-        start = self.start(ball, x, draws)
-        if self.steps == 0:
-            yield start
-        yield from ascend(network, start, ball, summed_cross_entropy(y), self.step, self.steps)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from zipper_dist.attacks import ATTACKS, Attack
+from zipper_dist.attacks import ATTACKS, Attack, Iterated
 from zipper_dist.config.threat import ThreatModel
 from zipper_dist.errors import UserError
 
@@ -48,16 +48,15 @@ class Measure:
 def expand(names: Sequence[str]) -> list[str]:
     """``--attacks`` with ``standard`` spelled out, commas taken for spaces, nothing twice.
 
-    Raises:
-        UserError: an unknown attack, or none.
+    Raises UserError for an unknown attack, and for none.
     """
-    given = [name for text in names for name in text.replace(",", " ").split()]
+    given = " ".join(names).replace(",", " ").split()
     spelled = [n for name in given for n in (STANDARD if name == "standard" else (name,))]
+    if not spelled:
+        raise UserError("--attacks: give one attack or more, such as clean pgd-20 aa")
     for name in spelled:
         if name != "clean":
             attack_named(name, ThreatModel())
-    if not spelled:
-        raise UserError("--attacks: give one attack or more, such as clean pgd-20 aa")
     return list(dict.fromkeys(spelled))
 
 
@@ -71,10 +70,10 @@ def attack_named(
     """
     family, steps = name, None
     numbered = re.fullmatch(r"(\w+)-([1-9]\d*)", name)
-    if numbered and "steps" in _options(ATTACKS.get(numbered[1])):
+    if numbered and _has_steps(numbered[1]):
         family, steps = numbered[1], int(numbered[2])
     if family not in ATTACKS and ":" not in family:
-        known = " ".join(f"{n}-N" if "steps" in _options(ATTACKS[n]) else n for n in ATTACKS)
+        known = " ".join(f"{n}-N" if _has_steps(n) else n for n in ATTACKS)
         raise UserError(
             f"--attacks {name}: unknown attack; choose from clean {known} standard (N: a number "
             "of steps, as in pgd-20), or give package.module:Class or path/to/file.py:Class"
@@ -85,8 +84,8 @@ def attack_named(
     return kind.under(threat, steps=steps, step_size=step_size, restarts=restarts)
 
 
-def _options(kind: type[Attack] | None) -> Sequence[str]:
-    return () if kind is None else list(kind.__dataclass_fields__)
+def _has_steps(family: str) -> bool:
+    return family in ATTACKS and issubclass(ATTACKS[family], Iterated)
 
 
 def measures(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import os
 
 import torch
 from torch import Tensor, nn
+
+from zipper_dist.accel.frozen import frozen_eval_mode
 
 MOST = 1024
 """A GPU gains nothing from larger batches [images]."""
@@ -33,23 +34,21 @@ def batch_size_for(model: nn.Module, image: Tensor, available: int) -> int:
     much again for their gradients; half of the memory is left alone. A CPU gets 32 to 128 images,
     as fit into its caches.
     """
-    sizes: list[int] = []
+    activations = 0
 
-    def note(module: nn.Module, inputs: object, output: object) -> None:
+    def count(module: nn.Module, inputs: object, output: object) -> None:
+        nonlocal activations
         if isinstance(output, Tensor):
-            sizes.append(output.numel() * output.element_size())
+            activations += output.numel() * output.element_size()
 
     leaves = [module for module in model.modules() if not list(module.children())]
-    handles = [leaf.register_forward_hook(note) for leaf in leaves]
-    was_training = [module for module in model.modules() if module.training]
+    handles = [leaf.register_forward_hook(count) for leaf in leaves]
     try:
-        with torch.no_grad():
-            model.eval()(image)
+        with torch.no_grad(), frozen_eval_mode(model):
+            model(image)
     finally:
         for handle in handles:
             handle.remove()
-        for module in was_training:
-            module.training = True
-    each = 2 * sum(sizes) + 16 * image.numel() * image.element_size()
+    each = 2 * activations + 16 * image.numel() * image.element_size()
     most = MOST if image.device.type == "cuda" else min(128, max(32, CACHE // each))
-    return max(1, min(most, math.floor(available / 2 / each)))
+    return max(1, min(most, available // (2 * each)))

@@ -6,6 +6,7 @@ import hashlib
 import platform
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,13 +20,12 @@ from zipper_dist.data.splits import limited_indices
 from zipper_dist.distributed.communication import World
 from zipper_dist.distributed.hardware import describe_device
 from zipper_dist.errors import UserError
-from zipper_dist.evaluation.attack_list import Measure, measures
+from zipper_dist.evaluation.attack_list import Measure, distinct_parts, measures
 from zipper_dist.evaluation.batch_size import available_memory, batch_size_for
 from zipper_dist.evaluation.engine import Engine, Examples, Found
 from zipper_dist.evaluation.network_views import NetworkViews
 from zipper_dist.evaluation.options import EvaluateOptions
 from zipper_dist.evaluation.outcomes import DiskStore
-from zipper_dist.evaluation.results.files import Outputs
 from zipper_dist.evaluation.results.sanity import SAMPLE, sanity_measures
 from zipper_dist.evaluation.target import Target, Threats, check_fit
 
@@ -42,26 +42,27 @@ class Evaluation:
     """The lines of the table."""
     checks: dict[ThreatModel, list[Measure]]
     """The attacks of the sanity checks; empty where there are none."""
+    numbers: Tensor
+    """Numbers of the evaluated examples in the test set: int64 (N,)."""
     engine: Engine
     sampler: Engine
     """The same for the blocks that the sanity checks attack."""
-    outputs: Outputs
     notes: list[str]
     about: dict[str, Any]
+    """What evaluation.json says of the evaluation as a whole."""
 
-    @property
-    def numbers(self) -> Tensor:
-        """Numbers of the evaluated examples in the test set: int64 (N,)."""
-        assert self.engine.examples.numbers is not None
-        return self.engine.examples.numbers
+    def file(self, suffix: str) -> Path:
+        """The file of this kind that results go to: ``evaluation-NAME.json`` and the like."""
+        name = f"evaluation-{self.target.name}" if self.target.name else "evaluation"
+        return _directory(self.options, self.target) / f"{name}{suffix}"
 
     def found(self) -> Found:
         """What this rank has found."""
-        wanted = self.engine.found([part for m in self.wanted for part in m.parts])
-        checks = [part for found in self.checks.values() for m in found for part in m.parts]
-        for where, blocks in self.sampler.found(checks).items():
-            wanted[where] = blocks | wanted.get(where, {})
-        return wanted
+        found = self.engine.found(distinct_parts(self.wanted))
+        checks = [measure for wanted in self.checks.values() for measure in wanted]
+        for where, blocks in self.sampler.found(distinct_parts(checks)).items():
+            found[where] = blocks | found.get(where, {})
+        return found
 
 
 def assemble(
@@ -71,16 +72,17 @@ def assemble(
     """Put the parts of an evaluation together; raises UserError where they do not fit."""
     classes, device = check_fit(target, data), world.plan.device
     wanted, notes = _suitable(measures(names, *threats, options.restarts), classes)
-    examples = _chosen(data, options, device)
+    numbers = limited_indices(len(data.test), options.limit, "test")
     if options.first is not None:
-        notes += _missing_classes(examples.labels, data.test.labels)
+        numbers = torch.arange(min(options.first, len(data.test)))
+        notes += _missing_classes(data.test.labels[numbers], data.test.labels)
+    chosen = data.test.subset(numbers).to(device)
+    examples = Examples(chosen.images, chosen.labels, numbers)
     target.model.to(device)
     blocks = Blocks(len(examples), options.block_size)
     image, _ = examples.take(slice(1))
     memory = available_memory(device, world.size)
-    directory = options.out or (options.target if options.target.is_dir() else target.file.parent)
-    outputs = Outputs(directory, target.name)
-    store = DiskStore(outputs.outcomes)
+    store = DiskStore(_directory(options, target) / "evaluation")
     store.prepare()
     engine = Engine(
         examples, NetworkViews.of(target.model, options.screen == "bf16"), store, blocks,
@@ -89,28 +91,22 @@ def assemble(
         options.seed, _identity(options, target, examples, device),
         keep_images=options.save_adversarial is not None,
     )  # fmt: skip
-    sanity = options.sanity or "standard" in " ".join(options.attacks).replace(",", " ").split()
     checks = {
         threat: sanity_measures(threat, threats.step_size, image.shape[1:])
         for threat in threats.models
-        if sanity
+        if options.sanity or "standard" in " ".join(options.attacks).replace(",", " ").split()
     }
-    sample = [block for block in engine.mine if block < len(blocks.first(SAMPLE))]
+    sample = blocks.first(SAMPLE)
+    sampler = replace(engine, blocks=sample, mine=sample.dealt(world.rank, world.size))
+    about = _about(options, target, data, threats, engine, world)
     return Evaluation(
-        options, target, data, threats, wanted, checks, engine, replace(engine, mine=sample),
-        outputs, notes, _about(options, target, data, threats, engine) | _machine(world),
-    )  # fmt: skip
+        options, target, data, threats, wanted, checks, numbers, engine, sampler, notes, about
+    )
 
 
-def _chosen(data: Dataset, options: EvaluateOptions, device: torch.device) -> Examples:
-    """The images that are evaluated."""
-    count = len(data.test)
-    if options.first is not None:
-        numbers = torch.arange(min(options.first, count))
-    else:
-        numbers = limited_indices(count, options.limit, "test")
-    chosen = data.test.subset(numbers).to(device)
-    return Examples(chosen.images, chosen.labels, numbers)
+def _directory(options: EvaluateOptions, target: Target) -> Path:
+    """Where results go."""
+    return options.out or (options.target if options.target.is_dir() else target.file.parent)
 
 
 def _missing_classes(chosen: Tensor, labels: Tensor) -> list[str]:
@@ -139,6 +135,7 @@ def _suitable(wanted: list[Measure], classes: int) -> tuple[list[Measure], list[
 def _identity(
     options: EvaluateOptions, target: Target, examples: Examples, device: torch.device
 ) -> dict[str, Any]:
+    """What decides outcomes beside attack, seed and blocks."""
     digest = hashlib.sha256()
     for tensor in (examples.images, examples.labels, examples.numbers):
         assert tensor is not None
@@ -154,9 +151,9 @@ def _identity(
 
 
 def _about(
-    options: EvaluateOptions, target: Target, data: Dataset, threats: Threats, engine: Engine
-) -> dict[str, Any]:
-    """What evaluation.json says of the evaluation as a whole."""
+    options: EvaluateOptions, target: Target, data: Dataset, threats: Threats, engine: Engine,
+    world: World,
+) -> dict[str, Any]:  # fmt: skip
     images, of = len(engine.examples), len(data.test)
     chosen = "at random" if options.first is None else "the first"
     models = [{"norm": threat.norm, "eps": threat.eps} for threat in threats.models]
@@ -173,11 +170,6 @@ def _about(
         "block_size": options.block_size,
         "screen": options.screen,
         "batch_size": engine.batch_size,
-    }
-
-
-def _machine(world: World) -> dict[str, Any]:
-    return {
         "ranks": world.size,
         "device": describe_device(world.plan.device),
         "interval": "95 %, Wilson score",

@@ -1,7 +1,7 @@
 """Runs attacks on blocks of examples: what is known is not done again, what is done is kept.
 
 Everything that measures accuracy uses this engine: validation in training, the table at its end,
-the ``evaluate`` command and :func:`zipper_dist.evaluation.report.evaluate_model`. Its work is a
+the ``evaluate`` command and :func:`zipper_dist.evaluation.in_memory.evaluate_model`. Its work is a
 generator that yields between the steps of an attack, so that other work can be done in between.
 """
 
@@ -9,23 +9,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from zipper_dist.accel.precision import Acceleration
+from zipper_dist.accel.precision import Acceleration, Network
 from zipper_dist.attacks import Attack, Blocks, ExampleDraws
-from zipper_dist.attacks.base import Task, advance
+from zipper_dist.attacks.base import in_steps
 from zipper_dist.evaluation.attack_list import Measure
-from zipper_dist.evaluation.network_views import Meter, NetworkViews
+from zipper_dist.evaluation.network_views import NetworkViews
 from zipper_dist.evaluation.outcomes import (
     BROKEN,
     ROBUST,
     UNKNOWN,
     BlockOutcome,
-    OutcomeStore,
+    MemoryStore,
     address,
 )
 
@@ -68,7 +69,7 @@ class Engine:
 
     examples: Examples
     views: NetworkViews
-    store: OutcomeStore
+    store: MemoryStore
     blocks: Blocks
     """The blocks of all examples."""
     mine: Sequence[int]
@@ -119,14 +120,14 @@ class Engine:
         for block in self.mine:
             outcome = self.outcome(None, block)
             if (outcome.state == UNKNOWN).any():
-                start = time.perf_counter()
-                meter = Meter(self.views.exact, self.tick)
+                meter = Meter(self.tick)
+                exact = meter.counts(self.views.exact)
                 x, y = self.examples.take(self.blocks.span(block))
-                with Acceleration().arithmetic(), torch.no_grad():
-                    logits = torch.cat([meter(part) for part in torch.split(x, self.batch_size)])
+                with meter.running(), Acceleration().arithmetic(), torch.no_grad():
+                    logits = torch.cat([exact(part) for part in torch.split(x, self.batch_size)])
                 right = (logits.argmax(1) == y).cpu()
                 outcome.state = torch.where(right, ROBUST, BROKEN).byte()
-                outcome.add_spent(_spent(start, [meter]))
+                outcome.add_spent(meter.spent)
                 self.store.save(self.address(None), block, outcome)
                 yield
 
@@ -144,37 +145,28 @@ class Engine:
     def attack(self, attack: Attack, before: Sequence[Attack] = ()) -> Iterator[None]:
         """Bring the outcomes of an attack up to date, except for examples broken ``before``."""
         for group in self._groups(attack, before):
-            meters: list[Meter] = []
-            seconds = 0.0
-            images, broken = [], []
+            meter, results = Meter(self.tick), []
             for places in torch.split(torch.cat(list(group.values())), self.batch_size):
-                task, x, y = self._task(attack, places, meters)
-                steps = task.steps(x, y)
-                while True:
-                    start = time.perf_counter()
-                    # The figures are fp32 figures. Nothing of it is left at the yield.
-                    with Acceleration().arithmetic():
-                        end = advance(steps)
-                    seconds += time.perf_counter() - start
-                    if end is not None:
-                        break
-                    yield
-                images.append(end[0])
-                broken.append(end[1])
-            spent = _spent(0.0, meters) | {"seconds": seconds}
-            self._keep(attack, group, (torch.cat(images), torch.cat(broken)), spent)
+                steps, result = self._steps(attack, places, meter), None
+                while result is None:
+                    # Attacks run in fp32; at the yield the caller's mode is back.
+                    with meter.running(), Acceleration().arithmetic():
+                        result = next(steps)
+                    if result is None:
+                        yield
+                results.append(result)
+            images, broken = (torch.cat(parts) for parts in zip(*results, strict=True))
+            self._keep(attack, group, images, broken, meter.spent)
             yield
 
-    def _task(
-        self, attack: Attack, places: Tensor, meters: list[Meter]
-    ) -> tuple[Task, Tensor, Tensor]:
+    def _steps(
+        self, attack: Attack, places: Tensor, meter: Meter
+    ) -> Iterator[tuple[Tensor, Tensor] | None]:
         numbers = places if self.examples.numbers is None else self.examples.numbers[places]
         draws = ExampleDraws(self.seed, attack.name, self.blocks, places, numbers)
         views = [v for v in (self.views.screening, self.views.attacked) if v is not None]
-        verdict, *attacked = [Meter(view, self.tick) for view in (self.views.exact, *views)]
-        meters += [verdict, *attacked]
-        x, y = self.examples.take(places)
-        return Task(attack, attacked, verdict, draws), x, y
+        verdict, *attacked = map(meter.counts, (self.views.exact, *views))
+        return in_steps(attack, attacked, verdict, draws, *self.examples.take(places))
 
     def _groups(self, attack: Attack, before: Sequence[Attack]) -> Iterator[dict[int, Tensor]]:
         """Examples to attack, by block: as many whole blocks at a time as fit in a batch."""
@@ -193,30 +185,50 @@ class Engine:
             yield group
 
     def _keep(
-        self, attack: Attack, group: dict[int, Tensor], result: tuple[Tensor, Tensor],
-        spent: dict[str, float],
+        self, attack: Attack, group: dict[int, Tensor], images: Tensor, broken: Tensor,
+        spent: Mapping[str, float],
     ) -> None:  # fmt: skip
-        images, broken = result
-        total, at = len(broken), 0
-        for block, places in group.items():
-            outcome, n = self.outcome(attack, block), len(places)
+        sizes = [len(places) for places in group.values()]
+        parts = zip(
+            group.items(), torch.split(images, sizes), torch.split(broken, sizes), strict=True
+        )
+        for (block, places), block_images, block_broken in parts:
+            outcome = self.outcome(attack, block)
             rows = places - block * self.blocks.size
-            outcome.state[rows] = torch.where(broken[at : at + n], BROKEN, ROBUST).byte()
+            outcome.state[rows] = torch.where(block_broken, BROKEN, ROBUST).byte()
             if self.keep_images or block == 0:
                 outcome.images = outcome.images or {}
-                for i in broken[at : at + n].nonzero().flatten().tolist():
-                    outcome.images[int(rows[i])] = images[at + i].cpu().contiguous()
-            outcome.add_spent({name: amount * n / total for name, amount in spent.items()})
+                for i in block_broken.nonzero().flatten().tolist():
+                    outcome.images[int(rows[i])] = block_images[i].cpu().contiguous()
+            share = {k: amount * len(places) / len(broken) for k, amount in spent.items()}
+            outcome.add_spent(share)
             self.store.save(self.address(attack), block, outcome)
-            at += n
 
 
-def _spent(start: float, meters: Sequence[Meter]) -> dict[str, float]:
-    return {
-        "seconds": time.perf_counter() - start,
-        "forwards": sum(meter.forwards for meter in meters),
-        "gradients": sum(meter.gradients for meter in meters),
-    }
+class Meter:
+    """Measures work: seconds, forward passes and gradients [images]; ``tick`` sees each use."""
+
+    def __init__(self, tick: Tick) -> None:
+        self.spent: dict[str, float] = {"seconds": 0.0, "forwards": 0, "gradients": 0}
+        self._tick = tick
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Count the time of the block."""
+        start = time.perf_counter()
+        yield
+        self.spent["seconds"] += time.perf_counter() - start
+
+    def counts(self, network: Network) -> Network:
+        """``network``, its uses counted."""
+
+        def counted(images: Tensor) -> Tensor:
+            gradient = images.requires_grad and torch.is_grad_enabled()
+            self.spent["gradients" if gradient else "forwards"] += len(images)
+            self._tick(2 * len(images) if gradient else len(images))
+            return network(images)
+
+        return counted
 
 
 def stages(wanted: Sequence[Measure]) -> list[tuple[str, Attack, list[Attack]]]:

@@ -20,13 +20,8 @@ WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 
 
 class Normalised(nn.Module):
-    """A network that takes images in [0, 1] and normalises them first.
-
-    Args:
-        network: takes normalised images.
-        mean: of each channel.
-        std: of each channel.
-    """
+    """A network that takes images in [0, 1] and normalises them first, by mean and standard
+    deviation of each channel."""
 
     mean: Tensor
     std: Tensor
@@ -49,18 +44,22 @@ def load_foreign(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> tuple[nn.Module, dict[str, Tensor]]:
-    """The network that ``package.module:factory`` makes, with the state dict in ``file``.
+    """The network that ``package.module:factory`` makes, and the state dict in ``file`` that it
+    has taken over.
 
-    ``factory`` is code that the user names, found on Python's path or in the working directory;
-    ``file`` is only read: safetensors, or a ``.pt`` with nothing but tensors and plain containers.
-
-    Raises:
-        UserError: the factory cannot be called, the file cannot be read, or they do not fit.
+    Raises UserError where the factory or the file cannot be used, or they do not fit.
     """
-    network = _make(factory)
-    state = read_state_dict(file)
+    made = load_reference(factory, "--model")
     try:
-        network.load_state_dict(state)
+        network = made()  # type: ignore[operator]
+    except Exception as error:  # whatever the user's code raises
+        reason = f"{type(error).__name__}: {_one_line(error)}"
+        raise UserError(f"--model {factory}: cannot be made: {reason}") from None
+    if not isinstance(network, nn.Module):
+        kind = type(network).__name__
+        raise UserError(f"--model {factory}: made a {kind}, not a torch.nn.Module")
+    try:
+        network.load_state_dict(read_state_dict(file))
     except (RuntimeError, TypeError) as error:
         raise UserError(f"{file}: does not fit {factory}: {_one_line(error)}") from None
     if mean is not None and std is not None:
@@ -69,25 +68,10 @@ def load_foreign(
     return network.eval(), {name: t.detach() for name, t in network.state_dict().items()}
 
 
-def _make(factory: str) -> nn.Module:
-    made = load_reference(factory, "--model")
-    try:
-        network = made()  # type: ignore[operator]
-    except Exception as error:  # whatever the user's code raises
-        reason = f"{type(error).__name__}: {_one_line(error)}"
-        raise UserError(f"--model {factory}: cannot be made: {reason}") from None
-    if not isinstance(network, nn.Module):
-        raise UserError(
-            f"--model {factory}: made a {type(network).__name__}, not a torch.nn.Module"
-        )
-    return network
-
-
 def read_state_dict(file: Path) -> dict[str, Tensor]:
-    """The state dict in a file, on the CPU; nothing in the file is executed.
+    """The state dict in a safetensors or ``.pt`` file, on the CPU; nothing in it is executed.
 
-    Raises:
-        UserError: the file is absent, damaged, holds no state dict, or more than plain data.
+    Raises UserError where it is absent, damaged, no state dict, or more than plain data.
     """
     try:
         if file.suffix == ".safetensors":
@@ -103,20 +87,15 @@ def read_state_dict(file: Path) -> dict[str, Tensor]:
         ) from None
     except (OSError, RuntimeError, EOFError, ValueError, safetensors.SafetensorError) as error:
         raise UserError(f"{file}: cannot be read: {_one_line(error)}") from None
-    return _state_dict(file, content)
-
-
-def _state_dict(file: Path, content: Any) -> dict[str, Tensor]:
     for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
     tensors = isinstance(content, Mapping) and all(isinstance(v, Tensor) for v in content.values())
     if not (tensors and content):
         raise UserError(f"{file}: holds no state dict (names and tensors)")
-    state = dict(content)
-    if all(name.startswith("module.") for name in state):  # nn.DataParallel adds it
-        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    return state
+    if all(name.startswith("module.") for name in content):  # nn.DataParallel adds it
+        return {name.removeprefix("module."): tensor for name, tensor in content.items()}
+    return dict(content)
 
 
 def _one_line(error: BaseException) -> str:

@@ -91,27 +91,29 @@ class EvaluateOptions:
 
 def validate(options: EvaluateOptions) -> None:
     """Raise UserError with everything that is out of range in ``options``, in one line."""
+    o = options
     found = []
     for name in ("restarts", "limit", "first", "threads", "batch_size", "block_size"):
-        value = getattr(options, name)
+        value = getattr(o, name)
         if value is not None and value < 1:
             found.append(f"--{name.replace('_', '-')} {value}: give 1 or more")
-    if options.limit is not None and options.first is not None:
+    if o.limit is not None and o.first is not None:
         found.append("--limit and --first: give one of them")
-    if options.dataset is not None and options.dataset not in DATASETS:
-        found.append(f"--data {options.dataset}: choose one of {', '.join(DATASETS)}")
-    if options.threats and (options.norm, options.eps) != (None, None):
+    if o.dataset is not None and o.dataset not in DATASETS:
+        found.append(f"--data {o.dataset}: choose one of {', '.join(DATASETS)}")
+    if o.threats and (o.norm, o.eps) != (None, None):
         found.append("--threats and --norm, --eps: give one of them")
-    step = options.step_size
-    if step is not None and not 0 < step <= 1e3:
-        found.append(f"--step-size {step}: give a length above 0, where 1 is the full pixel range")
-    if (options.mean is None) != (options.std is None):
+    if o.step_size is not None and not 0 < o.step_size <= 1e3:
+        found.append(
+            f"--step-size {o.step_size}: give a length above 0, where 1 is the full pixel range"
+        )
+    if (o.mean is None) != (o.std is None):
         found.append("--mean and --std: give both or neither")
-    if options.std is not None and min(options.std, default=0) <= 0:
+    if o.std is not None and min(o.std, default=0) <= 0:
         found.append("--std: give numbers above 0")
-    if options.model is None and options.mean is not None:
+    if o.model is None and o.mean is not None:
         found.append("--mean, --std: they belong to --model")
-    if options.save_adversarial is not None and not options.save_adversarial.parent.is_dir():
-        found.append(f"--save-adversarial {options.save_adversarial}: there is no such directory")
+    if o.save_adversarial is not None and not o.save_adversarial.parent.is_dir():
+        found.append(f"--save-adversarial {o.save_adversarial}: there is no such directory")
     if found:
         raise UserError("; ".join(found))

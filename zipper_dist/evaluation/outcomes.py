@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -56,30 +56,20 @@ def address(facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-class OutcomeStore(Protocol):
-    """Where outcomes are kept, by the address of the attack and the number of the block."""
-
-    def load(self, attack: str, block: int, size: int) -> BlockOutcome:
-        """What is known of a block of ``size`` examples: the object that is kept."""
-
-    def save(self, attack: str, block: int, outcome: BlockOutcome) -> None:
-        """Keep what is known of a block."""
-
-
 class MemoryStore:
-    """Outcomes in memory."""
+    """Outcomes in memory, by the address of the attack and the number of the block."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, int], BlockOutcome] = {}
 
     def load(self, attack: str, block: int, size: int) -> BlockOutcome:
-        """See :class:`OutcomeStore`."""
+        """What is known of a block of ``size`` examples: the object that is kept."""
         if (attack, block) not in self._known:
             self._known[attack, block] = self._read(attack, block, size)
         return self._known[attack, block]
 
     def save(self, attack: str, block: int, outcome: BlockOutcome) -> None:
-        """See :class:`OutcomeStore`."""
+        """Keep what is known of a block."""
         self._known[attack, block] = outcome
 
     def _read(self, attack: str, block: int, size: int) -> BlockOutcome:
@@ -118,7 +108,7 @@ class DiskStore(MemoryStore):
         return BlockOutcome(tensors["state"], images, spent)
 
     def save(self, attack: str, block: int, outcome: BlockOutcome) -> None:
-        """See :class:`OutcomeStore`; a reader sees all of it or what was there before."""
+        """Keep what is known of a block; a reader sees all of it or what was there before."""
         super().save(attack, block, outcome)
         tensors = {"state": outcome.state}
         if outcome.images:

@@ -41,11 +41,7 @@ class Target:
 
 
 def load_target(options: EvaluateOptions) -> Target:
-    """The network that the options name.
-
-    Raises:
-        UserError: nothing is there, or it is damaged, or not what it is said to be.
-    """
+    """The network that the options name; raises UserError where it is absent or damaged."""
     path = options.target
     if options.model is not None:
         model, state = load_foreign(options.model, path, options.mean, options.std)
@@ -54,26 +50,22 @@ def load_target(options: EvaluateOptions) -> Target:
     if path.is_dir():
         file = RunDirectory(path).weights(options.learner)
         if not file.exists():
-            raise UserError(_missing(path, file))
-        name = "" if options.learner == "global" else options.learner
-    else:
-        if path.suffix in (".pt", ".pth"):
+            there = sorted(other.stem for other in path.glob("*.safetensors"))
             raise UserError(
-                f"{path}: say which network it is for with --model package.module:factory"
+                f"{path}: no {file.name} here; --learner can be {', '.join(there)}"
+                if there
+                else f"{path}: no weights here; give a run directory whose training has ended"
             )
+        name = "" if options.learner == "global" else options.learner
+    elif path.suffix in (".pt", ".pth"):
+        raise UserError(f"{path}: say which network it is for with --model package.module:factory")
+    else:
         file, name = path, path.stem
     # The code of a network outside the package runs for the run that was trained with it alone.
     run = _run_options(file.parent)
     trust = ":" in run.get("model", {}).get("arch", "")
     spec, state = load_weights(file, trust)
     return Target(load_model(file, trust), file, name, checksum(state), spec, run)
-
-
-def _missing(directory: Path, file: Path) -> str:
-    there = sorted(path.stem for path in directory.glob("*.safetensors"))
-    if not there:
-        return f"{directory}: no weights here; give a run directory whose training has ended"
-    return f"{directory}: no {file.name} here; --learner can be {', '.join(there)}"
 
 
 def _run_options(directory: Path) -> Mapping[str, Any]:
@@ -90,8 +82,7 @@ def _run_options(directory: Path) -> Mapping[str, Any]:
 def data_config(target: Target, options: EvaluateOptions) -> DataConfig:
     """The test set: as the options say, or else as the run has it, whole.
 
-    Raises:
-        UserError: neither says which data set.
+    Raises UserError where neither says which data set.
     """
     run: Mapping[str, Any] = target.run.get("data", {})
     source = options.dataset or run.get("source")
@@ -121,12 +112,10 @@ class Threats(NamedTuple):
 
 
 def threats_of(target: Target, source: str, options: EvaluateOptions) -> Threats:
-    """The attacker's means: as the options say, or else what the network was trained for.
+    """The attacker's means: as the options say, or else what the network was trained for, or else
+    what the recipe for the data set trains for.
 
-    Without a run that says so, that is what the recipe for the data set trains for.
-
-    Raises:
-        UserError: a radius out of range, or a norm that needs a radius.
+    Raises UserError for a radius out of range, and for a norm that needs a radius.
     """
     run = target.run
     trained = trained_threats(run)
@@ -152,10 +141,10 @@ def threats_of(target: Target, source: str, options: EvaluateOptions) -> Threats
 
 def trained_threats(run: Mapping[str, Any]) -> tuple[ThreatModel, ...]:
     """What a run evaluates itself against, from its options as in config.json; empty if they do
-    not say."""
+    not say. See :meth:`~zipper_dist.config.schema.TrainConfig.threats`."""
     evaluation: Mapping[str, Any] = run.get("eval", {})
     if evaluation.get("threats"):
-        return tuple(_threat(given) for given in evaluation["threats"])
+        return tuple(map(ThreatModel.parse, evaluation["threats"]))
     attacks = [a["attack"] for a in run.get("learners", {}).values() if a.get("attack")]
     found = tuple(dict.fromkeys(ThreatModel(a["norm"], a["eps"]) for a in attacks))
     norm, eps = evaluation.get("norm"), evaluation.get("eps")
@@ -164,22 +153,23 @@ def trained_threats(run: Mapping[str, Any]) -> tuple[ThreatModel, ...]:
     return tuple(threat for threat in found if norm in (None, threat.norm))
 
 
-def _threat(given: Any) -> ThreatModel:
-    return ThreatModel.parse(given) if isinstance(given, str) else ThreatModel(**given)
-
-
 def check_fit(target: Target, data: Dataset) -> int:
     """The number of classes; raises UserError if the network does not fit the images."""
     spec = target.spec
-    if spec is not None:
-        has = (spec.channels, spec.height, spec.width, spec.classes)
-        needs = (data.channels, data.height, data.width, data.classes)
-        if has != needs:
-            raise UserError(
-                f"{target.file}: made for images of {_kind(*has)}, but {data.name} has images of "
-                f"{_kind(*needs)}"
-            )
-    logits = _first_logits(target, data)
+    needs = _kind(data)
+    if spec is not None and _kind(spec) != needs:
+        raise UserError(
+            f"{target.file}: made for images of {_kind(spec)}, but {data.name} has images of "
+            f"{needs}"
+        )
+    try:
+        with torch.no_grad():
+            logits: Tensor = target.model(data.test.images[:1].float() / 255)
+    except Exception as error:  # whatever the network's own code raises
+        reason = " ".join(str(error).split())
+        raise UserError(f"{target.file}: cannot take images of {needs}: {reason}") from None
+    if not isinstance(logits, Tensor):
+        raise UserError(f"{target.file}: gives {type(logits).__name__}, not a tensor of logits")
     if logits.dim() != 2 or logits.shape[1] != data.classes:
         raise UserError(
             f"{target.file}: gives logits of shape {tuple(logits.shape)} for one image of "
@@ -188,19 +178,5 @@ def check_fit(target: Target, data: Dataset) -> int:
     return data.classes
 
 
-def _first_logits(target: Target, data: Dataset) -> Tensor:
-    image = data.test.images[:1].float() / 255
-    try:
-        with torch.no_grad():
-            logits: Tensor = target.model(image)
-    except Exception as error:  # whatever the network's own code raises
-        kind = _kind(data.channels, data.height, data.width, data.classes)
-        reason = " ".join(str(error).split())
-        raise UserError(f"{target.file}: cannot take images of {kind}: {reason}") from None
-    if not isinstance(logits, Tensor):
-        raise UserError(f"{target.file}: gives {type(logits).__name__}, not a tensor of logits")
-    return logits
-
-
-def _kind(channels: int, height: int, width: int, classes: int) -> str:
-    return f"{channels}×{height}×{width} (C×H×W) in {classes} classes"
+def _kind(of: Dataset | ModelSpec) -> str:
+    return f"{of.channels}×{of.height}×{of.width} (C×H×W) in {of.classes} classes"

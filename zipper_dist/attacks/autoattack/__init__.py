@@ -9,9 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from zipper_dist.attacks.autoattack.adapter import ITERATIONS, QUERIES
-from zipper_dist.attacks.autoattack.apgd import APGD, APGDOnDLR, APGDTargeted
-from zipper_dist.attacks.autoattack.fab import FAB
+from zipper_dist.attacks.autoattack.adapter import (
+    APGD,
+    FAB,
+    ITERATIONS,
+    QUERIES,
+    APGDOnDLR,
+    APGDTargeted,
+)
 from zipper_dist.attacks.autoattack.square import Square
 from zipper_dist.attacks.base import ATTACKS, Attack
 

@@ -1,29 +1,33 @@
-"""An adapter to ``pyautoattack``, the authors' own package.
+"""An adapter to ``pyautoattack``, the authors' own package, and its attacks that follow gradients.
 
-The attacks are the authors' code. What the adapter adds is where random numbers come from. The
-package draws for whatever batch an attack still works on, so that an example's numbers depend on
-which others have been broken. Here every draw is made for the whole of a fixed block of examples,
-and an example takes its own row of it: the very numbers that the package draws when it attacks all
-examples of the block with the block's seed. (But for Square in L2: there the package draws at each
-query for those that still stand, so that no call of it could be matched.) So an outcome depends on
-neither the batch nor what was attacked before, and the ensemble can use the outcomes of its parts.
+The package draws random numbers for whatever batch an attack still works on, so that those of an
+example depend on which others have been broken. Here every draw is made for the whole of a fixed
+block of examples, and an example takes its own row of it: the numbers that the package draws when
+it attacks all examples of the block with the block's seed. (But for Square in L2, where the package
+draws at each query for those that still stand.) So an outcome depends on neither the batch nor what
+was attacked before, and the ensemble can use the outcomes of its parts.
+
+Sources of Auto-PGD and FAB, both by Croce and Hein: "Reliable evaluation of adversarial robustness
+with an ensemble of diverse parameter-free attacks" and "Minimally distorted adversarial examples
+with a fast adaptive boundary attack", ICML 2020.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, ClassVar
 
 import torch
+from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
+from pyautoattack.fab_pt import FABAttack_PT
 from torch import Tensor
 
 from zipper_dist.accel.precision import Network
-from zipper_dist.attacks.base import Attack
-from zipper_dist.attacks.draws import BlockRows
+from zipper_dist.attacks.base import ATTACKS, Attack
+from zipper_dist.attacks.draws import BlockRows, Draws
 from zipper_dist.config.threat import Norm
 
 ITERATIONS, QUERIES, TARGETS = 100, 5000, 9
@@ -47,6 +51,10 @@ class FromAuthors(Attack):
     """
 
     only_right: ClassVar[bool] = True
+
+    def package_options(self, x: Tensor) -> dict[str, Any]:
+        """What every attack of the package takes, for a batch ``x``."""
+        return {"norm": NAMES[self.norm], "eps": self.eps, "device": x.device}
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -72,11 +80,6 @@ def plain(network: Network) -> Network:
     return lambda images: network(_PlainGradient.apply(images)).clone()
 
 
-def global_draws_kept(x: Tensor) -> AbstractContextManager[None]:
-    """For the duration, torch's global generators are the package's; afterwards as they were."""
-    return torch.random.fork_rng(devices=[x.device] if x.is_cuda else [])
-
-
 class BlockNoise:
     """Random images, each example's from its row in the draws of its block."""
 
@@ -88,9 +91,132 @@ class BlockNoise:
     def like(self, x: Tensor) -> Tensor:
         """The next draw for all examples of the batch ``x``, shaped as it and on its device."""
         draw = torch.rand if self._norm == "linf" else torch.randn
-        rows = [
+        drawn = torch.cat([
             draw((block.size, *x.shape[1:]), generator=generator)[block.rows]
             for block, generator in self._blocks
-        ]
-        drawn = torch.cat(rows)
+        ])  # fmt: skip
         return (2 * drawn - 1 if self._norm == "linf" else drawn).to(x.device)
+
+
+def _run(attack: APGDAttack, x: Tensor, y: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Adversarial images, and whether each is misclassified, from the package's own start."""
+    attack.init_hyperparam(x)
+    start = x + attack.eps * torch.ones_like(x) * attack.normalize(noise)
+    with torch.random.fork_rng([x.device] if x.is_cuda else []):
+        _, correct, _, adversarial = attack.attack_single_run(x, y, x_init=start)
+    return adversarial, ~correct.bool()
+
+
+@ATTACKS.register("apgd-ce")
+@dataclass(frozen=True)
+class APGD(FromAuthors):
+    """Auto-PGD on the cross-entropy, from one random start."""
+
+    iterations: int = ITERATIONS
+    """Gradient steps."""
+
+    family, loss = "apgd-ce", "ce"
+
+    @property
+    def cost(self) -> int:
+        """See :class:`~zipper_dist.attacks.base.Attack`."""
+        return 2 * self.iterations
+
+    def iterates(self, network: Network, x: Tensor, y: Tensor, draws: Draws) -> Iterator[Tensor]:
+        """See :class:`~zipper_dist.attacks.base.Attack`; yields the result alone."""
+        attack = APGDAttack(
+            plain(network), n_iter=self.iterations, loss=self.loss, logger=SILENT,
+            **self.package_options(x),
+        )  # fmt: skip
+        adversarial, broken = _run(attack, x, y, BlockNoise(self.norm, draws.blocks()).like(x))
+        yield torch.where(broken[:, None, None, None], adversarial, x)
+
+
+@ATTACKS.register("apgd-dlr")
+@dataclass(frozen=True)
+class APGDOnDLR(APGD):
+    """Auto-PGD on the difference of logits ratio (DLR), which takes 3 classes or more."""
+
+    family, loss = "apgd-dlr", "dlr"
+
+    def unsuitable(self, classes: int) -> str | None:
+        """See :class:`~zipper_dist.attacks.base.Attack`."""
+        if classes >= 3:
+            return None
+        return f"its loss (DLR) takes 3 classes or more, and this network has {classes}"
+
+
+@ATTACKS.register("apgd-t")
+@dataclass(frozen=True)
+class APGDTargeted(FromAuthors):
+    """Auto-PGD towards each of the 9 likeliest wrong classes (all, where there are fewer).
+
+    On the targeted DLR loss, which takes 4 classes; with fewer, on the cross-entropy of the target.
+    An example is attacked until it is broken.
+    """
+
+    family = "apgd-t"
+
+    iterations: int = ITERATIONS
+    """Gradient steps for a target."""
+    targets: int = TARGETS
+    """Wrong classes at most."""
+
+    @property
+    def cost(self) -> int:
+        """See :class:`~zipper_dist.attacks.base.Attack`."""
+        return 2 * self.targets * self.iterations
+
+    def iterates(self, network: Network, x: Tensor, y: Tensor, draws: Draws) -> Iterator[Tensor]:
+        """See :class:`~zipper_dist.attacks.base.Attack`; yields after each target."""
+        attack = APGDAttack_targeted(
+            plain(network), n_iter=self.iterations, logger=SILENT, **self.package_options(x)
+        )
+        with torch.no_grad():
+            order = network(x).sort(dim=1)[1]
+        classes = order.shape[1]
+        attack.loss = "dlr-targeted" if classes >= 4 else "ce-targeted"
+        noise = BlockNoise(self.norm, draws.blocks())
+        result, standing = x.clone(), torch.arange(len(x), device=x.device)
+        for target in range(2, min(self.targets, classes - 1) + 2):
+            start = noise.like(x)[standing]
+            attack.y_target = order[standing, -target]
+            adversarial, broken = _run(attack, x[standing], y[standing], start)
+            result[standing[broken]] = adversarial[broken]
+            standing = standing[~broken]
+            yield result
+            if len(standing) == 0:
+                break
+
+
+@ATTACKS.register("fab-t")
+@dataclass(frozen=True)
+class FAB(FromAuthors):
+    """FAB towards each of the 9 likeliest wrong classes (all, where there are fewer).
+
+    It draws no random numbers.
+    """
+
+    family = "fab-t"
+
+    iterations: int = ITERATIONS
+    """Steps for a target."""
+    targets: int = TARGETS
+    """Wrong classes at most."""
+
+    @property
+    def cost(self) -> int:
+        """See :class:`~zipper_dist.attacks.base.Attack`."""
+        return 3 * self.targets * self.iterations
+
+    def iterates(self, network: Network, x: Tensor, y: Tensor, draws: Draws) -> Iterator[Tensor]:
+        """See :class:`~zipper_dist.attacks.base.Attack`; yields the result alone."""
+        with torch.no_grad():
+            classes = network(x[:1]).shape[1]
+        attack = FABAttack_PT(
+            plain(network), n_iter=self.iterations, targeted=True,
+            n_target_classes=min(self.targets, classes - 1), **self.package_options(x),
+        )  # fmt: skip
+        with torch.random.fork_rng([x.device] if x.is_cuda else []):
+            adversarial: Tensor = attack.perturb(x, y)
+        yield adversarial

@@ -16,10 +16,8 @@ from torch import Tensor
 
 from zipper_dist.accel.precision import Network
 from zipper_dist.attacks.autoattack.adapter import (
-    NAMES,
     QUERIES,
     FromAuthors,
-    global_draws_kept,
     plain,
 )
 from zipper_dist.attacks.base import ATTACKS
@@ -56,11 +54,11 @@ class BlockSquare(SquareAttack):  # type: ignore[misc]
 
 
 class FrugalSquare(BlockSquare):
-    """The same, but for queries whose answer is known.
+    """The same, but without queries whose answer is known.
 
     Often a square changes nothing of an image, because all its pixels are at that end of their
-    range already. Then margin and loss are those of the example's best image so far. So this keeps
-    that image by the rule of the package; whether an answer is known, the pixels decide.
+    range already. Then margin and loss are those of the example's best image so far, which is kept
+    here by the rule of the package, and compared by its pixels.
     """
 
     def __init__(self, network: Network, block: BlockRows, **options: Any) -> None:
@@ -112,11 +110,11 @@ class Square(FromAuthors):
             to_high, to_wide = _l2_size(high, wide)
             x = F.pad(x, (0, to_wide - wide, 0, to_high - high))
         attack = FrugalSquare(
-            lambda images: network(images[:, :, :high, :wide]), block, norm=NAMES[self.norm],
-            eps=self.eps, n_queries=self.queries, resc_schedule=False, device=x.device,
+            lambda images: network(images[:, :, :high, :wide]), block, n_queries=self.queries,
+            resc_schedule=False, **self.package_options(x),
         )  # fmt: skip
         attack.init_hyperparam(x)
-        with global_draws_kept(x):
+        with torch.random.fork_rng([x.device] if x.is_cuda else []):
             torch.manual_seed(block.seed)
             _, adversarial = attack.attack_single_run(x, y)
         adversarial = adversarial[:, :, :high, :wide]
@@ -129,8 +127,7 @@ def _l2_size(high: int, wide: int) -> tuple[int, int]:
     """The least size from ``high`` × ``wide`` up [pixels] that Square in L2 can tile.
 
     The package lays tiles of a fifth of the height from a margin on, and fails where the last tile
-    does not fit. Black pixels are added on the far sides then; what is changed in them is cut away,
-    so that the attack stays in the ball and only wastes a part of it.
+    does not fit. Black pixels are added then; what is changed in them is cut away.
     """
 
     def fits(height: int, width: int) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,11 +13,13 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from zipper_dist.attacks import Attack, Blocks
+from zipper_dist.attacks import Blocks
 from zipper_dist.evaluation.attack_list import Measure, distinct_parts
 from zipper_dist.evaluation.engine import Engine, Found
 from zipper_dist.evaluation.outcomes import BROKEN, ROBUST
-from zipper_dist.evaluation.results.interval import wilson_interval
+
+Z_95 = 1.959963984540054
+"""The 97.5 % point of the normal distribution."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,6 @@ class Figure:
     forwards_per_example: float
     """Forward passes without a gradient, over all n examples."""
     settings: Mapping[str, Any]
-
-    def as_json(self) -> dict[str, Any]:
-        """The fields as plain JSON values."""
-        return asdict(self) | {"interval": list(self.interval)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,16 +84,22 @@ class Report:
         return capture.get()
 
 
-@dataclass(frozen=True)
-class _Tally:
-    """The outcomes of all blocks under one attack."""
+def wilson_interval(correct: int, n: int) -> tuple[float, float]:
+    """The 95 % interval of ``correct`` out of ``n``, in per cent: the Wilson score interval.
 
-    state: Tensor
-    """uint8 (N,)."""
-    spent: Mapping[str, float]
+    Unlike the normal approximation it stays inside 0 … 100 and holds near the ends.
+    Source: Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927.
+    """
+    share, z2 = correct / n, Z_95**2
+    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z_95 * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    return max(0.0, 100 * (middle - half)), min(100.0, 100 * (middle + half))
 
 
-def _tally(found: Sequence[Found], where: str, blocks: Blocks) -> _Tally:
+def _tally(
+    found: Sequence[Found], where: str, blocks: Blocks
+) -> tuple[Tensor, Mapping[str, float]]:
+    """The state of each example under one attack, uint8 (N,), and what it took."""
     state = torch.zeros(blocks.count, dtype=torch.uint8)
     spent: dict[str, float] = {"seconds": 0, "forwards": 0, "gradients": 0}
     for of_rank in found:
@@ -104,28 +109,26 @@ def _tally(found: Sequence[Found], where: str, blocks: Blocks) -> _Tally:
                 state[blocks.span(int(block))] = torch.tensor(digits, dtype=torch.uint8)
                 for name, amount in outcome["spent"].items():
                     spent[name] += amount
-    return _Tally(state, spent)
+    return state, spent
 
 
 def report(
-    engine: Engine, wanted: Sequence[Measure], found: Sequence[Found] | None = None,
-    blocks: Blocks | None = None,
-) -> Report:  # fmt: skip
-    """Put together what ranks found; by default, what this one found, for all its examples.
+    engine: Engine, wanted: Sequence[Measure], found: Sequence[Found] | None = None
+) -> Report:
+    """Put together what ranks found; by default, what this one found.
 
-    ``blocks``: the first blocks of the engine's, where only they are to count. The figures of an
-    ensemble say what its attacks took, also where they were run for their own sake.
+    The figures of an ensemble say what its attacks took, also where they were run for their own
+    sake.
     """
-    blocks = blocks or engine.blocks
-    parts: list[Attack | None] = [None, *distinct_parts(wanted)]
-    found = [engine.found(distinct_parts(wanted))] if found is None else found
-    tallies = {part: _tally(found, engine.address(part), blocks) for part in parts}
+    parts = distinct_parts(wanted)
+    found = [engine.found(parts)] if found is None else found
+    tallies = {p: _tally(found, engine.address(p), engine.blocks) for p in (None, *parts)}
     figures, correct = {}, {}
     for measure in wanted:
-        right = tallies[None].state == ROBUST
+        right = tallies[None][0] == ROBUST
         for part in measure.parts:
-            right = right & (tallies[part].state != BROKEN)
-        used = [tallies[part].spent for part in measure.parts or (None,)]
+            right = right & (tallies[part][0] != BROKEN)
+        used = [tallies[part][1] for part in measure.parts or (None,)]
         seconds, forwards, gradients = (
             sum(spent[key] for spent in used) for key in ("seconds", "forwards", "gradients")
         )
