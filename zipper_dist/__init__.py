@@ -1,7 +1,6 @@
 """Image classifiers that are both accurate and robust to adversarial examples, trained fast.
 
-The functions here are described in :mod:`zipper_dist.api`; they are loaded when they are used, so
-that ``import zipper_dist`` itself is quick.
+The functions, described in :mod:`zipper_dist.api`, are loaded when they are first used.
 """
 
 from __future__ import annotations
@@ -30,6 +29,7 @@ __all__ = [  # noqa: RUF022
 ]
 # fmt: on
 
+# Where the names are that are not in zipper_dist.api.
 _MODULES = {
     "ATTACKS": "attacks",
     "DATASETS": "data",
@@ -40,7 +40,6 @@ _MODULES = {
     "ThreatModel": "config.threat",
     "UserError": "errors",
 }
-"""Where the names are that are not in :mod:`zipper_dist.api`."""
 
 
 def __getattr__(name: str) -> Any:

@@ -3,9 +3,8 @@
     run = zipper_dist.fit("digits", {"steps": 60, "mix.every": 10})
     report = zipper_dist.benchmark(run.model(), "digits", zipper_dist.ThreatModel("linf", 0.17))
 
-Nothing is printed unless asked for, and threads, CPU affinity, cuDNN and TF32 flags, random state
-and signal handlers are restored. Bad input raises :class:`zipper_dist.UserError` with the message
-that the commands print.
+Nothing is printed unless asked for, and the state of the process is restored. Bad input raises
+:class:`zipper_dist.UserError` with the message that the commands print.
 """
 
 from __future__ import annotations
@@ -82,9 +81,7 @@ def fit(
         run_dir: the run directory; by default a temporary one, deleted with the Run.
         verbose: show progress and results on the terminal.
 
-    Raises:
-        UserError: bad options, or a directory that holds another run.
-        TrainingDiverged: a loss or a weight became NaN or infinite.
+    Raises UserError for bad options or a directory of another run, and TrainingDiverged.
     """
     if ranks < 1:
         raise UserError(f"ranks {ranks}: give 1 or more")
@@ -130,10 +127,7 @@ def _train_in_processes(config: TrainConfig, ranks: int, verbose: bool) -> None:
 def load_model(path: str | Path, *, trust: bool = False) -> nn.Module:
     """The network of a run directory (its global learner) or of a weights file, in eval mode.
 
-    ``trust``: import the code of a network from outside the package that the file names.
-
-    Raises:
-        UserError: nothing is there, or it is damaged, or names a network that is not trusted.
+    ``trust``: import code outside the package that it names. UserError: absent, damaged, untrusted.
     """
     path = Path(path).expanduser()
     file = RunDirectory(path).weights("global") if path.is_dir() else path
@@ -153,8 +147,7 @@ def benchmark(
     """Clean and robust accuracy of any network.
 
     Args:
-        model: images (B, C, H, W), float32 in [0, 1] → logits (B, classes); on any device. Its
-            modes are restored.
+        model: images (B, C, H, W), float32 in [0, 1] → logits (B, classes); on any device.
         data: name of a data set, whose test images are used, or images and labels (N,).
         threat: what the attacker may do; several are reported each, with their union.
         attacks: as ``--attacks`` of the evaluation command takes them.

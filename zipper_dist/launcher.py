@@ -1,10 +1,5 @@
-"""torchrun, but the exit status of the job is that of the rank that failed first.
-
-    zipper-launch --nproc_per_node=2 -m zipper_dist.train …
-
-takes torchrun's options. torchrun's own stack trace of a rank that failed is left out, since the
-rank has reported its error in one line.
-"""
+"""torchrun, but the exit status of the job is that of the rank that failed first, and torchrun's
+own stack trace is left out: ``zipper-launch --nproc_per_node=2 -m zipper_dist.train …``."""
 
 from __future__ import annotations
 

@@ -14,18 +14,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from zipper_dist.config.schema import TrainConfig
 
-# FLOP of a run from which on compiling has paid for itself, by device type and architecture, as
-# measured by `make bench-step` (benchmarks/results/step.md). What is not listed is slower when
-# compiled, or was not measured.
+# FLOP of a run from which on compiling has paid for itself, by device type and architecture
+# (benchmarks/results/step.md). What is not listed is slower when compiled, or was not measured.
 BREAK_EVEN: dict[tuple[str, str], float] = {("cpu", "resnet18"): 300e12}
 
 
 def work(config: TrainConfig, model: nn.Module, image: Sequence[int], steps: int) -> float:
-    """FLOP of training ``model`` on images of shape ``image`` (C, H, W) for ``steps`` iterations.
-
-    A training step counts as three forward passes, a step of an attack as two; second passes of
-    TRADES and AWP do not count.
-    """
+    """FLOP of training ``model`` on images of shape ``image`` (C, H, W) for ``steps`` iterations,
+    roughly: second passes of TRADES and AWP do not count."""
     passes = sum(learner.passes() for learner in config.learners.values())
     return float(steps) * config.batch_size * passes * forward_flop(model, image)
 
@@ -39,10 +35,8 @@ def forward_flop(model: nn.Module, image: Sequence[int]) -> int:
 
 
 def resolve_compile(option: str, device: torch.device, arch: str, flop: float) -> tuple[bool, str]:
-    """Whether a run of ``flop`` FLOP compiles its networks, and why, in words.
-
-    ``auto`` measures nothing: with a decision by timings, equal runs could end with other bits.
-    """
+    """Whether a run of ``flop`` FLOP compiles its networks, and why, in words. ``auto`` measures
+    nothing: with a decision by timings, equal runs could end with other bits."""
     if option != "auto":
         return option == "on", f"compile {option}"
     if device.type == "cpu" and shutil.which(os.environ.get("CXX", "g++")) is None:
@@ -71,10 +65,8 @@ def compile_mode(device: torch.device) -> str | None:
 
 
 def keep_compiled_code() -> None:
-    """Keep compiled code for later runs in $XDG_CACHE_HOME/zipper_dist, or ~/.cache/zipper_dist.
-
-    Nothing is changed if TORCHINDUCTOR_CACHE_DIR is set or the directory cannot be made.
-    """
+    """Keep compiled code for later runs in $XDG_CACHE_HOME/zipper_dist, or ~/.cache/zipper_dist,
+    unless TORCHINDUCTOR_CACHE_DIR is set or the directory cannot be made."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     directory = cache / "zipper_dist" / f"compiled-torch-{torch.__version__}"
     try:

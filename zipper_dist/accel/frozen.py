@@ -10,11 +10,8 @@ from torch import nn
 
 @contextmanager
 def frozen_eval_mode(model: nn.Module) -> Iterator[nn.Module]:
-    """Yield ``model`` in eval mode with no parameter requiring a gradient, for the duration.
-
-    Afterwards every module's training flag and every parameter's ``requires_grad`` is what it was.
-    The flags are set one by one, since ``train()`` would set a whole subtree to one mode.
-    """
+    """For the duration, ``model`` is in eval mode and no parameter requires a gradient; afterwards
+    every flag is what it was, also where the modes of its modules differ."""
     with ExitStack() as restored:
         for module in model.modules():
             restored.callback(setattr, module, "training", module.training)

@@ -1,7 +1,5 @@
-"""How a network is run: precision, memory format, compilation, and the attack's view of it.
-
-Weights, optimizer state, averages, BatchNorm statistics and losses are fp32 in every precision.
-"""
+"""How a network is run: precision, compilation, the attack's view of it. Weights, optimizer state,
+averages, BatchNorm statistics and losses are fp32 in every precision."""
 
 from __future__ import annotations
 
@@ -37,14 +35,11 @@ class _Bf16(nn.Module):
 
 @dataclass
 class AttackedNetwork:
-    """The network that attacks on ``model`` differentiate: its surrogate if it has one.
-
-    ``fixed_shape``: another batch size costs a compilation.
-    """
+    """The network that attacks on ``model`` differentiate: its surrogate if it has one."""
 
     model: nn.Module
     surrogate: Surrogate | None
-    fixed_shape: bool = False
+    fixed_shape: bool = False  # another batch size costs a compilation
 
     @contextmanager
     def now(self) -> Iterator[Network]:
@@ -76,8 +71,7 @@ class Acceleration:
             matmul.allow_tf32, cudnn.allow_tf32 = before
 
     def training_network(self, model: nn.Module) -> nn.Module:
-        """``model`` as a training step calls it; it shares the parameters, and on a CPU ``model``
-        itself gets faster convolutions."""
+        """``model`` as a training step calls it; on a CPU it itself gets faster convolutions."""
         lay_side_by_side(model)
         return self._compile(self._in_precision(model))
 
@@ -102,11 +96,7 @@ def has_native_bf16(device: torch.device) -> bool:
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> Precision:
-    """The precision that ``auto`` stands for on ``device``: bf16 where it is native, else fp32.
-
-    Raises:
-        UserError: TF32 on a device without it.
-    """
+    """The precision meant on ``device``: ``auto`` is bf16 where that is native, else fp32."""
     if precision == "auto":
         return "bf16" if has_native_bf16(device) else "fp32"
     if precision == "tf32" and not (device.type == "cuda" and has_native_bf16(device)):

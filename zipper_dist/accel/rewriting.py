@@ -54,10 +54,7 @@ class _Tracer(fx.Tracer):
 def rewrite(network: nn.Module) -> tuple[fx.GraphModule, list[Fold]]:
     """``network``, which is changed, traced and rewritten; the weights of folds are not set yet.
 
-    Raises:
-        Exception: whatever torch.fx raises where it cannot trace the network.
-        ValueError: the network has hooks, which tracing would lose, or writes into a view, which
-            channels-last tensors may not have.
+    Raises what torch.fx raises, and ValueError if the network has hooks or writes into a view.
     """
     if has_hooks(network):
         raise ValueError("the network has hooks")
@@ -72,14 +69,15 @@ def rewrite(network: nn.Module) -> tuple[fx.GraphModule, list[Fold]]:
 
 
 def fold_batch_norms(network: nn.Module, graph: fx.Graph) -> list[Fold]:
-    """Take every BatchNorm out of ``graph``, or put a scale and a shift in its place.
-
-    One that uses the statistics of the minibatch in eval mode too stays as it is.
-    """
+    """Take every BatchNorm with running statistics out of ``graph``, or put a scale and a shift in
+    its place."""
     modules = dict(network.named_modules())
     calls = Counter(str(node.target) for node in graph.nodes if node.op == "call_module")
     attributes = [str(node.target) for node in graph.nodes if node.op == "get_attr"]
-    readers = _readers(network, attributes)
+    # How many modules have each parameter (by id) or read it as an attribute of another.
+    owners = (p for module in network.modules() for p in module.parameters(recurse=False))
+    read = (operator.attrgetter(target)(network) for target in attributes)
+    readers = Counter(id(tensor) for tensors in (owners, read) for tensor in tensors)
     folds: list[Fold] = []
     for node in list(graph.nodes):
         norm = modules.get(str(node.target)) if node.op == "call_module" else None
@@ -101,13 +99,6 @@ def fold_batch_norms(network: nn.Module, graph: fx.Graph) -> list[Fold]:
     return folds
 
 
-def _readers(network: nn.Module, attributes: list[str]) -> Counter[int]:
-    """How many modules have each parameter (by id) or read it as an attribute of another."""
-    owners = (p for module in network.modules() for p in module.parameters(recurse=False))
-    read = (operator.attrgetter(target)(network) for target in attributes)
-    return Counter(id(tensor) for tensors in (owners, read) for tensor in tensors)
-
-
 def _foldable(
     before: fx.Node, modules: dict[str, nn.Module], calls: Counter[str], readers: Counter[int]
 ) -> str | None:
@@ -122,11 +113,8 @@ def _foldable(
 
 
 def pool_before_relu(network: nn.Module, graph: fx.Graph) -> None:
-    """Swap every max-pooling with the ReLU before it, which then has fewer numbers to rectify.
-
-    max(relu(a), relu(b)) = relu(max(a, b)), and the gradient goes to the same number: the first of
-    the largest, or none if that is not positive.
-    """
+    """Swap every max-pooling with the ReLU before it, which then has fewer numbers to rectify;
+    outputs and gradients stay the same: max(relu(a), relu(b)) = relu(max(a, b))."""
     modules = dict(network.named_modules())
     for pool in list(graph.nodes):
         relu = pool.args[0] if calls(pool, MaxPool, modules) and pool.args else None
@@ -136,7 +124,11 @@ def pool_before_relu(network: nn.Module, graph: fx.Graph) -> None:
         # Others that read the ReLU's input would miss an in-place ReLU's result.
         if not isinstance(before, fx.Node) or not len(before.users) == len(relu.users) == 1:
             continue
-        if _gives_indices(pool, modules):
+        if pool.op == "call_module":
+            with_indices = bool(modules[str(pool.target)].return_indices)
+        else:
+            with_indices = bool(pool.kwargs.get("return_indices", False)) or len(pool.args) > 6
+        if with_indices:
             continue
         pool.replace_all_uses_with(relu)
         pool.replace_input_with(relu, before)
@@ -152,21 +144,9 @@ def calls(node: fx.Node, what: tuple[object, ...], modules: dict[str, nn.Module]
     return node.op in ("call_function", "call_method") and node.target in what
 
 
-def _gives_indices(pool: fx.Node, modules: dict[str, nn.Module]) -> bool:
-    """Whether a max-pooling returns where its maxima were, too."""
-    if pool.op == "call_module":
-        return bool(modules[str(pool.target)].return_indices)
-    return bool(pool.kwargs.get("return_indices", False)) or len(pool.args) > 6
-
-
 def accept_any_layout(graph: fx.Graph) -> None:
-    """Exchange ``view`` for ``reshape``, which takes channels-last tensors too.
-
-    A view as another dtype stays one.
-
-    Raises:
-        ValueError: a view is written to, which a copy would not pass on.
-    """
+    """Exchange ``view`` (but of another dtype) for ``reshape``, which takes channels-last tensors;
+    ValueError where a view is written to, which a copy would not pass on."""
     for node in graph.nodes:
         if node.op != "call_method" or node.target not in ("view", "view_as"):
             continue

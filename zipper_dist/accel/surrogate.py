@@ -1,10 +1,5 @@
-"""The surrogate: a copy of a network that attacks differentiate, faster than the network itself.
-
-An attack runs the network in eval mode and needs the gradient of the images alone. So the surrogate
-is a copy with frozen weights, in the working precision, channels-last, in which every BatchNorm is
-folded into the convolution before it, or else becomes a scale and a shift for each channel
-(:mod:`zipper_dist.accel.rewriting`).
-"""
+"""The surrogate: a faster copy of a network for attacks to differentiate, in eval mode, frozen, in
+the working precision, channels-last, with BatchNorm folded (:mod:`zipper_dist.accel.rewriting`)."""
 
 from __future__ import annotations
 
@@ -23,15 +18,10 @@ Wrap = Callable[[nn.Module], nn.Module]
 
 
 class Surrogate(nn.Module):
-    """The attack's view of ``model``.
+    """The attack's view of ``model``, which :meth:`refresh` reads and nothing changes.
 
-    Args:
-        model: the network; it is read by :meth:`refresh` and never changed.
-        dtype: the working precision. Images come in and logits go out as float32.
-        wrap: applied to the rewritten network, for example torch.compile.
-
-    Raises:
-        Exception: whatever torch.fx raises where it cannot trace the network.
+    ``dtype`` is the working precision; images come in and logits go out as float32. ``wrap``, for
+    example torch.compile, is applied to the rewritten network. Raises what torch.fx raises.
     """
 
     def __init__(
@@ -48,37 +38,27 @@ class Surrogate(nn.Module):
             layout = torch.channels_last if tensor.dim() == 4 else torch.preserve_format
             tensor.data = tensor.data.to(device, working, memory_format=layout)
         self.network = network
-        """The rewritten copy, in ``dtype``."""
-        self._pairs = self._plain_pairs()
+        folded = {name for fold in self._folds for name in (fold.norm, fold.convolution)}
+        # The tensors of the copy that equal one of the network, and those of the network.
+        self._copies: list[Tensor] = []
+        self._originals: list[Tensor] = []
+        for name, ours in [*network.named_parameters(), *network.named_buffers()]:
+            owner, _, leaf = name.rpartition(".")
+            # A constant of the traced code belongs to no module of the network.
+            theirs = getattr(model.get_submodule(owner), leaf, None)
+            if owner not in folded and theirs is not None:
+                self._copies.append(ours.data)
+                self._originals.append(theirs.detach())
         self._run = [network if wrap is None else wrap(network)]
         self.refresh()
 
-    def _plain_pairs(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Tensors of the copy that equal one of the network, and those of the network."""
-        folded = {name for fold in self._folds for name in (fold.norm, fold.convolution)}
-        copies, originals = [], []
-        for name, ours in [*self.network.named_parameters(), *self.network.named_buffers()]:
-            owner, _, leaf = name.rpartition(".")
-            # A constant of the traced code belongs to no module of the network.
-            theirs = getattr(self._source[0].get_submodule(owner), leaf, None)
-            if owner not in folded and theirs is not None:
-                copies.append(ours.data)
-                originals.append(theirs.detach())
-        return copies, originals
-
     @torch.no_grad()
     def refresh(self) -> None:
-        """Take over the network's present weights and BatchNorm statistics.
-
-        In place, so that compiled code stays valid.
-        """
-        copies, originals = self._pairs
-        if copies:
-            torch._foreach_copy_(copies, originals)
-        if self._folds:
-            self._refresh_folds()
-
-    def _refresh_folds(self) -> None:
+        """Take over weights and BatchNorm statistics, in place: compiled code stays valid."""
+        if self._copies:
+            torch._foreach_copy_(self._copies, self._originals)
+        if not self._folds:
+            return
         source, network = self._source[0], self.network
         norms = [source.get_submodule(fold.norm) for fold in self._folds]
         means, variances, weights, biases = zip(*map(_statistics, norms), strict=True)
@@ -105,8 +85,7 @@ class Surrogate(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, classes), float32, of images (B, C, H, W), float32."""
-        # For a network that makes float32 of its own on the way.
-        mixed = self._dtype != torch.float32
+        mixed = self._dtype != torch.float32  # for a network that makes float32 of its own
         with torch.autocast(images.device.type, self._dtype, enabled=mixed):
             logits: Tensor = self._run[0](images.to(self._dtype))
         return logits.float()

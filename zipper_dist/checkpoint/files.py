@@ -11,13 +11,8 @@ from zipper_dist.errors import UserError
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace the file at ``path`` by ``content`` [bytes], or leave it as it was.
-
-    A reader sees the old file or the new one, also after a power cut.
-
-    Raises:
-        OSError: the directory is absent, the disk is full …; ``path`` is then unchanged.
-    """
+    """Replace the file at ``path``, or leave it as it was and raise OSError, so that a reader sees
+    the old file or the new one, also after a power cut."""
     # A rename is atomic only within a file system. Files of `tempfile` only their owner may read.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
@@ -28,15 +23,20 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    _sync_directory(path.parent)
+    # Make the rename durable.
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems cannot sync a directory; the file itself is in place.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def check_writable(directory: Path, option: str, *below: Path) -> None:
-    """Create ``directory``, and the directories ``below`` it, and check that it can be written.
-
-    Raises:
-        UserError: it cannot; the message names ``option`` and the directory.
-    """
+    """Create ``directory`` and those ``below`` it; UserError if it cannot be written."""
     probe = directory / ".writable"
     try:
         for path in (directory, *below):
@@ -47,16 +47,3 @@ def check_writable(directory: Path, option: str, *below: Path) -> None:
         raise UserError(
             f"{option} {directory}: cannot be written ({error.strerror}); give a directory that can"
         ) from error
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make a rename in ``directory`` durable."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        # Some network file systems cannot sync a directory; the file itself is in place.
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
-    finally:
-        os.close(descriptor)

@@ -1,8 +1,7 @@
 """Checkpoints: atomic, checksummed, one file for each learner, for an exact resume.
 
-A file holds all that its learner needs at one iteration. Ranks need not be at the same iteration
-when a signal stops them: learners may continue from different ones as long as they have the last
-redistribution in common (:func:`choose`).
+Learners may continue from different iterations, where a signal stopped their ranks, as long as they
+have the last redistribution in common (:func:`choose`).
 """
 
 from __future__ import annotations
@@ -31,19 +30,14 @@ class DamagedCheckpoint(Exception):
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """What is in a checkpoint file of ``learner`` after iteration ``step``.
-
-    ``synced_at``: iteration of the last redistribution; ``posted``: iterations of all snapshots
-    for validation so far; ``kept``: those whose shares are in the file; ``evaluated``: those known
-    to be evaluated.
-    """
+    """What is in a checkpoint file of ``learner`` after iteration ``step``."""
 
     learner: str
     step: int
-    synced_at: int
-    posted: list[int]
-    kept: list[int]
-    evaluated: list[int]
+    synced_at: int  # iteration of the last redistribution
+    posted: list[int]  # iterations of all snapshots for validation so far
+    kept: list[int]  # those whose shares are in the file
+    evaluated: list[int]  # those known to be evaluated
 
 
 @dataclass
@@ -116,16 +110,11 @@ def choose(
 ) -> dict[str, CheckpointInfo] | None:
     """The newest parts, one for each learner, that can continue together; None if there are none.
 
-    They fit if they have seen the same last redistribution, if every snapshot that the leader has
-    not evaluated yet can be posted again, and if no learner has a snapshot to post that the leader
-    has evaluated: the leader would not take part in it. ``together`` asks for parts of one
-    iteration, which a process that trains all learners in turn needs.
-
-    The newest have the latest iteration of the slowest learner, then the largest sum. Each learner
-    depends on the leader's part alone, so it has its newest that fits with it.
+    ``together`` asks for parts of one iteration, for a process that trains all learners in turn.
+    The newest have the latest iteration of the slowest learner, then the largest sum.
     """
     candidates = []
-    for first in parts[leader]:
+    for first in parts[leader]:  # each learner depends on the leader's part alone
         fitting = {
             name: [part for part in found if _fits(part, first, together)]
             for name, found in {**parts, leader: [first]}.items()
@@ -142,7 +131,8 @@ def choose(
 
 
 def _fits(part: CheckpointInfo, leader: CheckpointInfo, together: bool) -> bool:
-    """Whether ``part`` can continue together with the part of the leader."""
+    """Whether they can continue together: they have seen the same last redistribution, and ``part``
+    has posted all that the leader has evaluated, and can post the rest again."""
     evaluated = set(leader.evaluated)
     return (
         part.synced_at == leader.synced_at
@@ -157,9 +147,7 @@ def prune(directory: Path, mine: Iterable[str], learners: Sequence[str], keep: i
     found = [set(steps_of(directory, learner)) for learner in learners]
     present = [steps for steps in found if steps]
     if len(present) < len(found):
-        # Another learner has none yet, or keeps them on another machine; it is at most two
-        # validations behind.
-        keep += 2
+        keep += 2  # a learner that has none here is at most two validations behind
     complete = sorted(set.intersection(*present), reverse=True) if present else []
     if len(complete) < keep:
         return

@@ -62,8 +62,7 @@ class RunDirectory:
     def of(config: TrainConfig) -> RunDirectory:
         """The directory that ``config`` asks for."""
         name = config.recipe.rpartition(":")[2]  # of a recipe outside the package: its function
-        default = Path("runs") / f"{name}-seed{config.seed}"
-        return RunDirectory(config.run_dir or default)
+        return RunDirectory(config.run_dir or Path("runs") / f"{name}-seed{config.seed}")
 
     def weights(self, name: str) -> Path:
         """Where the weights of a learner are at the end of training."""
@@ -91,10 +90,8 @@ class RunDirectory:
             was = there["resolved"]["precision"]
             found = differences(there["options"], as_json(config))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(
-                f"{self.config} is damaged; give another --run-dir, or start over with "
-                "--resume never"
-            ) from error
+            hint = "give another --run-dir, or start over with --resume never"
+            raise UserError(f"{self.config} is damaged; {hint}") from error
         if was != precision:
             found.append(f"--precision {config.precision} meant {was} there, {precision} here")
         if found:
@@ -110,9 +107,8 @@ class RunDirectory:
         try:
             return dict(json.loads(self.summary.read_text()))
         except (TypeError, ValueError) as error:
-            raise UserError(
-                f"{self.summary} is damaged; delete it to finish the run again"
-            ) from error
+            hint = "delete it to finish the run again"
+            raise UserError(f"{self.summary} is damaged; {hint}") from error
 
     def write_config(
         self, config: TrainConfig, precision: Precision, compiled: bool, devices: list[str]

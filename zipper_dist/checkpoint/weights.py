@@ -1,8 +1,5 @@
-"""Weights files: a network's parameters and buffers, enough to rebuild it.
-
-A weights file is a safetensors file with the plain state-dict names, whose metadata holds the
-format, the fields of the :class:`ModelSpec` and a checksum. Loading one executes no code from it,
-and code outside the package that it names only where the caller trusts it.
+"""Weights files: safetensors files of a state dict, whose metadata holds the format, the fields of
+the :class:`ModelSpec` and a checksum. Loading one runs foreign code only if the caller trusts it.
 """
 
 from __future__ import annotations
@@ -22,21 +19,14 @@ from zipper_dist.checkpoint.files import write_atomically
 from zipper_dist.errors import UserError
 from zipper_dist.models import NETWORKS, ModelSpec, build
 
-FORMAT = "zipper_dist/1"
-"""Name and version of the format; the version changes when older code cannot read the files."""
+FORMAT = "zipper_dist/1"  # the version changes when older code cannot read the files
 
 
 def save_weights(
     path: Path, state: Mapping[str, Tensor], spec: ModelSpec, extra: Mapping[str, str] | None = None
 ) -> None:
-    """Write the state dict ``state`` of the network ``spec`` to ``path``, atomically.
-
-    ``extra`` is further metadata. The same arguments give the same bytes.
-
-    Raises:
-        OSError: the file cannot be written.
-        ValueError: ``extra`` has one of the format's own names.
-    """
+    """Write a state dict of the network ``spec`` atomically; equal arguments give equal bytes.
+    ``extra`` is further metadata; ValueError if it has one of the format's own names."""
     # Only the plain layout can be stored; a network trained channels-last has another.
     tensors = {
         name: tensor.detach().to("cpu", memory_format=torch.contiguous_format)
@@ -48,9 +38,8 @@ def save_weights(
         "sha256": checksum(tensors),
     }
     if taken := metadata.keys() & (extra or {}).keys():
-        raise ValueError(
-            f"metadata of the format itself given as extra: {', '.join(sorted(taken))}"
-        )
+        names = ", ".join(sorted(taken))
+        raise ValueError(f"metadata of the format itself given as extra: {names}")
     content = safetensors.torch.save(tensors, metadata={**metadata, **(extra or {})})
     write_atomically(path, _with_sorted_header(content))
 
@@ -59,30 +48,20 @@ def load_weights(path: Path, trust: bool = False) -> tuple[ModelSpec, dict[str, 
     """The network's description and its state dict, on the CPU, from a file of `save_weights`.
 
     ``trust``: whether a network whose code is outside the package may be imported, and so run.
-
-    Raises:
-        UserError: the file is absent, unreadable, damaged or not written by this package, or its
-            tensors do not fit the network.
+    UserError: the file is absent, unreadable, damaged, foreign or does not fit the network.
     """
-    spec, state, _ = _load(path, trust)
-    return spec, state
+    return _load(path, trust)[:2]
 
 
 def load_model(path: Path, trust: bool = False) -> nn.Module:
-    """The network saved at ``path``, on the CPU, in eval mode; it draws no random numbers.
-
-    ``trust`` and errors are those of :func:`load_weights`.
-    """
+    """The network of :func:`load_weights` in eval mode; it draws no random numbers."""
     _, state, network = _load(path, trust)
     network.load_state_dict(state, assign=True)
     return network.eval()
 
 
 def checksum(state: Mapping[str, Tensor]) -> str:
-    """SHA-256, in hexadecimal, over the names, dtypes, shapes and values of CPU tensors.
-
-    It depends on neither the order of ``state`` nor the memory layout of the tensors.
-    """
+    """SHA-256 (hex) of names, dtypes, shapes and values of CPU tensors, whatever their layout."""
     digest = hashlib.sha256()
     for name, tensor in sorted(state.items()):
         header = json.dumps([name, str(tensor.dtype), list(tensor.shape)])
@@ -94,12 +73,11 @@ def checksum(state: Mapping[str, Tensor]) -> str:
 def _load(path: Path, trust: bool) -> tuple[ModelSpec, dict[str, Tensor], nn.Module]:
     """Description, tensors, and the network on the device meta."""
     metadata, state = _read(path)
-    if "format" not in metadata or not metadata["format"].startswith("zipper_dist/"):
+    found = metadata.get("format", "")
+    if not found.startswith("zipper_dist/"):
         raise UserError(f"{path}: a safetensors file, but not one that zipper_dist wrote")
-    if metadata["format"] != FORMAT:
-        raise UserError(
-            f"{path}: has the format {metadata['format']!r}, but this version reads {FORMAT!r}"
-        )
+    if found != FORMAT:
+        raise UserError(f"{path}: has the format {found!r}, but this version reads {FORMAT!r}")
     if metadata.get("sha256") != checksum(state):
         raise UserError(f"{path}: damaged: the checksum of its tensors does not match")
     spec = _spec(path, metadata)
@@ -117,7 +95,14 @@ def _load(path: Path, trust: bool) -> tuple[ModelSpec, dict[str, Tensor], nn.Mod
         raise UserError(f"{path}: {error}") from None
     except (RuntimeError, TypeError):  # a size beyond 64 bits
         raise UserError(f"{path}: damaged: no network can have the size it names") from None
-    _check_fit(path, spec, state, network.state_dict())
+    wanted = network.state_dict()
+    for name in sorted(state.keys() | wanted.keys()):
+        has, needs = (_kind(tensors.get(name)) for tensors in (state, wanted))
+        if has != needs:
+            raise UserError(
+                f"{path}: does not fit the architecture {spec.arch}: tensor {name!r} is {has} "
+                f"in the file, {needs} in the network"
+            )
     return spec, state, network
 
 
@@ -139,31 +124,17 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 
 def _spec(path: Path, metadata: Mapping[str, str]) -> ModelSpec:
     try:
+        sizes = ("channels", "height", "width", "classes")
         return ModelSpec(
             arch=metadata["arch"],
-            channels=int(metadata["channels"]),
-            height=int(metadata["height"]),
-            width=int(metadata["width"]),
-            classes=int(metadata["classes"]),
             width_multiplier=float(metadata["width_multiplier"]),
             activation=metadata.get("activation", "relu"),  # files from before it was an option
+            **{size: int(metadata[size]) for size in sizes},
         )
     except KeyError as error:
         raise UserError(f"{path}: damaged: its metadata has no {error.args[0]!r}") from None
     except ValueError as error:
         raise UserError(f"{path}: damaged: a number in its metadata is none: {error}") from None
-
-
-def _check_fit(
-    path: Path, spec: ModelSpec, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
-) -> None:
-    for name in sorted(found.keys() | wanted.keys()):
-        has, needs = (_kind(tensors.get(name)) for tensors in (found, wanted))
-        if has != needs:
-            raise UserError(
-                f"{path}: does not fit the architecture {spec.arch}: tensor {name!r} is {has} "
-                f"in the file, {needs} in the network"
-            )
 
 
 def _kind(tensor: Tensor | None) -> str:
@@ -173,11 +144,8 @@ def _kind(tensor: Tensor | None) -> str:
 
 
 def _with_sorted_header(content: bytes) -> bytes:
-    """The safetensors file ``content`` with its header, whose order is random, sorted.
-
-    A file begins with the header's length in 8 bytes, little-endian; the header is JSON, padded
-    with spaces to a multiple of 8 bytes.
-    """
+    """The safetensors file ``content`` with its header, whose order is random, sorted: JSON, padded
+    to a multiple of 8 bytes, after its length in 8 bytes."""
     length = int.from_bytes(content[:8], "little")
     header = json.dumps(json.loads(content[8 : 8 + length]), sort_keys=True).encode()
     header += b" " * (-len(header) % 8)

@@ -13,27 +13,21 @@ from typing import Any
 import torch.distributed as dist
 from torch import Tensor
 
-from zipper_dist.distributed.hardware import use_hardware
+from zipper_dist.distributed.hardware import leave_job, use_hardware
 from zipper_dist.distributed.signals import Signals
 from zipper_dist.distributed.topology import Plan
 from zipper_dist.errors import PeerLost
 
-# A rank may have to wait for hours for a slower one. A rank that dies is noticed at once all the
-# same: torchrun stops the others, and gloo reports the closed connection.
+# A rank may wait for hours for a slower one; one that dies is noticed at once all the same.
 TIMEOUT = datetime.timedelta(days=7)
-
 SHORTEST_SLEEP = 5e-5  # [s]
 LONGEST_SLEEP = 5e-3
-
 STORE = "the job's key-value store"
 
 
 @dataclass(frozen=True)
 class Pending:
-    """A result that may not be there yet.
-
-    ``done`` says whether ``result`` would return at once; both raise PeerLost if it never will.
-    """
+    """A result; ``done`` says whether it is there. Both raise PeerLost if it never will be."""
 
     done: Callable[[], bool]
     result: Callable[[], Any]
@@ -54,11 +48,8 @@ def _contact(to: str) -> Iterator[None]:
 
 
 class World:
-    """The processes of a job, seen from one of them.
-
-    Nothing here blocks: what takes time is :class:`Pending`, so that the caller can work or notice
-    signals while it waits.
-    """
+    """The processes of a job, seen from one of them. Nothing here blocks: what takes time is
+    :class:`Pending`, so that the caller can work or notice signals while it waits."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -68,29 +59,23 @@ class World:
         self._sent = 0
         self._received = [0] * self.size
         use_hardware(plan)
-        if plan.backend is not None:
-            self._connect(plan.backend)
-
-    def _connect(self, backend: str) -> None:
+        if plan.backend is None:
+            return
         store, rank, size = next(dist.rendezvous("env://", timeout=TIMEOUT))
         self._store: dist.Store = dist.PrefixStore("zipper", store)
-        # With a device, NCCL connects now: later, at its first all-reduce, it would hold up the
-        # rank that comes first until the other one does.
-        nccl = backend == "nccl"
+        nccl = plan.backend == "nccl"
         dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if nccl else backend,
+            "cpu:gloo,cuda:nccl" if nccl else plan.backend,
             store=dist.PrefixStore("group", store),
             rank=rank,
             world_size=size,
             timeout=TIMEOUT,
-            device_id=self.plan.device if nccl else None,
+            # NCCL connects now: at its first all-reduce, it would hold up the rank that is first.
+            device_id=plan.device if nccl else None,
         )
 
     def all_reduce(self, buffer: Tensor) -> Pending:
-        """The sum of ``buffer`` over the ranks, bit-identical on all; ``buffer`` is overwritten.
-
-        A buffer on a GPU goes over NCCL where that is the backend, and one in RAM over gloo.
-        """
+        """The sum of ``buffer`` over the ranks, bit-identical on all; ``buffer`` is overwritten."""
         if self.size == 1:
             return present(buffer)
         self.comm_bytes += buffer.numel() * buffer.element_size()
@@ -111,7 +96,9 @@ class World:
             return present([json.loads(json.dumps(value))])
         self._put(f"{topic}/{self.rank}", value)
         keys = [f"{topic}/{rank}" for rank in range(self.size)]
-        return Pending(lambda: self._has(keys), lambda: [self._get(key) for key in keys])
+        return Pending(
+            lambda: self._has(keys), lambda: [json.loads(self._store.get(key)) for key in keys]
+        )
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Post a message for rank 0, which need not be listening."""
@@ -124,7 +111,7 @@ class World:
         messages = []
         for sender in range(1, self.size):
             while self._has([key := f"mail/{sender}/{self._received[sender] + 1}"]):
-                messages.append(self._get(key))
+                messages.append(json.loads(self._store.get(key)))
                 self._store.delete_key(key)
                 self._received[sender] += 1
         return messages
@@ -137,18 +124,14 @@ class World:
         with _contact(STORE):
             return bool(self._store.check(keys))
 
-    def _get(self, key: str) -> Any:
-        return json.loads(self._store.get(key))
-
     def close(self) -> None:
         """Leave the job in order."""
-        if dist.is_initialized():
-            dist.destroy_process_group()
+        leave_job()
 
 
 class Overlap:
-    """Does ``work`` while it waits, checks ``signals`` between units of it, and counts the idle
-    ``seconds``. ``work`` does one unit and returns True, or returns False if there is none."""
+    """Does ``work`` while it waits, a unit at a time (False: there is none), checks ``signals`` in
+    between, and counts the idle ``seconds``."""
 
     def __init__(self, signals: Signals, work: Callable[[], bool] = lambda: False) -> None:
         self.seconds = 0.0
@@ -159,9 +142,7 @@ class Overlap:
         """Return once ``condition`` holds; raises Interrupted if a signal comes first."""
         sleep = SHORTEST_SLEEP
         while True:
-            # First: a signal comes to all ranks, and where the others are gone already, this one
-            # is to save its state, not to fail with PeerLost.
-            self._signals.check()
+            self._signals.check()  # first: ranks that a signal ended are no reason for PeerLost
             if condition():
                 return
             if self.work():

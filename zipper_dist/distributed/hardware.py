@@ -18,19 +18,13 @@ import torch.distributed as dist
 from zipper_dist.distributed.signals import CAUGHT
 from zipper_dist.distributed.topology import Plan
 
-# Parameters of mallopt(3).
-M_TRIM_THRESHOLD = -1
-M_MMAP_THRESHOLD = -3
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # parameters of mallopt(3)
 LARGEST_KEPT = 64 * 2**20
 
 
 def keep_freed_memory() -> bool:
-    """Keep blocks of up to 64 MiB that tensors free, for the next tensors, in this process.
-
-    glibc gives large blocks back to the system at once and asks for zeroed pages again for the next
-    gradient step. Larger blocks still go back, to bound the memory of the process. Returns False,
-    and changes nothing, where the C library is not glibc. Only the commands call this.
-    """
+    """Keep freed blocks of up to 64 MiB for the next tensors of the process; glibc would give them
+    back and ask for zeroed ones at the next step. False: the C library is not glibc."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is None:
         return False
@@ -53,24 +47,15 @@ def use_hardware(plan: Plan) -> None:
 
 @contextlib.contextmanager
 def preserved_process_state() -> Iterator[None]:
-    """Restore the state of the process afterwards: for training that a program calls.
-
-    Restored are torch's number of threads, the cores that the process may use, the cuDNN and TF32
-    settings, the CUDA device, the global random generators of torch, numpy and Python, and the
-    handlers of SIGINT and SIGTERM. A new default process group is destroyed.
-    """
-    had_group = dist.is_initialized()
+    """Restore threads, cores, cuDNN and TF32 settings, CUDA device, global random generators and
+    signal handlers afterwards; a new default process group is destroyed."""
     with contextlib.ExitStack() as restored:
         restored.callback(torch.set_num_threads, torch.get_num_threads())
         if hasattr(os, "sched_getaffinity"):
             restored.callback(os.sched_setaffinity, 0, os.sched_getaffinity(0))
         cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-        for settings, name in (
-            (cudnn, "deterministic"),
-            (cudnn, "benchmark"),
-            (cudnn, "allow_tf32"),
-            (matmul, "allow_tf32"),
-        ):
+        flags = [(cudnn, "deterministic"), (cudnn, "benchmark"), (cudnn, "allow_tf32")]
+        for settings, name in [*flags, (matmul, "allow_tf32")]:
             restored.callback(setattr, settings, name, getattr(settings, name))
         restored.callback(torch.set_rng_state, torch.get_rng_state())
         restored.callback(random.setstate, random.getstate())
@@ -81,11 +66,15 @@ def preserved_process_state() -> Iterator[None]:
         if threading.current_thread() is threading.main_thread():
             for number in CAUGHT:
                 restored.callback(signal.signal, number, signal.getsignal(number))
-        try:
-            yield
-        finally:
-            if dist.is_initialized() and not had_group:
-                dist.destroy_process_group()
+        if not dist.is_initialized():
+            restored.callback(leave_job)
+        yield
+
+
+def leave_job() -> None:
+    """Destroy the default process group, if there is one."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def describe_device(device: torch.device) -> str:

@@ -19,8 +19,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.number: int | None = None
-        # A second Ctrl-C ends the process at once, but not under torchrun, which sends every rank
-        # each Ctrl-C twice.
+        # A second Ctrl-C ends the process, but not under torchrun, which sends each one twice.
         self._second_ends = "TORCHELASTIC_RUN_ID" not in os.environ
 
     @contextmanager

@@ -26,20 +26,19 @@ class Machine:
     def detect(environment: Mapping[str, str]) -> Machine:
         """Read the variables that torchrun sets (absent: a job of one process) and the hardware."""
         available = getattr(os, "sched_getaffinity", None)
-        cores = sorted(available(0)) if available else range(os.cpu_count() or 1)
         return Machine(
             rank=int(environment.get("RANK", 0)),
             world_size=int(environment.get("WORLD_SIZE", 1)),
             local_rank=int(environment.get("LOCAL_RANK", 0)),
             local_world_size=int(environment.get("LOCAL_WORLD_SIZE", 1)),
             gpus=torch.cuda.device_count() if torch.cuda.is_available() else 0,
-            cores=tuple(cores),
+            cores=tuple(sorted(available(0)) if available else range(os.cpu_count() or 1)),
         )
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What one process does: its learners, device, cores and threads, and the backend."""
+    """What one process does, on which hardware."""
 
     rank: int
     world_size: int
@@ -53,13 +52,9 @@ class Plan:
 
 
 def plan(machine: Machine, learners: Sequence[str], device: str, threads: int | None) -> Plan:
-    """Place ``learners`` on the ranks of the job, and the job on the hardware.
+    """Place ``learners`` on the ranks of the job, and the job on the hardware, or raise UserError.
 
-    One process trains all learners in turn; otherwise each has a rank. Without learners, as in an
-    evaluation, there may be any number of ranks.
-
-    Raises:
-        UserError: a number of ranks, a device or a thread count that cannot be served.
+    One process trains all learners in turn; otherwise each has a rank. An evaluation has none.
     """
     mine = tuple(learners)
     if learners and machine.world_size > 1:
@@ -78,16 +73,12 @@ def plan(machine: Machine, learners: Sequence[str], device: str, threads: int | 
     cores = machine.cores
     if machine.local_world_size > 1 and len(cores) >= machine.local_world_size:
         cores = cores[machine.local_rank * share : (machine.local_rank + 1) * share]
-    notes = []
-    backend = None
-    if machine.world_size > 1:
-        shared_gpu = on_gpu and machine.gpus < machine.local_world_size
-        backend = "nccl" if on_gpu and not shared_gpu else "gloo"
-        if shared_gpu:
-            notes.append(
-                f"{machine.local_world_size} ranks share {machine.gpus} GPU: they talk over gloo, "
-                "because NCCL needs a GPU for each rank"
-            )
+    shared_gpu = machine.world_size > 1 and on_gpu and machine.gpus < machine.local_world_size
+    backend = "nccl" if on_gpu and not shared_gpu else "gloo"
+    note = (
+        f"{machine.local_world_size} ranks share {machine.gpus} GPU: they talk over gloo, because "
+        "NCCL needs a GPU for each rank"
+    )
     index = machine.local_rank % max(1, machine.gpus)
     return Plan(
         rank=machine.rank,
@@ -96,7 +87,7 @@ def plan(machine: Machine, learners: Sequence[str], device: str, threads: int | 
         device=torch.device("cuda", index) if on_gpu else torch.device("cpu"),
         cores=cores,
         threads=threads or share,
-        backend=backend,
+        backend=backend if machine.world_size > 1 else None,
         fetches_data=machine.local_rank == 0,
-        notes=tuple(notes),
+        notes=(note,) if shared_gpu else (),
     )

@@ -11,32 +11,26 @@ from torch import Tensor
 
 from zipper_dist.errors import TrainingDiverged
 
+# As JSON: the fields of a TrainingRecord, or of an evaluation of θ_g (step, learner = "global",
+# clean, robust [%], seconds).
 Record = dict[str, Any]
-"""A record as JSON: the fields of a :class:`TrainingRecord`, or of an evaluation of θ_g (``step``,
-``learner`` = "global", ``clean``, ``robust`` [%], ``seconds``)."""
 
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """The iterations of a base learner since its last record, and the state of the run.
+    """The iterations of a base learner since its last record, and the state of the run."""
 
-    ``step``: the last iteration; ``loss``: mean; ``accuracy``: on the minibatches as trained on
-    [%]; ``epoch``: passes over the training set; ``gamma``: γ, the mixing weight of the last
-    learner, in a run of one or two; ``weight``: the mixing weight of this one in a run of more;
-    ``train_seconds``: of this rank in training, of which it waited idly for ``wait_seconds``.
-    """
-
-    step: int
+    step: int  # the last iteration
     learner: str
-    loss: float
-    accuracy: float
+    loss: float  # mean
+    accuracy: float  # on the minibatches as trained on [%]
     images_per_second: float
-    epoch: float | None = None
+    epoch: float | None = None  # passes over the training set
     lr: float | None = None
-    gamma: float | None = None
-    weight: float | None = None
-    train_seconds: float | None = None
-    wait_seconds: float | None = None
+    gamma: float | None = None  # γ, mixing weight of the last learner, in a run of one or two
+    weight: float | None = None  # mixing weight of this one, in a run of more
+    train_seconds: float | None = None  # of this rank in training, the idle ones included
+    wait_seconds: float | None = None  # idle
 
     def as_json(self) -> Record:
         """The fields that are not None."""
@@ -44,18 +38,14 @@ class TrainingRecord:
 
 
 class StepResult(NamedTuple):
-    """What an iteration of a learner showed, on the device (0-D tensors): mean loss, and number of
-    right answers among the images that were trained on."""
+    """What an iteration of a learner showed, as 0-D tensors on the device."""
 
-    loss: Tensor
-    correct: Tensor
+    loss: Tensor  # mean
+    correct: Tensor  # number of right answers among the images that were trained on
 
 
 class _Reading:
-    """A :class:`StepResult` on its way to the host.
-
-    From a GPU it is copied to pinned memory after the work queued so far; the host goes on.
-    """
+    """A :class:`StepResult` on its way to the host, which does not wait for a GPU."""
 
     def __init__(self, result: StepResult) -> None:
         self._figures = torch.stack([result.loss.double(), result.correct.double()])
@@ -103,8 +93,7 @@ class Window:
                 )
 
     def close(self) -> TrainingRecord | None:
-        """A record of the window, without the state of the run (None if it is empty); a new window
-        begins."""
+        """Begin a new window; the record of this one, if any, without the state of the run."""
         if not self._readings:
             return None
         self.check()

@@ -10,8 +10,7 @@ from zipper_dist.distributed.communication import World
 from zipper_dist.metrics.records import Record
 from zipper_dist.metrics.sinks import RunInfo, Sink
 
-# The other ranks' records are fetched over a socket, so not at every unit of work.
-POLL_SECONDS = 0.2
+POLL_SECONDS = 0.2  # records are fetched over a socket, so not at every unit of work
 
 
 class MetricsReporter:

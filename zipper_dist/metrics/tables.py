@@ -10,18 +10,16 @@ from rich.table import Table
 
 def duration(seconds: float) -> str:
     """``seconds`` as 1:23:45 or 12:34."""
-    whole = max(0, round(seconds))
-    hours, rest = divmod(whole, 3600)
+    hours, rest = divmod(max(0, round(seconds)), 3600)
     head = f"{hours}:{rest // 60:02}" if hours else f"{rest // 60}"
     return f"{head}:{rest % 60:02}"
 
 
 def print_summary(summary: dict[str, Any], console: Console) -> None:
     """Print summary.json: accuracy of every learner, and where the time of every rank went."""
-    final = summary["final"]
-    attack = summary["evaluation_attack"]
-    table = Table(title=f"{summary['recipe']}: accuracy on {final['images']} test images")
-    table.add_column("learner")
+    final, attack = summary["final"], summary["evaluation_attack"]
+    title = f"{summary['recipe']}: accuracy on {final['images']} test images"
+    table = Table("learner", title=title)
     table.add_column("clean", justify="right")
     # With several threat models, the accuracy is that of their union.
     threats = [f"{a['norm']} ε {a['eps']:.4g}" for a in attack.get("threats", [attack])]
@@ -29,13 +27,10 @@ def print_summary(summary: dict[str, Any], console: Console) -> None:
     for name, scores in final["learners"].items():
         table.add_row(name, f"{scores['clean']:.2f} %", f"{scores['robust']:.2f} %")
     console.print(table)
-    best = summary["best"]
-    if best is not None:
-        console.print(
-            f"best on the validation set: iteration {best['step']}, "
-            f"clean {best['clean']:.2f} %, robust {best['robust']:.2f} %",
-            highlight=False,
-        )
+    if best := summary["best"]:
+        scores = f"clean {best['clean']:.2f} %, robust {best['robust']:.2f} %"
+        text = f"best on the validation set: iteration {best['step']}, {scores}"
+        console.print(text, highlight=False)
     times = Table(title=f"{summary['steps']} iterations in {duration(summary['wall_seconds'])}")
     for heading in ("rank", "learners", "training", "evaluating", "waiting", "syncs", "sent"):
         times.add_column(heading, justify="left" if heading == "learners" else "right")

@@ -6,7 +6,6 @@ import copy
 
 from zipper_dist.accel.compilation import resolve_compile, work
 from zipper_dist.accel.precision import Acceleration
-from zipper_dist.config.schema import TrainConfig
 from zipper_dist.data import Dataset, Loader, fetch, load
 from zipper_dist.data.splits import limit_images
 from zipper_dist.metrics.records import Window
@@ -40,18 +39,22 @@ def build_state(run: RunContext, data: Dataset) -> TrainState:
         flip=config.data.flip,
     )
     plan = StepPlan.of(config, loader.steps_per_epoch)
-    spec = _model_spec(config, data)
+    spec = ModelSpec(
+        arch=config.model.arch,
+        channels=data.channels,
+        height=data.height,
+        width=data.width,
+        classes=data.classes,
+        width_multiplier=config.model.width,
+        activation=config.model.activation,
+    )
     seed_global_generators(config.seed, "initial weights")
     model = build(spec).to(device)
     flop = work(config, model, (spec.channels, spec.height, spec.width), plan.total_steps)
     compiled, note = resolve_compile(config.compile, device, spec.arch, flop)
+    images = limit_images(data.validation, config.eval.limit, "validation").to(device)
     validator = Validator(
-        copy.deepcopy(model),
-        spec,
-        limit_images(data.validation, config.eval.limit, "validation").to(device),
-        config,
-        run.directory.best,
-        run.metrics.report,
+        copy.deepcopy(model), spec, images, config, run.directory.best, run.metrics.report
     )
     learners = [
         BaseLearner(
@@ -64,13 +67,16 @@ def build_state(run: RunContext, data: Dataset) -> TrainState:
         )
         for name in names
     ]
-    mixer = Mixer(
-        FlatState(model).flat,
-        learners=names,
-        leader=next(iter(config.learners)),
-        weights=mixing_weights(config.mix, list(config.learners), plan.total_steps),
-        decay=config.mix.ema,
-    )
+    leader = next(iter(config.learners))
+    weights = mixing_weights(config.mix, list(config.learners), plan.total_steps)
+    mixer = Mixer(FlatState(model).flat, names, leader, weights, decay=config.mix.ema)
+    notes = [f"precision {run.precision}, {note}"]
+    if plan.redistributions == 0:
+        notes.append(
+            f"warning: --mix.start {config.mix.start} and --mix.every {config.mix.every} leave no "
+            f"redistribution within the {plan.total_steps} iterations of this run: the global "
+            "learner will be an average of networks that grow apart"
+        )
     state = TrainState(
         plan=plan,
         loader=loader,
@@ -80,31 +86,7 @@ def build_state(run: RunContext, data: Dataset) -> TrainState:
         validation=AsyncValidation(run.world, run.wait, validator.evaluate),
         windows={name: Window(name, config.batch_size) for name in names},
         compiled=compiled,
-        notes=(f"precision {run.precision}, {note}", *_too_short(config, plan)),
+        notes=notes,
     )
     run.wait.work = lambda: work_while_waiting(run, state)
     return state
-
-
-def _model_spec(config: TrainConfig, data: Dataset) -> ModelSpec:
-    """The network that fits the data."""
-    return ModelSpec(
-        arch=config.model.arch,
-        channels=data.channels,
-        height=data.height,
-        width=data.width,
-        classes=data.classes,
-        width_multiplier=config.model.width,
-        activation=config.model.activation,
-    )
-
-
-def _too_short(config: TrainConfig, plan: StepPlan) -> list[str]:
-    """A warning where redistribution is wanted and the run is too short for any."""
-    if plan.redistributions != 0:
-        return []
-    return [
-        f"warning: --mix.start {config.mix.start} and --mix.every {config.mix.every} leave no "
-        f"redistribution within the {plan.total_steps} iterations of this run: the global learner "
-        "will be an average of networks that grow apart"
-    ]

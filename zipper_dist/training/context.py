@@ -43,17 +43,13 @@ class RunContext:
 
 @dataclass
 class Timers:
-    """Seconds, bytes sent and syncs of this rank, interrupted processes of the run included.
-
-    ``wait_seconds`` are idle; ``comm_bytes`` are those handed to all-reduces; ``syncs`` are the
-    all-reduces of the global learner.
-    """
+    """What this rank spent, interrupted processes of the run included."""
 
     wall_seconds: float = 0.0
     eval_seconds: float = 0.0
-    wait_seconds: float = 0.0
-    comm_bytes: int = 0
-    syncs: int = 0
+    wait_seconds: float = 0.0  # idle
+    comm_bytes: int = 0  # handed to all-reduces
+    syncs: int = 0  # all-reduces of the global learner
 
     def __post_init__(self) -> None:
         self._settled = time.perf_counter()
@@ -79,20 +75,19 @@ class Timers:
 
 @dataclass
 class TrainState:
-    """What one process trains: ``learners`` and ``windows`` are its own; iteration ``at`` is the
-    last one that is done; ``notes`` are for the user."""
+    """What one process trains."""
 
     plan: StepPlan
     loader: Loader
-    learners: list[BaseLearner]
+    learners: list[BaseLearner]  # of this process
     mixer: Mixer
     validator: Validator
     validation: AsyncValidation
     windows: dict[str, Window]
     compiled: bool
-    notes: tuple[str, ...]
+    notes: list[str]  # for the user
     timers: Timers = field(default_factory=Timers)
-    at: int = 0
+    at: int = 0  # the last iteration that is done
 
     def check_finite(self) -> None:
         """Raise TrainingDiverged rather than mix, save or evaluate what is not finite."""

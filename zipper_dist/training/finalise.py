@@ -18,20 +18,24 @@ from zipper_dist.training.validation import accuracies
 
 
 def finalise(run: RunContext, state: TrainState, test: ImageSet) -> dict[str, Any]:
-    """Save and evaluate the learners of a run whose training is done.
+    """Save and evaluate the learners of a run whose training is done; the summary, on rank 0.
 
-    Each rank evaluates its own learners and its part of the global learner. Returns the summary,
-    which is empty on all ranks but 0.
+    Each rank evaluates its own learners and its part of the global learner.
     """
     theta = global_learner(run, state)
     training = state.timers.settle(run)
     state.validation.finish()
     # The last snapshot is evaluated by now whatever the number of ranks, so that all count alike.
     with_validation = state.timers.settle(run)
-    _save_weights(run, state, theta)
-    found = _evaluate(run, state, theta, test)
+    extra = {"step": str(state.at)}
+    for learner in state.learners:
+        path, weights = run.directory.weights(learner.name), learner.state.state_dict()
+        save_weights(path, weights, state.validator.spec, extra)
+    if run.world.rank == 0:
+        state.validator.load(theta, state.learners[0].state.integers)
+        state.validator.save(run.directory.weights("global"), extra)
     mine = {
-        "found": found,
+        "found": _evaluate(run, state, theta, test),
         "training": training,
         "with_validation": with_validation,
         "timers": _account(run, state),
@@ -45,17 +49,6 @@ def finalise(run: RunContext, state: TrainState, test: ImageSet) -> dict[str, An
     return summary
 
 
-def _save_weights(run: RunContext, state: TrainState, theta: Tensor) -> None:
-    validator, directory = state.validator, run.directory
-    extra = {"step": str(state.at)}
-    for learner in state.learners:
-        weights = learner.state.state_dict()
-        save_weights(directory.weights(learner.name), weights, validator.spec, extra)
-    if run.world.rank == 0:
-        validator.load(theta, state.learners[0].state.integers)
-        validator.save(directory.weights("global"), extra)
-
-
 def _evaluate(
     run: RunContext, state: TrainState, theta: Tensor, test: ImageSet
 ) -> dict[str, Found]:
@@ -64,28 +57,27 @@ def _evaluate(
     parts = distinct_parts(validator.wanted)
     # Clean images, every step of every attack, and the verdicts on what they find.
     cost = 1 + sum(attack.cost + 1 for attack in parts)
-    work = cost * len(test) * (len(state.learners) + 1 / world.size)
+    work = cost * len(test) * (len(state.learners) + 1 / world.size)  # for the display
     done = 0
-    found: dict[str, Found] = {}
 
     def tick(cost: int) -> None:
         nonlocal done
         done += cost
 
-    def evaluate(name: str, engine: Engine) -> None:
+    def evaluate(engine: Engine) -> Found:
         engine.tick = tick
         with state.timers.evaluating():
             for _ in engine.run(validator.wanted):
                 run.signals.check()
                 run.metrics.stage("evaluating on the test set", min(1.0, done / work))
-        found[name] = engine.found(parts)
+        return engine.found(parts)
 
+    found: dict[str, Found] = {}
     for learner in state.learners:
         validator.load(learner.state.flat, learner.state.integers)
-        evaluate(learner.name, validator.engine(test))
+        found[learner.name] = evaluate(validator.engine(test))
     validator.load(theta, state.learners[0].state.integers)
-    evaluate("global", validator.engine(test, world.rank, world.size))
-    return found
+    return found | {"global": evaluate(validator.engine(test, world.rank, world.size))}
 
 
 def _account(run: RunContext, state: TrainState) -> dict[str, Any]:
@@ -114,6 +106,8 @@ def _summary(
     # Up to the last sync, without the evaluation, which ranks mostly do while they wait.
     training = [each["training"] for each in reports]
     train_seconds = max(timers["wall_seconds"] - timers["eval_seconds"] for timers in training)
+    settled = [each["with_validation"] for each in reports]
+    ranks = [each["timers"] for each in reports]
     steps = state.plan.total_steps
     return {
         "recipe": config.recipe,
@@ -121,13 +115,13 @@ def _summary(
         "steps": steps,
         "epochs": state.plan.epoch(steps),
         "redistributions": state.plan.redistributions,
-        "wall_seconds": max(each["with_validation"]["wall_seconds"] for each in reports),
-        "look_seconds": sum(each["with_validation"]["eval_seconds"] for each in reports),
+        "wall_seconds": max(timers["wall_seconds"] for timers in settled),
+        "look_seconds": sum(timers["eval_seconds"] for timers in settled),
         "train_seconds": train_seconds,
-        "eval_seconds": sum(each["timers"]["eval_seconds"] for each in reports),
+        "eval_seconds": sum(timers["eval_seconds"] for timers in ranks),
         "images_per_second": steps * config.batch_size / train_seconds,
         "evaluation_attack": validator.attack,
         "final": {"images": len(test), "learners": learners},
         "best": validator.best,
-        "ranks": [each["timers"] for each in reports],
+        "ranks": ranks,
     }

@@ -7,24 +7,14 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-# Every tensor starts at a multiple of this many fp32 elements (64 bytes, a cache line), as if it
-# were allocated on its own: matrix products may round differently at other offsets.
+# Every tensor starts at a multiple of this many elements (64 bytes), as if it were allocated on its
+# own: matrix products may round differently at other offsets.
 ALIGNMENT = 16
 
 
-def _strides(tensor: Tensor) -> tuple[int, ...]:
-    """The strides of a tensor in the flat one, the same for all networks of an architecture."""
-    layout = torch.channels_last if tensor.dim() == 4 else torch.contiguous_format
-    return torch.empty_like(tensor, device="meta", memory_format=layout).stride()
-
-
 class FlatState:
-    """Moves the parameters and floating-point buffers of ``model`` into :attr:`flat`.
-
-    The network's parameters and buffers become views of :attr:`flat` (fp32, 1-D), so that changing
-    one changes the other; 4-D ones are channels-last there, whatever they were before. Integer
-    buffers stay where they are.
-    """
+    """Makes the parameters and floating-point buffers of ``model`` views of :attr:`flat` (fp32,
+    1-D); 4-D ones become channels-last. Integer buffers stay where they are."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
@@ -36,7 +26,9 @@ class FlatState:
         self.flat = torch.zeros(sum(sizes), dtype=torch.float32, device=device)
         offset = 0
         for (name, tensor), size in zip(tensors.items(), sizes, strict=True):
-            view = self.flat.as_strided(tensor.shape, _strides(tensor), offset)
+            layout = torch.channels_last if tensor.dim() == 4 else torch.contiguous_format
+            strides = torch.empty_like(tensor, device="meta", memory_format=layout).stride()
+            view = self.flat.as_strided(tensor.shape, strides, offset)
             view.copy_(tensor)
             if name in parameters:
                 parameters[name].data = view

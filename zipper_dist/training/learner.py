@@ -23,11 +23,8 @@ def ema_decay(decay: float, t: int) -> float:
 
 
 class BaseLearner:
-    """One of the learners that a method mixes.
-
-    It owns ``model``, which is on its device already. ``seed`` and ``name`` are part of the address
-    of its random draws; ``total_steps`` is T, which the schedules span.
-    """
+    """One of the learners that a method mixes; it owns ``model``. ``seed`` and ``name`` address its
+    random draws; ``total_steps`` is T, which the schedules span."""
 
     def __init__(
         self,
@@ -119,5 +116,4 @@ class BaseLearner:
             for i, parameter in enumerate(self.state.model.parameters())
             if f"momentum/{i}" in tensors
         }
-        optimizer = self.optimizer.state_dict()
-        self.optimizer.load_state_dict(optimizer | {"state": momentum})
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": momentum})

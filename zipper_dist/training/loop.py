@@ -35,7 +35,7 @@ def train(run: RunContext, state: TrainState) -> None:
 def complete_iteration(run: RunContext, state: TrainState) -> None:
     """Validate, redistribute and save after iteration ``state.at``, where these are due.
 
-    A continued run calls this first: a signal may have come while this rank waited for others.
+    A continued run begins with this: the signal may have come while this rank waited for others.
     """
     t, plan = state.at, state.plan
     if plan.validates_at(t):
@@ -86,8 +86,7 @@ def report(run: RunContext, state: TrainState) -> None:
     weights = state.mixer.weights(state.at)
     one_or_two = len(weights) <= 2
     for learner in state.learners:
-        record = state.windows[learner.name].close()
-        if record is not None:
+        if record := state.windows[learner.name].close():
             record = replace(
                 record,
                 epoch=round(state.plan.epoch(state.at), 4),

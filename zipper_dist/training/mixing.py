@@ -12,9 +12,7 @@ and a sync adds the parts up:  θ_g ← P θ_g + Σ_a acc_a. What learner a cont
 its *share*; the term P θ_g belongs to the share of one learner, the leader.
 
 What is stored is acc_a / S with S ← α_t S, a Python float: an iteration adds to the tensor and does
-not multiply it. That is half the work, and more exact: in fp32 an α near 1 keeps only 4 or 5 digits
-of 1 - α, and the error would add up over 1 / (1 - α) iterations.
-"""
+not multiply it, which is half the work, and more exact: α in fp32 has few digits of 1 - α."""
 
 from __future__ import annotations
 
@@ -26,8 +24,7 @@ from torch import Tensor
 from zipper_dist.config.schema import MixConfig
 from zipper_dist.training.learner import ema_decay
 
-SMALLEST_SCALE = 2.0**-20
-"""Below this scale the accumulators are brought back to scale 1."""
+SMALLEST_SCALE = 2.0**-20  # below it the accumulators are brought back to scale 1
 
 Weights = Callable[[int], Mapping[str, float]]
 
@@ -39,14 +36,9 @@ def mixing_weights(config: MixConfig, names: Sequence[str], total_steps: int) ->
 
 
 class Mixer:
-    """The shares of θ_g that the learners of one process hold.
+    """The shares of θ_g that ``learners``, those of one process in the order of the method, hold.
 
-    Args:
-        theta: θ_0, flat (1-D fp32); it is copied.
-        learners: names of the learners in this process, in the order of the method.
-        leader: the learner whose share has the term P θ_g.
-        weights: w_a(t).
-        decay: α of the moving average.
+    ``theta`` is θ_0 (1-D fp32), ``leader`` has P θ_g, ``weights`` is w_a(t), ``decay`` is α.
     """
 
     def __init__(

@@ -53,10 +53,8 @@ def _checkpoint(state: TrainState, learner: BaseLearner) -> LearnerCheckpoint:
 
 
 def resume(run: RunContext, state: TrainState) -> Resumed:
-    """Bring ``state`` to where the newest checkpoints are that fit together.
-
-    The ranks agree on them: each reports what it has for its learners, and all choose alike.
-    """
+    """Bring ``state`` to the newest checkpoints that fit together: each rank reports what it has
+    for its learners, and all choose alike."""
     directory = run.directory.checkpoints
     found: dict[str, list[dict[str, object]]] = {}
     damaged: list[str] = []
@@ -75,9 +73,7 @@ def resume(run: RunContext, state: TrainState) -> Resumed:
     chosen = checkpoint.choose(parts, leader, together=run.world.size == 1)
     if chosen is None:
         if any(parts.values()):
-            messages.append(
-                "no checkpoints that fit together were found; starting from iteration 1"
-            )
+            messages.append("no checkpoints fit together; starting from iteration 1")
         return Resumed(messages)
     loaded = [
         checkpoint.load(checkpoint.path_of(directory, learner.name, chosen[learner.name].step))

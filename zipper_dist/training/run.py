@@ -32,19 +32,27 @@ def run(config: TrainConfig, console: Console | None = None) -> dict[str, Any]:
     """Train, from options to summary, in this process of the job.
 
     Rank 0 shows progress and results on the ``console``, if there is one. Returns the summary,
-    which is empty on the other ranks.
-
-    Raises:
-        CommandError: bad input, divergence, another rank that is gone, or a signal.
+    empty on the other ranks. CommandError: bad input, divergence, a lost rank, or a signal.
     """
-    context = _context(config)
-    world, directory = context.world, context.directory
+    validate(config)
+    sinks = make_sinks(config.metrics)
+    placed = plan(Machine.detect(os.environ), list(config.learners), config.device, config.threads)
+    signals, world, directory = Signals(), World(placed), RunDirectory.of(config)
+    context = RunContext(
+        config=config,
+        precision=resolve_precision(config.precision, placed.device),
+        directory=directory,
+        world=world,
+        signals=signals,
+        wait=Overlap(signals),
+        metrics=MetricsReporter(world, sinks),
+    )
     if world.rank != 0:
         console = None
     summary = _open(context)
     if summary is None:
         data = load_data(context)
-        with context.signals.installed():
+        with signals.installed():
             summary = _train(context, data, console)
     elif console is not None:
         console.print(f"{directory.root} is complete; --resume never would start it over.")
@@ -55,37 +63,18 @@ def run(config: TrainConfig, console: Console | None = None) -> dict[str, Any]:
     return summary
 
 
-def _context(config: TrainConfig) -> RunContext:
-    validate(config)
-    sinks = make_sinks(config.metrics)
-    placed = plan(Machine.detect(os.environ), list(config.learners), config.device, config.threads)
-    signals = Signals()
-    world = World(placed)
-    return RunContext(
-        config=config,
-        precision=resolve_precision(config.precision, placed.device),
-        directory=RunDirectory.of(config),
-        world=world,
-        signals=signals,
-        wait=Overlap(signals),
-        metrics=MetricsReporter(world, sinks),
-    )
-
-
 def _open(run: RunContext) -> dict[str, Any] | None:
     """Make the run directory ready; the summary of the run if it is complete already."""
     config, directory, world = run.config, run.directory, run.world
     directory.prepare()
     if world.plan.fetches_data and config.resume == "never":
         directory.clear(list(config.learners))
-    finished = None
     if world.rank == 0:
         directory.check_same(config, run.precision)
-        finished = directory.finished()
+    finished = directory.finished() if world.rank == 0 else None
     mine = as_json(config) | {"resolved precision": run.precision}
     opened = run.wait(world.gather("opened", {"options": mine, "finished": finished}))
-    differing = differences(opened[0]["options"], mine)
-    if differing:
+    if differing := differences(opened[0]["options"], mine):
         raise UserError(
             f"rank {world.rank} was not started as rank 0 was ({'; '.join(differing)}); start all "
             "ranks with the same options"
@@ -120,8 +109,6 @@ def _train(run: RunContext, data: Dataset, console: Console | None) -> dict[str,
             return finalise(run, state, test)
         except Interrupted:
             save(run, state)
-            run.metrics.note(
-                f"interrupted after iteration {state.at}; saved in {run.directory.root}: the same "
-                "command continues"
-            )
+            where = f"saved in {run.directory.root}: the same command continues"
+            run.metrics.note(f"interrupted after iteration {state.at}; {where}")
             raise

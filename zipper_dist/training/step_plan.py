@@ -31,10 +31,8 @@ class StepPlan:
         )
 
     def redistributes_at(self, t: int) -> bool:
-        """Whether every learner continues from θ_g after iteration ``t``: t′ ≤ t < T, t mod c = 0.
-
-        Not after T, where θ_g would stay the same and the learners would be lost.
-        """
+        """Whether every learner continues from θ_g after ``t``: t′ ≤ t < T, t mod c = 0; after T
+        the learners would be lost."""
         every = self.mix_every
         return every > 0 and max(1, self.mix_start) <= t < self.total_steps and t % every == 0
 

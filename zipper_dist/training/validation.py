@@ -1,5 +1,4 @@
-"""Accuracy of learners during a run: on the validation set to choose the best, then on the test
-set.
+"""Accuracy of learners: on the validation set to choose the best, then on the test set.
 
 Validation is asynchronous: every rank posts a snapshot, a copy of its shares of θ_g, and trains on;
 rank 0 evaluates the sum of the shares whenever it would otherwise wait.
@@ -37,21 +36,18 @@ KEPT_SNAPSHOTS = 2
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The shares of one process in θ_g after iteration ``step``, by learner, and the integer
-    buffers of its first learner."""
+    """The shares of one process in θ_g after iteration ``step``."""
 
     step: int
-    shares: Mapping[str, Tensor]
-    integers: Mapping[str, Tensor]
+    shares: Mapping[str, Tensor]  # by learner
+    integers: Mapping[str, Tensor]  # integer buffers of the first learner
 
 
 class AsyncValidation:
-    """The snapshots of one process.
+    """The snapshots of one process; ``evaluate`` takes one, and its θ_g (flat), on rank 0.
 
-    To bound memory, a rank waits when the snapshot before is not evaluated yet; a single process
-    evaluates a snapshot at once. The newest ones are kept for checkpoints: those that were not
-    evaluated when the job was interrupted are posted again. ``evaluate`` does so for θ_g (flat) of
-    a snapshot, in small units of work, on rank 0.
+    To bound memory, a rank waits when the snapshot before is not evaluated yet. The newest are kept
+    for checkpoints, to be posted again if a job was interrupted before they were evaluated.
     """
 
     def __init__(
@@ -71,7 +67,7 @@ class AsyncValidation:
         if snapshot.step not in self.posted:
             self.posted.append(snapshot.step)
             self._enqueue(snapshot)
-        ahead = 0 if self._world.size == 1 else 1
+        ahead = 0 if self._world.size == 1 else 1  # a single process evaluates at once
         self._wait.until(lambda: self._unfinished() <= ahead)
 
     def repost(self, snapshots: list[Snapshot], posted: list[int], evaluated: list[int]) -> None:
@@ -113,11 +109,8 @@ class AsyncValidation:
 
 
 class Validator:
-    """Evaluates flat weights with a network of its own, ``model``, and remembers the best.
-
-    :meth:`evaluate` uses the images ``validation``, on the network's device, gives each result to
-    ``report`` and writes the weights with the highest clean + robust accuracy to ``best_path``.
-    """
+    """Evaluates flat weights with a network of its own, ``model``; the weights with the highest
+    clean + robust accuracy on the images ``validation`` are written to ``best_path``."""
 
     def __init__(
         self,
@@ -160,10 +153,7 @@ class Validator:
         self._state.load_integers(integers)
 
     def engine(self, image_set: ImageSet, part: int = 0, parts: int = 1) -> Engine:
-        """A new engine for the network as it is.
-
-        It takes every ``parts``-th block of images, from block ``part`` on.
-        """
+        """A new engine for the network as it is, for every ``parts``-th block from ``part`` on."""
         self._views.refresh()
         examples = Examples(image_set.images, image_set.labels, image_set.numbers)
         blocks = Blocks(len(examples), self._batch_size)
@@ -190,10 +180,7 @@ class Validator:
 
 
 def accuracies(found: Report, wanted: list[Measure]) -> dict[str, float]:
-    """Clean and robust accuracy in per cent.
-
-    With several threat models ``robust`` is that of their union, and ``robust@…`` each one's.
-    """
+    """Clean and robust accuracy [%]; with several threat models, also ``robust@…`` each one's."""
     clean, *each = [found.accuracy[measure.label] for measure in wanted]
     result = {"clean": clean, "robust": each[-1]}
     for measure, accuracy in zip(wanted[1:-1], each[:-1], strict=True):

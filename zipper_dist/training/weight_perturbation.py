@@ -14,14 +14,12 @@ _TINY = 1e-20  # keeps a layer without a gradient from dividing by 0
 class WeightPerturbation:
     """Moves the weights of each layer by γ ‖w‖ along the gradient of the loss, temporarily.
 
-    A gradient taken there leads to flatter minima. As in the public release, the weights of
-    convolutions and linear layers are perturbed, not biases and BatchNorm, and BatchNorm's running
-    statistics follow the pass at the perturbed weights alone. Afterwards the weights are the same
-    bit for bit.
+    As in the public release, the weights of convolutions and linear layers are perturbed, not
+    biases and BatchNorm, whose running statistics follow the pass at the perturbed weights alone.
+    With γ = ``gamma`` = 0 nothing happens. Parameters and buffers must keep their places in memory.
 
     Source: Wu, Xia and Wang, "Adversarial Weight Perturbation Helps Robust Generalization", NeurIPS
-    2020, section 4, with one step of the perturbation. With γ = ``gamma`` = 0 nothing happens. The
-    parameters and buffers of ``model`` must keep their places in memory.
+    2020, section 4, with one step of the perturbation.
     """
 
     def __init__(self, model: nn.Module, gamma: float) -> None:

@@ -19,18 +19,15 @@ from zipper_dist.registry import Registry
 
 @dataclass(frozen=True)
 class RunInfo:
-    """The run that a sink is opened for; iterations up to ``start_step`` are done already.
-
-    ``last_steps``: of each learner, and of "global", the last iteration that will not be recorded
-    again. ``console``: where to show progress, if anywhere.
-    """
+    """The run that a sink is opened for."""
 
     directory: Path
     learners: Sequence[str]
     total_steps: int
-    start_step: int = 0
+    start_step: int = 0  # iterations up to here are done already
     last_steps: Mapping[str, int] = field(default_factory=dict)
-    console: Console | None = None
+    """Of each learner, and of "global", the last iteration that will not be recorded again."""
+    console: Console | None = None  # where to show progress, if anywhere
 
 
 class Sink:
@@ -56,17 +53,11 @@ SINKS: Registry[type[Sink]] = Registry("metrics sink", "zipper_dist.metrics.sink
 
 
 def make_sinks(names: Sequence[str], option: str = "--metrics") -> list[Sink]:
-    """The sinks of these names, in their order; a name may be several, separated by commas.
-
-    Raises:
-        UserError: an unknown name, or one that is no sink.
-    """
+    """The sinks of these names, in order; a name may be several, separated by commas."""
     sinks = []
     for name in (part.strip() for given in names for part in given.split(",")):
         kind = SINKS.find(name, option)
         if not (isinstance(kind, type) and issubclass(kind, Sink)):
-            raise UserError(
-                f"{option} {name}: is not a class derived from zipper_dist.metrics.sinks.Sink"
-            )
+            raise UserError(f"{option} {name}: is not a class derived from {__name__}.Sink")
         sinks.append(kind())
     return sinks

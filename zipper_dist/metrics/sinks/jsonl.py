@@ -12,11 +12,8 @@ from zipper_dist.metrics.sinks import SINKS, RunInfo, Sink
 
 @SINKS.register("jsonl")
 class JsonLines(Sink):
-    """Appends to metrics.jsonl in the run directory.
-
-    Where a run is continued, records of iterations that are done again are dropped, and an
-    incomplete last line.
-    """
+    """Appends to metrics.jsonl; a continued run drops records of iterations that are done again,
+    and an incomplete last line."""
 
     path: Path
 

@@ -29,12 +29,7 @@ class Terminal(Sink):
         self._evaluation: Record | None = None
         self._stage = ""
         self._began = self._last_line = time.monotonic()
-        self._live = Live(
-            get_renderable=self._table,
-            console=self._console,
-            refresh_per_second=4,
-            transient=True,
-        )
+        self._live = Live(console=self._console, transient=True, get_renderable=self._table)
         if self._console.is_terminal:
             self._live.start()
 
@@ -53,7 +48,12 @@ class Terminal(Sink):
             self._rows[record["learner"]] = record
         else:
             self._evaluation = record
-        self._print_plainly(self._plain_line(), now=not is_training)
+        parts = [f"iteration {self._slowest()}/{self._total}"]
+        for name, row in self._rows.items():
+            if row:
+                loss, accuracy, lr, rate = _cells(row)
+                parts.append(f"{name} loss {loss} accuracy {accuracy} lr {lr} {rate} images/s")
+        self._print_plainly(" | ".join(parts + self._facts()), now=not is_training)
 
     def stage(self, name: str, share: float) -> None:
         """Show how much of a stage is done."""
@@ -78,11 +78,9 @@ class Terminal(Sink):
         gammas = [row["gamma"] for row in self._rows.values() if row and "gamma" in row]
         if gammas and len(self._rows) > 1:
             facts.append(f"γ {gammas[-1]:.3f}")
-        if self._evaluation is not None:
-            e = self._evaluation
-            facts.append(
-                f"global at {e['step']}: clean {e['clean']:.2f} %, robust {e['robust']:.2f} %"
-            )
+        if e := self._evaluation:
+            scores = f"clean {e['clean']:.2f} %, robust {e['robust']:.2f} %"
+            facts.append(f"global at {e['step']}: {scores}")
         if self._stage:
             facts.append(self._stage)
         elif done:
@@ -90,14 +88,6 @@ class Terminal(Sink):
         else:
             facts.append("time left unknown yet")
         return facts
-
-    def _plain_line(self) -> str:
-        parts = [f"iteration {self._slowest()}/{self._total}"]
-        for name, row in self._rows.items():
-            if row:
-                loss, accuracy, lr, rate = _cells(row)
-                parts.append(f"{name} loss {loss} accuracy {accuracy} lr {lr} {rate} images/s")
-        return " | ".join(parts + self._facts())
 
     def _table(self) -> Group:
         table = Table(box=None, pad_edge=False, header_style="bold")
