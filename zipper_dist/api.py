@@ -1,14 +1,11 @@
 """Zipper from Python: the same as the commands, as functions.
 
-    import zipper_dist
-
     run = zipper_dist.fit("digits", {"steps": 60, "mix.every": 10})
-    model = run.model()
-    report = zipper_dist.benchmark(model, "digits", zipper_dist.ThreatModel("linf", 0.17))
+    report = zipper_dist.benchmark(run.model(), "digits", zipper_dist.ThreatModel("linf", 0.17))
 
-Nothing is printed unless asked for, and the process is left as it was found: threads, CPU affinity,
-cuDNN and TF32 flags, random state, signal handlers. Mistakes of the caller raise
-:class:`zipper_dist.UserError` with the message that the commands print.
+Nothing is printed unless asked for, and threads, CPU affinity, cuDNN and TF32 flags, random state
+and signal handlers are restored. Bad input raises :class:`zipper_dist.UserError` with the message
+that the commands print.
 """
 
 from __future__ import annotations
@@ -45,15 +42,10 @@ __all__ = ["Run", "benchmark", "fit", "load_model", "recipe"]
 
 
 class Run:
-    """A training run: what is in its directory.
-
-    Args:
-        directory: the run directory; of a run that is complete, or goes on.
-    """
+    """A training run, complete or not, by its ``directory``."""
 
     def __init__(self, directory: str | Path) -> None:
         self.directory = Path(directory)
-        """Where everything is that the run leaves behind."""
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
 
     @property
@@ -65,8 +57,7 @@ class Run:
         return finished
 
     def model(self, learner: str = "global") -> nn.Module:
-        """A network of the run, in eval mode, on the CPU: the global learner, ``best``, or a base
-        learner by its name."""
+        """The network ``global``, ``best`` or of a base learner, in eval mode, on the CPU."""
         return load_weights_file(RunDirectory(self.directory).weights(learner), trust=True)
 
     def __repr__(self) -> str:
@@ -87,8 +78,8 @@ def fit(
     Args:
         recipe: name of a recipe, or options such as :func:`recipe` returns.
         options: options by their dotted names on the command line, ``{"mix.every": 10}``.
-        ranks: 1 trains in this process; more start so many processes, which share the learners.
-        run_dir: the run directory. None: a temporary one, which is deleted with the Run.
+        ranks: 1 trains in this process; more start processes, which share the learners.
+        run_dir: the run directory; by default a temporary one, deleted with the Run.
         verbose: show progress and results on the terminal.
 
     Raises:
@@ -114,7 +105,7 @@ def fit(
 
 
 def _train_in_processes(config: TrainConfig, ranks: int, verbose: bool) -> None:
-    """Have the training command train on so many ranks of this machine."""
+    """Run the training command in ``ranks`` processes on this machine."""
     validate(config)
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "options.json"
@@ -129,11 +120,11 @@ def _train_in_processes(config: TrainConfig, ranks: int, verbose: bool) -> None:
             text=True,
         )
     if done.returncode != 0:
-        mark = "zipper: error: "
-        lines = [line for line in done.stderr.splitlines() if line.startswith(mark)]
-        said = lines[0].removeprefix(mark) if lines else done.stderr.strip()
+        prefix = "zipper: error: "
+        errors = [line for line in done.stderr.splitlines() if line.startswith(prefix)]
+        message = errors[0].removeprefix(prefix) if errors else done.stderr.strip()
         kind = UserError if done.returncode == UserError.status else CommandError
-        raise kind(said or f"training ended with status {done.returncode}")
+        raise kind(message or f"training ended with status {done.returncode}")
 
 
 def load_model(path: str | Path, *, trust: bool = False) -> nn.Module:
@@ -162,13 +153,13 @@ def benchmark(
     """Clean and robust accuracy of any network.
 
     Args:
-        model: images (B, C, H, W), float32 in [0, 1] → logits (B, classes); on any device. It is
-            evaluated in eval mode and left as it was.
+        model: images (B, C, H, W), float32 in [0, 1] → logits (B, classes); on any device. Its
+            modes are restored.
         data: name of a data set, whose test images are used, or images and labels (N,).
         threat: what the attacker may do; several are reported each, with their union.
         attacks: as ``--attacks`` of the evaluation command takes them.
         root: directory of the data sets.
-        limit: at most so many images, chosen at random but always the same.
+        limit: the largest number of images, chosen at random by a fixed seed.
     """
     if isinstance(data, str):
         options = DataConfig(source=data, root=Path(root), validation="test")

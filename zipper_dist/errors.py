@@ -1,10 +1,15 @@
-"""The ways a command ends early, each with its own exit status."""
+"""Errors that end a command, each with its exit status."""
 
 from __future__ import annotations
 
 
+def in_one_line(error: BaseException) -> str:
+    """The kind of an error and its message, without line breaks."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
 class CommandError(Exception):
-    """A command cannot go on; the message is one clear line for the person who started it."""
+    """A command cannot go on; the message is one line for its user."""
 
     status = 1
 
@@ -24,10 +29,7 @@ class PeerLost(CommandError):
 
 
 class Interrupted(CommandError):
-    """A signal asked the command to stop; the state was saved.
-
-    Its exit status is 128 + the signal's number, as shells report it.
-    """
+    """A signal stopped the command after its state was saved; the status is 128 + its number."""
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(f"interrupted by signal {signal_number}")

@@ -13,11 +13,10 @@ from rich.console import Console
 
 from zipper_dist.config.command_line import parse_options, run_command
 from zipper_dist.data import fetch, load
-from zipper_dist.distributed.communication import World
+from zipper_dist.distributed.communication import Overlap, World
 from zipper_dist.distributed.hardware import keep_freed_memory
-from zipper_dist.distributed.overlap import Overlap
 from zipper_dist.distributed.signals import Signals
-from zipper_dist.distributed.topology import Machine, plan_shards
+from zipper_dist.distributed.topology import Machine, plan
 from zipper_dist.errors import Interrupted
 from zipper_dist.evaluation.attack_list import expand
 from zipper_dist.evaluation.build import Evaluation, assemble
@@ -85,7 +84,7 @@ def _prepare(options: EvaluateOptions, wait: Overlap) -> tuple[Evaluation, World
     target = load_target(options)
     config = data_config(target, options)
     threats = threats_of(target, config.source, options)
-    world = World(plan_shards(Machine.detect(os.environ), options.device, options.threads))
+    world = World(plan(Machine.detect(os.environ), (), options.device, options.threads))
     if world.plan.fetches_data:
         fetch(config)
     wait(world.gather("data is there", None))

@@ -1,9 +1,9 @@
-"""torchrun with a quiet end: the exit status of the job is that of the rank that failed first.
+"""torchrun, but the exit status of the job is that of the rank that failed first.
 
     zipper-launch --nproc_per_node=2 -m zipper_dist.train …
 
-takes torchrun's own options. When a rank stops with an error it has said why in one line; torchrun
-then adds a stack trace of its own and always ends with status 1.
+takes torchrun's options. torchrun's own stack trace of a rank that failed is left out, since the
+rank has reported its error in one line.
 """
 
 from __future__ import annotations
@@ -16,9 +16,14 @@ from torch.distributed import run as torchrun
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
+import zipper_dist
+
 
 def main() -> None:
     """Entry point: run torchrun with the arguments of this process."""
+    if sys.argv[1:] == ["--version"]:
+        print(f"zipper_dist {zipper_dist.__version__}")
+        return
     # Otherwise torchrun warns that it sets this; every rank sets its own number of threads.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)

@@ -1,7 +1,6 @@
-"""Registries: named things of one kind, each in a file of its own.
+"""Registries: objectives, attacks, networks … by name, each registered in its own file.
 
-A file in the registry's package registers what it holds and is found by itself. What lives outside
-the package is given as ``package.module:NAME`` or ``path/to/file.py:NAME``.
+Objects outside the package are named ``package.module:NAME`` or ``path/to/file.py:NAME``.
 """
 
 from __future__ import annotations
@@ -14,18 +13,17 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Generic, TypeVar, cast
 
-from zipper_dist.errors import UserError
+from zipper_dist.errors import UserError, in_one_line
 
 T = TypeVar("T")
 
 
 class Registry(Mapping[str, T], Generic[T]):
-    """The things of one kind by name, in the order of their names.
+    """The objects of one kind, sorted by name.
 
     Args:
         kind: what one of them is, for messages: "objective".
-        package: the package whose modules register them; they are imported when a name is asked
-            for, and not before.
+        package: the package whose modules register them; imported at the first look-up.
     """
 
     def __init__(self, kind: str, package: str) -> None:
@@ -35,7 +33,7 @@ class Registry(Mapping[str, T], Generic[T]):
         self._discovered = False
 
     def register(self, name: str) -> Callable[[T], T]:
-        """A decorator that registers what it decorates as ``name``."""
+        """A decorator that registers an object as ``name``."""
 
         def add(thing: T) -> T:
             self._found[name] = thing
@@ -44,7 +42,7 @@ class Registry(Mapping[str, T], Generic[T]):
         return add
 
     def find(self, name: str, option: str) -> T:
-        """The thing of that name, or the one outside the package that ``name`` refers to.
+        """The object of that name, or the one outside the package that ``name`` refers to.
 
         Raises:
             UserError: there is none; the message begins with ``option`` and its value.
@@ -79,9 +77,9 @@ class Registry(Mapping[str, T], Generic[T]):
 
 
 def load_reference(reference: str, option: str) -> object:
-    """What ``package.module:NAME`` or ``path/to/file.py:NAME`` refers to.
+    """The object that ``package.module:NAME`` or ``path/to/file.py:NAME`` refers to.
 
-    The module is found on Python's path or in the working directory. Importing it runs its code.
+    The module is on Python's path or in the working directory; it is imported.
 
     Raises:
         UserError: the module cannot be imported, or has nothing of that name.
@@ -90,26 +88,21 @@ def load_reference(reference: str, option: str) -> object:
     if not (module_name and name):
         raise UserError(f"{option} {reference}: give package.module:NAME or path/to/file.py:NAME")
     try:
-        module = (
-            _module_of_file(Path(module_name))
-            if module_name.endswith(".py")
-            else _module_named(module_name)
-        )
-        return getattr(module, name)
+        import_module = _import_file if module_name.endswith(".py") else _import_name
+        return getattr(import_module(module_name), name)
     except Exception as error:  # whatever the user's code raises
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise UserError(f"{option} {reference}: cannot be loaded: {reason}") from None
+        raise UserError(f"{option} {reference}: cannot be loaded: {in_one_line(error)}") from None
 
 
-def _module_named(name: str) -> object:
+def _import_name(name: str) -> object:
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     return importlib.import_module(name)
 
 
-def _module_of_file(path: Path) -> object:
-    path = path.expanduser().resolve(strict=True)
-    # One module a file: classes loaded twice from a file are the same classes.
+def _import_file(file: str) -> object:
+    path = Path(file).expanduser().resolve(strict=True)
+    # Under a name of its own, so that a file that is loaded twice gives the same classes.
     name = f"zipper_dist_plugin_{path.stem}_{abs(hash(str(path))):x}"
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, path)

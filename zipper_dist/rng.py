@@ -1,7 +1,6 @@
-"""Addressed randomness: a draw depends on where it is used, never on what was drawn before.
+"""Random generators by address, such as ``(seed, "pgd-start", "adversarial", 17)``.
 
-Every generator is seeded by an address, such as ``(seed, "pgd-start", "adversarial", 17)``. So it
-does not matter which process draws, in what order, or whether the run was interrupted.
+A draw depends on its address alone, not on the process, the order or interruptions.
 """
 
 from __future__ import annotations

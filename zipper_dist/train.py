@@ -1,8 +1,5 @@
-"""The training command.
-
-torchrun --nproc_per_node=2 -m zipper_dist.train [RECIPE] [--option value …]
-python -m zipper_dist.train [RECIPE] [--option value …]
-"""
+"""The training command: ``python -m zipper_dist.train [RECIPE] [--option value …]``, on two ranks
+``torchrun --nproc_per_node=2 -m zipper_dist.train …``."""
 
 from __future__ import annotations
 

@@ -95,10 +95,13 @@ def _lines(outcome: Outcome) -> list[list[str]]:
     table, rows = outcome.table(), outcome.rows
     names = [name for name in HEADINGS if any(name in figures for figures in table.values())]
     unit, seconds = time_unit(outcome)
+    seeds = len({found.seed for found in outcome.found})
     head = ["method", "devices", *(HEADINGS[name] for name in names)]
     lines = [[*head, f"training, {unit}", f"with evaluation, {unit}"]]
     for key, figures in table.items():
-        cells = [figures.get(name, NOTHING).words() for name in names]
+        spreads = [figures.get(name, NOTHING) for name in names]
+        # Of how many networks a figure is, where that is fewer than there are seeds.
+        cells = [s.words() + (f" (of {s.n})" if 0 < s.n < seeds else "") for s in spreads]
         cells += [figures.get(name, NOTHING).words(1, seconds) for name in SECONDS]
         lines.append([rows[key].label, str(rows[key].devices), *cells])
     return lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 from unittest import mock
 
@@ -17,6 +18,14 @@ from zipper_dist.accel.rewriting import rewrite
 from zipper_dist.accel.side_by_side import Conv2d, lay_side_by_side
 from zipper_dist.accel.surrogate import Surrogate
 from zipper_dist.models import ModelSpec, build
+
+
+def exchanged(convolution: nn.Conv2d) -> Conv2d:
+    """A copy of ``convolution`` that lays images side by side."""
+    copied = copy.deepcopy(convolution)
+    lay_side_by_side(copied)
+    assert isinstance(copied, Conv2d)
+    return copied
 
 
 class Functions(nn.Module):
@@ -96,7 +105,7 @@ def test_images_side_by_side_do_not_see_each_other(
     torch.manual_seed(batch)
     plain = nn.Conv2d(256, 256, kernel, stride, kernel // 2, bias=bias)
     plain = plain.to(dtype).to(memory_format=torch.channels_last)
-    ours = Conv2d.like(plain)
+    ours = exchanged(plain)
     x = torch.randn(batch, 256, pixels, pixels + 1).to(dtype)
     x = x.to(memory_format=torch.channels_last)
     with torch.no_grad():
@@ -124,7 +133,7 @@ def test_an_image_has_the_same_result_to_the_bit_among_any_number_of_others(
 def test_gradients_of_the_weights_and_the_images_side_by_side() -> None:
     torch.manual_seed(0)
     plain = nn.Conv2d(256, 256, 3, padding=1)
-    ours = Conv2d.like(plain)
+    ours = exchanged(plain)
     x = torch.randn(24, 256, 4, 4, requires_grad=True)
     gradients = []
     for layer in (plain, ours):
@@ -165,7 +174,7 @@ def test_a_convolution_of_another_kind_is_left_alone() -> None:
         nn.Conv2d(256, 256, 3, padding=1, padding_mode="circular"),
         nn.Conv2d(256, 256, 3),
     ):
-        assert torch.equal(Conv2d.like(plain)(x), plain(x))
+        assert torch.equal(exchanged(plain)(x), plain(x))
 
 
 class CentredConv2d(nn.Conv2d):

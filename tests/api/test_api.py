@@ -231,7 +231,7 @@ def test_versions_and_unknown_commands() -> None:
     command = [sys.executable, "-m", "zipper_dist"]
     done = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == f"zipper_dist {zipper_dist.__version__}\n"
-    for module in ("train", "evaluate"):
+    for module in ("train", "evaluate", "launcher"):
         done = subprocess.run(
             [*command, module, "--version"], capture_output=True, text=True, check=True
         )

@@ -18,14 +18,12 @@ from zipper_dist.checkpoint.format import (
     DamagedCheckpoint,
     LearnerCheckpoint,
     choose,
-    group,
     load,
     path_of,
     prune,
     save,
     steps_of,
     survey,
-    ungroup,
 )
 
 BOTH = ["natural", "adversarial"]
@@ -42,13 +40,15 @@ def info_of(
     return CheckpointInfo(learner, step, synced_at, posted or [], kept or [], evaluated or [])
 
 
-def tensors(seed: int = 0) -> dict[str, Tensor]:
+def groups_of(seed: int = 0) -> dict[str, dict[str, Tensor]]:
     generator = torch.Generator().manual_seed(seed)
     return {
-        "learner:theta": torch.randn(7, generator=generator),
-        "learner:special": torch.tensor([torch.nan, -torch.inf, -0.0]),
-        "learner:integer/norm.num_batches_tracked": torch.tensor(12),
-        "look-5:share": torch.randn(2, 3, generator=generator).t(),
+        "learner": {
+            "theta": torch.randn(7, generator=generator),
+            "special": torch.tensor([torch.nan, -torch.inf, -0.0]),
+            "integer/norm.num_batches_tracked": torch.tensor(12),
+        },
+        "look-5": {"share": torch.randn(2, 3, generator=generator).t()},
     }
 
 
@@ -59,21 +59,23 @@ def same_bits(one: Tensor, other: Tensor) -> bool:
 
 def save_steps(directory: Path, learner: str, *steps: int) -> None:
     for step in steps:
-        save(directory, LearnerCheckpoint(info_of(learner, step), tensors(step)))
+        save(directory, LearnerCheckpoint(info_of(learner, step), groups_of(step)))
 
 
 def test_a_part_survives_with_all_its_tensors_and_notes(tmp_path: Path) -> None:
     info = info_of("natural", 20, 15, posted=[5, 10], kept=[10], evaluated=[5])
     notes: dict[str, Any] = {"carry": 0.1 + 0.2, "history": [{"step": 5, "clean": 99.5}]}
-    path = save(tmp_path, LearnerCheckpoint(info, tensors(), notes))
+    path = save(tmp_path, LearnerCheckpoint(info, groups_of(), notes))
     assert path == path_of(tmp_path, "natural", 20)
     assert list(tmp_path.iterdir()) == [path]
 
     part = load(path)
     assert part.info == info
     assert part.notes == notes
-    assert part.tensors.keys() == tensors().keys()
-    assert all(same_bits(part.tensors[name], tensor) for name, tensor in tensors().items())
+    assert part.groups.keys() == groups_of().keys()
+    for group, tensors in groups_of().items():
+        assert part.groups[group].keys() == tensors.keys()
+        assert all(same_bits(part.groups[group][name], tensor) for name, tensor in tensors.items())
 
 
 @settings(deadline=None)
@@ -86,15 +88,15 @@ def test_numbers_in_notes_are_exact(carry: float) -> None:
 
 
 def test_a_part_is_a_copy_of_what_was_saved(tmp_path: Path) -> None:
-    state = tensors()
+    state = groups_of()
     path = save(tmp_path, LearnerCheckpoint(info_of("natural", 1), state))
-    state["learner:theta"].fill_(0)
-    assert torch.equal(load(path).tensors["learner:theta"], tensors()["learner:theta"])
+    state["learner"]["theta"].fill_(0)
+    assert torch.equal(load(path).groups["learner"]["theta"], groups_of()["learner"]["theta"])
 
 
 def test_saving_a_step_again_replaces_it(tmp_path: Path) -> None:
     save_steps(tmp_path, "natural", 3)
-    save(tmp_path, LearnerCheckpoint(info_of("natural", 3, evaluated=[3]), tensors()))
+    save(tmp_path, LearnerCheckpoint(info_of("natural", 3, evaluated=[3]), groups_of()))
     (found,), complaints = survey(tmp_path, "natural")
     assert found.evaluated == [3]
     assert complaints == []
@@ -110,8 +112,9 @@ def test_groups_are_taken_apart_as_they_were_put_together(groups: Mapping[str, s
     grouped = {
         group: {name: torch.tensor(len(name)) for name in names} for group, names in groups.items()
     }
-    apart = ungroup(group(grouped))
-    assert apart == {group: tensors for group, tensors in grouped.items() if tensors}
+    with tempfile.TemporaryDirectory() as directory:
+        part = load(save(Path(directory), LearnerCheckpoint(info_of("natural", 1), grouped)))
+    assert part.groups == {group: tensors for group, tensors in grouped.items() if tensors}
 
 
 @pytest.fixture(scope="module")

@@ -198,16 +198,6 @@ def test_one_with_a_decimal_point_is_the_whole_run_and_without_it_one_iteration(
     assert (str(progress(1)), str(iterations(1)), str(epochs(1))) == ("1.0", "1", "1ep")
 
 
-@settings(deadline=None)
-@given(schedule=schedules, at=progresses)
-def test_a_complement_is_one_minus_the_schedule_as_that_rounds(
-    schedule: Schedule, at: float
-) -> None:
-    complement = schedule.complement()
-    assert complement(at) == 1.0 - schedule(at)
-    assert [(at, 1.0 - value) for at, value in schedule.points] == list(complement.points)
-
-
 @pytest.mark.parametrize("text", ["1000000", "1234567", "0.1234567ep", "0.041666666666666664"])
 def test_an_interval_of_many_digits_survives_being_written(text: str) -> None:
     interval = Interval.parse(text)

@@ -20,7 +20,7 @@ from torch import nn
 
 from evaluation.conftest import EPS, SPEC
 from zipper_dist.config.threat import ThreatModel
-from zipper_dist.distributed.topology import Machine, plan_shards
+from zipper_dist.distributed.topology import Machine, plan
 from zipper_dist.errors import UserError
 from zipper_dist.evaluate import run
 from zipper_dist.evaluation.attack_list import STANDARD, expand
@@ -387,7 +387,7 @@ def test_the_interval_is_wilsons() -> None:
 @pytest.mark.parametrize("ranks", [1, 2, 5])
 def test_any_number_of_ranks_is_placed(ranks: int) -> None:
     plans = [
-        plan_shards(Machine(rank, ranks, rank, ranks, 0, tuple(range(4))), "auto", None)
+        plan(Machine(rank, ranks, rank, ranks, 0, tuple(range(4))), (), "auto", None)
         for rank in range(ranks)
     ]
     assert all(plan.threads == max(1, 4 // ranks) for plan in plans)

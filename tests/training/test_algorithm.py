@@ -29,8 +29,7 @@ from zipper_dist.config.schema import (
     TrainConfig,
 )
 from zipper_dist.data import Dataset, ImageSet, Minibatch
-from zipper_dist.distributed.communication import World
-from zipper_dist.distributed.overlap import Overlap
+from zipper_dist.distributed.communication import Overlap, World
 from zipper_dist.distributed.signals import Signals
 from zipper_dist.distributed.topology import Machine, plan
 from zipper_dist.metrics.reporter import MetricsReporter

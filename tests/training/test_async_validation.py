@@ -7,10 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from zipper_dist.distributed.communication import Pending, World
-from zipper_dist.distributed.overlap import Overlap
+from zipper_dist.distributed.communication import Overlap, Pending, World
 from zipper_dist.distributed.signals import Signals
-from zipper_dist.training.async_validation import KEPT_SNAPSHOTS, AsyncValidation, Snapshot
+from zipper_dist.training.validation import KEPT_SNAPSHOTS, AsyncValidation, Snapshot
 
 UNITS = 3
 
@@ -41,7 +40,7 @@ class FakeWorld(World):
     def all_reduce(self, buffer: Tensor) -> Pending:
         reduction = Reduction(buffer, self.complete)
         self.reductions.append(reduction)
-        return reduction
+        return Pending(reduction.done, reduction.result)
 
     @property
     def reduced(self) -> list[float]:

@@ -15,8 +15,7 @@ from zipper_dist.checkpoint.run_directory import RunDirectory
 from zipper_dist.config.schedules import Schedule
 from zipper_dist.config.schema import TrainConfig
 from zipper_dist.data import Dataset
-from zipper_dist.distributed.communication import Pending, World
-from zipper_dist.distributed.overlap import Overlap
+from zipper_dist.distributed.communication import Overlap, Pending, World
 from zipper_dist.distributed.signals import Signals
 from zipper_dist.distributed.topology import Machine, plan
 from zipper_dist.errors import Interrupted
@@ -25,9 +24,9 @@ from zipper_dist.metrics.reporter import MetricsReporter
 from zipper_dist.metrics.sinks import Sink
 from zipper_dist.training.build import build_state
 from zipper_dist.training.context import RunContext, TrainState
-from zipper_dist.training.loop import save, train
+from zipper_dist.training.loop import complete_iteration, train
 from zipper_dist.training.mixing import total
-from zipper_dist.training.resume import complete_iteration, resume
+from zipper_dist.training.resume import resume, save
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

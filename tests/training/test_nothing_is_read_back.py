@@ -18,7 +18,7 @@ from zipper_dist.accel.precision import Acceleration
 from zipper_dist.config.schema import AttackConfig
 from zipper_dist.config.threat import Norm
 from zipper_dist.data import ImageSet, Loader
-from zipper_dist.metrics.windows import Window
+from zipper_dist.metrics.records import Window
 from zipper_dist.models import ModelSpec, build
 from zipper_dist.objectives import OBJECTIVES
 from zipper_dist.objectives.natural import NaturalConfig

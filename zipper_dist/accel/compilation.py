@@ -1,4 +1,4 @@
-"""torch.compile: whether it pays for itself, how it is used, where the code it makes is kept."""
+"""torch.compile: whether it pays for itself, how it is used, where compiled code is kept."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from zipper_dist.config.schema import TrainConfig
 
-# FLOP of a run from which on compiling has paid for itself, by device type and architecture:
-# measured (`make bench-step` prints it for every network; benchmarks/results/step.md).
-# What is not listed is slower when compiled, or was not measured.
+# FLOP of a run from which on compiling has paid for itself, by device type and architecture, as
+# measured by `make bench-step` (benchmarks/results/step.md). What is not listed is slower when
+# compiled, or was not measured.
 BREAK_EVEN: dict[tuple[str, str], float] = {("cpu", "resnet18"): 300e12}
 
 
 def work(config: TrainConfig, model: nn.Module, image: Sequence[int], steps: int) -> float:
-    """FLOP of training ``model`` on images of shape ``image`` (C, H, W) for ``steps`` iterations,
-    with three times a forward pass for a training step and twice for a step of an attack. Second
-    passes, as of TRADES and AWP, do not count."""
+    """FLOP of training ``model`` on images of shape ``image`` (C, H, W) for ``steps`` iterations.
+
+    A training step counts as three forward passes, a step of an attack as two; second passes of
+    TRADES and AWP do not count.
+    """
     passes = sum(learner.passes() for learner in config.learners.values())
     return float(steps) * config.batch_size * passes * forward_flop(model, image)
 
 
 def forward_flop(model: nn.Module, image: Sequence[int]) -> int:
-    """FLOP of ``model`` for one image of shape ``image`` (C, H, W), as torch counts them; nothing
-    is computed."""
+    """FLOP of ``model`` for one image of shape ``image`` (C, H, W); nothing is computed."""
     skeleton = copy.deepcopy(model).to("meta").eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         skeleton(torch.empty(1, *image, device="meta"))
@@ -38,10 +39,9 @@ def forward_flop(model: nn.Module, image: Sequence[int]) -> int:
 
 
 def resolve_compile(option: str, device: torch.device, arch: str, flop: float) -> tuple[bool, str]:
-    """Whether a run of so many FLOP compiles its networks, and why, in words.
+    """Whether a run of ``flop`` FLOP compiles its networks, and why, in words.
 
-    ``auto`` looks measured break-even points up, and does not measure anew: a decision that depends
-    on the noise of a machine would cost the promise that equal runs end with equal bits.
+    ``auto`` measures nothing: with a decision by timings, equal runs could end with other bits.
     """
     if option != "auto":
         return option == "on", f"compile {option}"
@@ -66,19 +66,14 @@ def compile_network(network: nn.Module) -> nn.Module:
 
 
 def compile_mode(device: torch.device) -> str | None:
-    """How torch.compile is to compile for a device.
-
-    On a GPU it captures what it compiled as CUDA graphs, forward and backward: shapes are static,
-    weights change in place, and a small network waits for the launch of its kernels otherwise.
-    """
+    """The mode of torch.compile for a device: CUDA graphs on a GPU."""
     return "reduce-overhead" if device.type == "cuda" else None
 
 
 def keep_compiled_code() -> None:
-    """Have compiled code kept where the next run finds it, also after the machine was started anew.
+    """Keep compiled code for later runs in $XDG_CACHE_HOME/zipper_dist, or ~/.cache/zipper_dist.
 
-    In $XDG_CACHE_HOME/zipper_dist, by default ~/.cache/zipper_dist, unless the user's environment
-    names another place for it (TORCHINDUCTOR_CACHE_DIR) or there is none that can be written to.
+    Nothing is changed if TORCHINDUCTOR_CACHE_DIR is set or the directory cannot be made.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     directory = cache / "zipper_dist" / f"compiled-torch-{torch.__version__}"

@@ -35,31 +35,26 @@ class _Bf16(nn.Module):
         return logits.float()
 
 
+@dataclass
 class AttackedNetwork:
-    """The network that attacks on ``model`` differentiate: a surrogate of its present weights.
+    """The network that attacks on ``model`` differentiate: its surrogate if it has one.
 
-    A network that cannot be traced is attacked as it is.
-
-    Attributes:
-        fixed_shape: whether another batch size costs a compilation.
+    ``fixed_shape``: another batch size costs a compilation.
     """
 
-    def __init__(
-        self, model: nn.Module, surrogate: Surrogate | None, fixed_shape: bool = False
-    ) -> None:
-        self._model = model
-        self._surrogate = surrogate
-        self.fixed_shape = fixed_shape
+    model: nn.Module
+    surrogate: Surrogate | None
+    fixed_shape: bool = False
 
     @contextmanager
     def now(self) -> Iterator[Network]:
         """The network with the weights of now, in eval mode and frozen, for the duration."""
-        if self._surrogate is None:
-            with frozen_eval_mode(self._model):
-                yield self._model
+        if self.surrogate is None:
+            with frozen_eval_mode(self.model):
+                yield self.model
         else:
-            self._surrogate.refresh()
-            yield self._surrogate
+            self.surrogate.refresh()
+            yield self.surrogate
 
 
 @dataclass(frozen=True)
@@ -71,7 +66,7 @@ class Acceleration:
 
     @contextmanager
     def arithmetic(self) -> Iterator[None]:
-        """For the duration, fp32 products are TF32 if that is the precision; else they are not."""
+        """For the duration, fp32 products use TF32 only if that is the precision."""
         matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
         before = matmul.allow_tf32, cudnn.allow_tf32
         matmul.allow_tf32 = cudnn.allow_tf32 = self.precision == "tf32"
@@ -81,19 +76,19 @@ class Acceleration:
             matmul.allow_tf32, cudnn.allow_tf32 = before
 
     def training_network(self, model: nn.Module) -> nn.Module:
-        """``model`` as a training step calls it; its parameters are shared.
-
-        On a CPU, ``model`` itself gets the convolutions that are faster there.
-        """
+        """``model`` as a training step calls it; it shares the parameters, and on a CPU ``model``
+        itself gets faster convolutions."""
         lay_side_by_side(model)
-        network = _Bf16(model) if self.precision == "bf16" else model
-        return self._compile(network)
+        return self._compile(self._in_precision(model))
 
     def attacked_network(self, model: nn.Module) -> AttackedNetwork:
         """``model`` as an attack in training sees it."""
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
-        fallback = _Bf16(model) if self.precision == "bf16" else model
-        return AttackedNetwork(fallback, make_surrogate(model, dtype, self._compile), self.compiled)
+        surrogate = make_surrogate(model, dtype, self._compile)
+        return AttackedNetwork(self._in_precision(model), surrogate, self.compiled)
+
+    def _in_precision(self, model: nn.Module) -> nn.Module:
+        return _Bf16(model) if self.precision == "bf16" else model
 
     def _compile(self, network: nn.Module) -> nn.Module:
         return compile_network(network) if self.compiled else network
@@ -110,7 +105,7 @@ def resolve_precision(precision: Precision, device: torch.device) -> Precision:
     """The precision that ``auto`` stands for on ``device``: bf16 where it is native, else fp32.
 
     Raises:
-        UserError: TF32 without a GPU that has it.
+        UserError: TF32 on a device without it.
     """
     if precision == "auto":
         return "bf16" if has_native_bf16(device) else "fp32"

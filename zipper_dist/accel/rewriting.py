@@ -1,4 +1,4 @@
-"""Rewrites of a traced network in eval mode that leave what it computes, and make it faster."""
+"""Rewrites of a traced network in eval mode that make it faster and keep its results."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from zipper_dist.accel.hooks import has_hooks
-from zipper_dist.accel.side_by_side import Conv2d, lay_side_by_side
+from zipper_dist.accel.side_by_side import Conv2d, has_hooks, lay_side_by_side
 
 BatchNorm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-# These very classes: one derived from them may make other weights of its own.
+# Exactly these classes: a derived one may compute its weights from others.
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, Conv2d)
 ReLU = (nn.ReLU, F.relu, F.relu_, torch.relu, torch.relu_, "relu", "relu_")
 MaxPool = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, F.max_pool1d, F.max_pool2d, F.max_pool3d)
@@ -57,8 +56,8 @@ def rewrite(network: nn.Module) -> tuple[fx.GraphModule, list[Fold]]:
 
     Raises:
         Exception: whatever torch.fx raises where it cannot trace the network.
-        ValueError: a network with hooks of its own, which no graph has, or one that writes into a
-            view, which not every memory layout has.
+        ValueError: the network has hooks, which tracing would lose, or writes into a view, which
+            channels-last tensors may not have.
     """
     if has_hooks(network):
         raise ValueError("the network has hooks")
@@ -75,16 +74,19 @@ def rewrite(network: nn.Module) -> tuple[fx.GraphModule, list[Fold]]:
 def fold_batch_norms(network: nn.Module, graph: fx.Graph) -> list[Fold]:
     """Take every BatchNorm out of ``graph``, or put a scale and a shift in its place.
 
-    One that normalises by the statistics of the minibatch, in eval mode too, stays as it is.
+    One that uses the statistics of the minibatch in eval mode too stays as it is.
     """
     modules = dict(network.named_modules())
     calls = Counter(str(node.target) for node in graph.nodes if node.op == "call_module")
-    readers = _readers(network, graph)
+    attributes = [str(node.target) for node in graph.nodes if node.op == "get_attr"]
+    readers = _readers(network, attributes)
     folds: list[Fold] = []
     for node in list(graph.nodes):
         norm = modules.get(str(node.target)) if node.op == "call_module" else None
-        if not isinstance(norm, BatchNorm) or not _is_scale_and_shift(norm, network, graph):
+        if not isinstance(norm, BatchNorm) or norm.running_mean is None or has_hooks(norm):
             continue
+        if any(network.get_submodule(each.rpartition(".")[0]) is norm for each in attributes):
+            continue  # its tensors are read elsewhere
         name, before = str(node.target), node.all_input_nodes[0]
         convolution = _foldable(before, modules, calls, readers) if calls[name] == 1 else None
         if convolution is not None:
@@ -99,22 +101,11 @@ def fold_batch_norms(network: nn.Module, graph: fx.Graph) -> list[Fold]:
     return folds
 
 
-def _readers(network: nn.Module, graph: fx.Graph) -> Counter[int]:
+def _readers(network: nn.Module, attributes: list[str]) -> Counter[int]:
     """How many modules have each parameter (by id) or read it as an attribute of another."""
     owners = (p for module in network.modules() for p in module.parameters(recurse=False))
-    read = (operator.attrgetter(target)(network) for target in _attributes(graph))
+    read = (operator.attrgetter(target)(network) for target in attributes)
     return Counter(id(tensor) for tensors in (owners, read) for tensor in tensors)
-
-
-def _attributes(graph: fx.Graph) -> list[str]:
-    return [str(node.target) for node in graph.nodes if node.op == "get_attr"]
-
-
-def _is_scale_and_shift(norm: nn.Module, network: nn.Module, graph: fx.Graph) -> bool:
-    """Whether a BatchNorm is no more than that in eval mode, and nobody asks for its tensors."""
-    read = {target.rpartition(".")[0] for target in _attributes(graph)}
-    wanted = any(network.get_submodule(owner) is norm for owner in read)
-    return norm.running_mean is not None and not has_hooks(norm) and not wanted
 
 
 def _foldable(
@@ -134,7 +125,7 @@ def pool_before_relu(network: nn.Module, graph: fx.Graph) -> None:
     """Swap every max-pooling with the ReLU before it, which then has fewer numbers to rectify.
 
     max(relu(a), relu(b)) = relu(max(a, b)), and the gradient goes to the same number: the first of
-    the largest, or none where it is not positive.
+    the largest, or none if that is not positive.
     """
     modules = dict(network.named_modules())
     for pool in list(graph.nodes):
@@ -142,7 +133,7 @@ def pool_before_relu(network: nn.Module, graph: fx.Graph) -> None:
         if not isinstance(relu, fx.Node) or not calls(relu, ReLU, modules):
             continue
         before = relu.args[0]
-        # Where others read what goes into the ReLU, it may be one that works in place.
+        # Others that read the ReLU's input would miss an in-place ReLU's result.
         if not isinstance(before, fx.Node) or not len(before.users) == len(relu.users) == 1:
             continue
         if _gives_indices(pool, modules):
@@ -169,9 +160,9 @@ def _gives_indices(pool: fx.Node, modules: dict[str, nn.Module]) -> bool:
 
 
 def accept_any_layout(graph: fx.Graph) -> None:
-    """Have the network take channels-last tensors: ``view`` would, at times, and ``reshape`` does.
+    """Exchange ``view`` for ``reshape``, which takes channels-last tensors too.
 
-    Both give the same numbers; a view that reads the bits as another type stays one.
+    A view as another dtype stays one.
 
     Raises:
         ValueError: a view is written to, which a copy would not pass on.
@@ -179,12 +170,11 @@ def accept_any_layout(graph: fx.Graph) -> None:
     for node in graph.nodes:
         if node.op != "call_method" or node.target not in ("view", "view_as"):
             continue
-        arguments = (*node.args, *node.kwargs.values())
-        to_dtype = any(isinstance(argument, torch.dtype) for argument in arguments)
         if any(_writes(user) for user in node.users):
             raise ValueError("it writes into a view")
-        if not to_dtype:
-            node.target = "reshape" + node.target[len("view") :]
+        arguments = (*node.args, *node.kwargs.values())
+        if not any(isinstance(argument, torch.dtype) for argument in arguments):
+            node.target = node.target.replace("view", "reshape")
 
 
 def _writes(node: fx.Node) -> bool:

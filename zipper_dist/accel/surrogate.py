@@ -1,11 +1,9 @@
-"""The surrogate: a network as an attack needs it, and as fast as an attack can have it.
+"""The surrogate: a copy of a network that attacks differentiate, faster than the network itself.
 
-An attack runs the network in eval mode and wants the gradient of the images alone. So the surrogate
+An attack runs the network in eval mode and needs the gradient of the images alone. So the surrogate
 is a copy with frozen weights, in the working precision, channels-last, in which every BatchNorm is
-folded into the convolution before it; one that follows no convolution, as in pre-activation
-networks, stays as a scale and a shift for each channel (:mod:`zipper_dist.accel.rewriting` has
-this and the other rewrites). :meth:`Surrogate.refresh` brings the copy up
-to the network's present weights, in place, so that compiled code stays valid.
+folded into the convolution before it, or else becomes a scale and a shift for each channel
+(:mod:`zipper_dist.accel.rewriting`).
 """
 
 from __future__ import annotations
@@ -13,7 +11,6 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -22,25 +19,23 @@ from zipper_dist.accel.rewriting import BatchNorm, rewrite
 
 log = logging.getLogger(__name__)
 
+Wrap = Callable[[nn.Module], nn.Module]
+
 
 class Surrogate(nn.Module):
-    """The attack's view of ``model``, which may be any network that torch.fx can trace.
+    """The attack's view of ``model``.
 
     Args:
         model: the network; it is read by :meth:`refresh` and never changed.
         dtype: the working precision. Images come in and logits go out as float32.
-        wrap: applied to the folded network, for example torch.compile.
+        wrap: applied to the rewritten network, for example torch.compile.
 
     Raises:
-        Exception: whatever torch.fx raises where it cannot trace the network (see
-            :func:`make_surrogate`, which falls back to the network itself).
+        Exception: whatever torch.fx raises where it cannot trace the network.
     """
 
     def __init__(
-        self,
-        model: nn.Module,
-        dtype: torch.dtype = torch.float32,
-        wrap: Callable[[nn.Module], nn.Module] = lambda network: network,
+        self, model: nn.Module, dtype: torch.dtype = torch.float32, wrap: Wrap | None = None
     ) -> None:
         super().__init__()
         self._source = [model]  # in a list, or it would be registered as a part of the surrogate
@@ -55,7 +50,7 @@ class Surrogate(nn.Module):
         self.network = network
         """The rewritten copy, in ``dtype``."""
         self._pairs = self._plain_pairs()
-        self._run = [wrap(network)]
+        self._run = [network if wrap is None else wrap(network)]
         self.refresh()
 
     def _plain_pairs(self) -> tuple[list[Tensor], list[Tensor]]:
@@ -73,7 +68,10 @@ class Surrogate(nn.Module):
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Take over the network's present weights and BatchNorm statistics."""
+        """Take over the network's present weights and BatchNorm statistics.
+
+        In place, so that compiled code stays valid.
+        """
         copies, originals = self._pairs
         if copies:
             torch._foreach_copy_(copies, originals)
@@ -82,12 +80,12 @@ class Surrogate(nn.Module):
 
     def _refresh_folds(self) -> None:
         source, network = self._source[0], self.network
-        norms = [_norm(source, fold.norm) for fold in self._folds]
-        deviations = torch._foreach_add([norm.variance for norm in norms], [n.eps for n in norms])
+        norms = [source.get_submodule(fold.norm) for fold in self._folds]
+        means, variances, weights, biases = zip(*map(_statistics, norms), strict=True)
+        deviations = torch._foreach_add(variances, [norm.eps for norm in norms])  # type: ignore[misc]
         torch._foreach_sqrt_(deviations)
-        scales = torch._foreach_div([norm.weight for norm in norms], deviations)
-        shifts = torch._foreach_mul([norm.mean for norm in norms], scales)
-        shifts = torch._foreach_sub([norm.bias for norm in norms], shifts)
+        scales = torch._foreach_div(weights, deviations)
+        shifts = torch._foreach_sub(biases, torch._foreach_mul(means, scales))
         targets: list[Tensor] = []
         values: list[Tensor] = []
         for fold, scale, shift in zip(self._folds, scales, shifts, strict=True):
@@ -114,32 +112,19 @@ class Surrogate(nn.Module):
         return logits.float()
 
 
-@dataclass(frozen=True)
-class _Norm:
-    """The tensors of a BatchNorm in float32, (C,) each; what it lacks is filled in."""
-
-    mean: Tensor
-    variance: Tensor
-    weight: Tensor
-    bias: Tensor
-    eps: float
-
-
-def _norm(source: nn.Module, name: str) -> _Norm:
-    norm = source.get_submodule(name)
+def _statistics(norm: nn.Module) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Mean, variance, weight and bias of a BatchNorm, (C,) each; what it lacks is filled in."""
     assert isinstance(norm, BatchNorm)
     mean, variance = norm.running_mean, norm.running_var
     assert mean is not None
     assert variance is not None
     weight = norm.weight.detach() if norm.affine else torch.ones_like(mean)
     bias = norm.bias.detach() if norm.affine else torch.zeros_like(mean)
-    return _Norm(mean, variance, weight, bias, norm.eps)
+    return mean, variance, weight, bias
 
 
 def make_surrogate(
-    model: nn.Module,
-    dtype: torch.dtype = torch.float32,
-    wrap: Callable[[nn.Module], nn.Module] = lambda network: network,
+    model: nn.Module, dtype: torch.dtype = torch.float32, wrap: Wrap | None = None
 ) -> Surrogate | None:
     """The surrogate of ``model``, or None, after a line in the log, where it cannot be traced."""
     try:

@@ -13,15 +13,12 @@ from zipper_dist.errors import UserError
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace the file at ``path`` by ``content`` [bytes], or leave it as it was.
 
-    The content goes to a hidden file in the same directory, reaches the disk, and only then takes
-    the name ``path``. So a reader sees the old file or the new one, also after a power cut.
+    A reader sees the old file or the new one, also after a power cut.
 
     Raises:
         OSError: the directory is absent, the disk is full …; ``path`` is then unchanged.
     """
-    # In the same directory, since a rename is atomic only within one file system; with a random
-    # part, so that two writers do not share it. `open` rather than `tempfile`, whose files only
-    # their owner may read.
+    # A rename is atomic only within a file system. Files of `tempfile` only their owner may read.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         with temporary.open("xb") as file:
@@ -30,12 +27,12 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)  # there is nothing to remove after the replacement
+        temporary.unlink(missing_ok=True)
     _sync_directory(path.parent)
 
 
 def check_writable(directory: Path, option: str, *below: Path) -> None:
-    """Create ``directory``, and the directories ``below`` it, and see that it can be written.
+    """Create ``directory``, and the directories ``below`` it, and check that it can be written.
 
     Raises:
         UserError: it cannot; the message names ``option`` and the directory.
@@ -53,7 +50,7 @@ def check_writable(directory: Path, option: str, *below: Path) -> None:
 
 
 def _sync_directory(directory: Path) -> None:
-    """Make a rename in ``directory`` durable: it is the directory that holds the names."""
+    """Make a rename in ``directory`` durable."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)

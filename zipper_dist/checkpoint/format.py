@@ -1,8 +1,8 @@
 """Checkpoints: atomic, checksummed, one file for each learner, for an exact resume.
 
-A file holds all that its learner needs at one iteration, whichever rank trained it. Ranks are not
-at the same iteration when a signal stops them, and need not be: learners may continue from
-different iterations as long as they have the last redistribution in common (:func:`choose`).
+A file holds all that its learner needs at one iteration. Ranks need not be at the same iteration
+when a signal stops them: learners may continue from different ones as long as they have the last
+redistribution in common (:func:`choose`).
 """
 
 from __future__ import annotations
@@ -26,20 +26,16 @@ DIGEST_SIZE = hashlib.sha256().digest_size
 
 
 class DamagedCheckpoint(Exception):
-    """A checkpoint file is not what was written."""
+    """A checkpoint file is not what this version wrote."""
 
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """What is known of a checkpoint file without its tensors.
+    """What is in a checkpoint file of ``learner`` after iteration ``step``.
 
-    Attributes:
-        learner: whose state it is.
-        step: after which iteration.
-        synced_at: iteration of the last redistribution before.
-        posted: iterations of all snapshots that the learner had posted.
-        kept: those whose shares are in the file.
-        evaluated: those known to be evaluated.
+    ``synced_at``: iteration of the last redistribution; ``posted``: iterations of all snapshots
+    for validation so far; ``kept``: those whose shares are in the file; ``evaluated``: those known
+    to be evaluated.
     """
 
     learner: str
@@ -52,27 +48,11 @@ class CheckpointInfo:
 
 @dataclass
 class LearnerCheckpoint:
-    """The state of one learner: tensors by name, and what else the process remembers."""
+    """The state of one learner: groups of tensors, and ``notes``, the JSON state of its process."""
 
     info: CheckpointInfo
-    tensors: Mapping[str, Tensor]
+    groups: Mapping[str, Mapping[str, Tensor]]
     notes: dict[str, Any] = field(default_factory=dict)
-
-
-def group(groups: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Groups of named tensors as one; :func:`ungroup` takes them apart again."""
-    return {
-        f"{group}:{name}": t for group, tensors in groups.items() for name, t in tensors.items()
-    }
-
-
-def ungroup(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """The groups that :func:`group` put together (those that were not empty)."""
-    groups: dict[str, dict[str, Tensor]] = {}
-    for joined, tensor in tensors.items():
-        group, _, name = joined.partition(":")
-        groups.setdefault(group, {})[name] = tensor
-    return groups
 
 
 def path_of(directory: Path, learner: str, step: int) -> Path:
@@ -83,7 +63,11 @@ def path_of(directory: Path, learner: str, step: int) -> Path:
 def save(directory: Path, part: LearnerCheckpoint) -> Path:
     """Write a part: a SHA-256 of the rest of the file, then a safetensors file."""
     about = json.dumps({"info": asdict(part.info), "notes": part.notes}).encode()
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in part.tensors.items()}
+    tensors = {
+        f"{group}:{name}": tensor.detach().cpu().contiguous()
+        for group, named in part.groups.items()
+        for name, tensor in named.items()
+    }
     tensors["about"] = torch.frombuffer(bytearray(about), dtype=torch.uint8)
     content = safetensors.torch.save(tensors)
     path = path_of(directory, part.info.learner, part.info.step)
@@ -92,32 +76,38 @@ def save(directory: Path, part: LearnerCheckpoint) -> Path:
 
 
 def load(path: Path) -> LearnerCheckpoint:
-    """Read a part; raises DamagedCheckpoint if the file is not what was written."""
+    """Read a part; raises DamagedCheckpoint if the file is not what this version wrote."""
     raw = path.read_bytes()
     digest, content = raw[:DIGEST_SIZE], raw[DIGEST_SIZE:]
     if hashlib.sha256(content).digest() != digest:
-        raise DamagedCheckpoint(f"{path}: the checksum does not match its content")
-    tensors = safetensors.torch.load(content)
-    about = json.loads(bytes(tensors.pop("about").numpy()))
-    return LearnerCheckpoint(CheckpointInfo(**about["info"]), tensors, about["notes"])
+        raise DamagedCheckpoint("the checksum does not match its content")
+    try:
+        tensors = safetensors.torch.load(content)
+        about = json.loads(bytes(tensors.pop("about").numpy()))
+        groups: dict[str, dict[str, Tensor]] = {}
+        for joined, tensor in tensors.items():
+            group, _, name = joined.partition(":")
+            groups.setdefault(group, {})[name] = tensor
+        return LearnerCheckpoint(CheckpointInfo(**about["info"]), groups, about["notes"])
+    except (ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+        raise DamagedCheckpoint(f"of another version: {error}") from error
 
 
 def steps_of(directory: Path, learner: str) -> list[int]:
     """Iterations of the checkpoint files of ``learner``, newest first."""
     files = directory.glob(f"{learner}-{8 * '[0-9]'}.ckpt")
-    return sorted((int(file.stem.rpartition("-")[2]) for file in files), reverse=True)
+    return sorted((int(file.stem[-8:]) for file in files), reverse=True)
 
 
 def survey(directory: Path, learner: str) -> tuple[list[CheckpointInfo], list[str]]:
-    """The usable checkpoints of ``learner``, newest first, and a line about each damaged one."""
+    """The usable checkpoints of ``learner``, newest first, and a message for each damaged one."""
     usable, complaints = [], []
     for step in steps_of(directory, learner):
+        path = path_of(directory, learner, step)
         try:
-            usable.append(load(path_of(directory, learner, step)).info)
-        except (DamagedCheckpoint, OSError, ValueError, KeyError, TypeError) as error:
-            complaints.append(f"damaged checkpoint left out: {error}")
-        except safetensors.SafetensorError as error:
-            complaints.append(f"damaged checkpoint left out: {step}: {error}")
+            usable.append(load(path).info)
+        except (DamagedCheckpoint, OSError) as error:
+            complaints.append(f"damaged checkpoint left out: {path}: {error}")
     return usable, complaints
 
 
@@ -131,23 +121,24 @@ def choose(
     has evaluated: the leader would not take part in it. ``together`` asks for parts of one
     iteration, which a process that trains all learners in turn needs.
 
-    The newest: the slowest learner's iteration is as late as can be, then the sum of all. The other
-    learners depend on the leader's part alone, so that each may have its newest that fits with it.
+    The newest have the latest iteration of the slowest learner, then the largest sum. Each learner
+    depends on the leader's part alone, so it has its newest that fits with it.
     """
-    best: dict[str, CheckpointInfo] | None = None
+    candidates = []
     for first in parts[leader]:
         fitting = {
-            name: max(
-                (part for part in found if _fits(part, first, together)),
-                key=lambda part: part.step,
-                default=None,
-            )
+            name: [part for part in found if _fits(part, first, together)]
             for name, found in {**parts, leader: [first]}.items()
         }
-        candidate = {name: part for name, part in fitting.items() if part is not None}
-        if len(candidate) == len(parts) and (best is None or _age(candidate) > _age(best)):
-            best = candidate
-    return best
+        if all(fitting.values()):
+            newest = {name: max(found, key=lambda p: p.step) for name, found in fitting.items()}
+            candidates.append(newest)
+
+    def age(candidate: Mapping[str, CheckpointInfo]) -> tuple[int, int]:
+        steps = [part.step for part in candidate.values()]
+        return min(steps), sum(steps)
+
+    return max(candidates, key=age, default=None)
 
 
 def _fits(part: CheckpointInfo, leader: CheckpointInfo, together: bool) -> bool:
@@ -161,18 +152,12 @@ def _fits(part: CheckpointInfo, leader: CheckpointInfo, together: bool) -> bool:
     )
 
 
-def _age(parts: Mapping[str, CheckpointInfo]) -> tuple[int, int]:
-    """What is greater for newer parts."""
-    steps = [part.step for part in parts.values()]
-    return min(steps), sum(steps)
-
-
 def prune(directory: Path, mine: Iterable[str], learners: Sequence[str], keep: int = KEEP) -> None:
     """Delete the checkpoints of ``mine`` that are older than the newest ``keep`` complete ones."""
     found = [set(steps_of(directory, learner)) for learner in learners]
     present = [steps for steps in found if steps]
     if len(present) < len(found):
-        # Another learner has made none yet, or keeps them on another machine; it is at most two
+        # Another learner has none yet, or keeps them on another machine; it is at most two
         # validations behind.
         keep += 2
     complete = sorted(set.intersection(*present), reverse=True) if present else []

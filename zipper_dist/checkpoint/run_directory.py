@@ -16,6 +16,7 @@ import torch
 
 import zipper_dist
 from zipper_dist.checkpoint.files import check_writable, write_atomically
+from zipper_dist.config.files import flattened
 from zipper_dist.config.schema import Precision, TrainConfig
 from zipper_dist.errors import UserError
 
@@ -24,7 +25,7 @@ NOT_COMPARED = {"run_dir", "resume", "metrics"}
 
 
 def as_json(value: Any) -> Any:
-    """Options as plain JSON values; schedules and intervals as they are written."""
+    """Options as plain JSON values; schedules and intervals as they are written in options."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         if type(value).__str__ is not object.__str__:
             return str(value)
@@ -36,23 +37,12 @@ def as_json(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _flatten(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in options.items():
-        dotted = prefix + name.replace("_", "-")
-        flat |= _flatten(value, dotted + ".") if isinstance(value, Mapping) else {dotted: value}
-    return flat
-
-
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     """A line for each option that differs between two sets of options."""
-    old, new = (
-        _flatten({name: value for name, value in options.items() if name not in NOT_COMPARED})
-        for options in (there, here)
-    )
+    old, new = flattened(there), flattened(here)
     return [
-        f"--{name} {old.get(name)} there, {new.get(name)} now"
-        for name in sorted(old.keys() | new.keys())
+        f"--{name.replace('_', '-')} {old.get(name)} there, {new.get(name)} now"
+        for name in sorted((old.keys() | new.keys()) - NOT_COMPARED)
         if old.get(name) != new.get(name)
     ]
 
@@ -84,7 +74,7 @@ class RunDirectory:
         check_writable(self.root, "--run-dir", self.checkpoints)
 
     def clear(self, learners: list[str]) -> None:
-        """Delete what an earlier run left here; files of other origin stay."""
+        """Delete the files of an earlier run; other files stay."""
         for name in [*learners, "global", "best"]:
             self.weights(name).unlink(missing_ok=True)
         for path in (self.config, self.metrics, self.summary, self.root / "evaluation.json"):
@@ -118,12 +108,11 @@ class RunDirectory:
         if not self.summary.exists():
             return None
         try:
-            summary: dict[str, Any] = json.loads(self.summary.read_text())
-        except ValueError as error:
+            return dict(json.loads(self.summary.read_text()))
+        except (TypeError, ValueError) as error:
             raise UserError(
                 f"{self.summary} is damaged; delete it to finish the run again"
             ) from error
-        return summary
 
     def write_config(
         self, config: TrainConfig, precision: Precision, compiled: bool, devices: list[str]

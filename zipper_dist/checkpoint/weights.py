@@ -1,9 +1,8 @@
-"""Weights files: a learner's parameters and buffers, with all that is needed to use them again.
+"""Weights files: a network's parameters and buffers, enough to rebuild it.
 
-A weights file is an ordinary safetensors file with the plain state-dict names. Its metadata holds
-the format, the fields of the :class:`ModelSpec` and a checksum, so that the file alone is enough to
-rebuild the network. Loading one never executes code from it, and code outside the package that it
-names only where the caller trusts it.
+A weights file is a safetensors file with the plain state-dict names, whose metadata holds the
+format, the fields of the :class:`ModelSpec` and a checksum. Loading one executes no code from it,
+and code outside the package that it names only where the caller trusts it.
 """
 
 from __future__ import annotations
@@ -32,13 +31,7 @@ def save_weights(
 ) -> None:
     """Write the state dict ``state`` of the network ``spec`` to ``path``, atomically.
 
-    Args:
-        path: the file, usually ``*.safetensors``; its directory must exist.
-        state: parameters and buffers, on any device and in any memory layout.
-        spec: the network they belong to.
-        extra: further metadata, such as the learner's name; the format's own names are taken.
-
-    The same arguments give the same bytes, so that files can be compared as files.
+    ``extra`` is further metadata. The same arguments give the same bytes.
 
     Raises:
         OSError: the file cannot be written.
@@ -65,13 +58,11 @@ def save_weights(
 def load_weights(path: Path, trust: bool = False) -> tuple[ModelSpec, dict[str, Tensor]]:
     """The network's description and its state dict, on the CPU, from a file of `save_weights`.
 
-    Args:
-        path: the file.
-        trust: whether a network whose code is outside the package may be imported, and so run.
+    ``trust``: whether a network whose code is outside the package may be imported, and so run.
 
     Raises:
-        UserError: the file is absent or unreadable, is no safetensors file (or is cut short), was
-            not written by this package, is damaged, or holds tensors that do not fit the network.
+        UserError: the file is absent, unreadable, damaged or not written by this package, or its
+            tensors do not fit the network.
     """
     spec, state, _ = _load(path, trust)
     return spec, state
@@ -80,12 +71,7 @@ def load_weights(path: Path, trust: bool = False) -> tuple[ModelSpec, dict[str, 
 def load_model(path: Path, trust: bool = False) -> nn.Module:
     """The network saved at ``path``, on the CPU, in eval mode; it draws no random numbers.
 
-    Args:
-        path: the file.
-        trust: as for :func:`load_weights`.
-
-    Raises:
-        UserError: as :func:`load_weights`.
+    ``trust`` and errors are those of :func:`load_weights`.
     """
     _, state, network = _load(path, trust)
     network.load_state_dict(state, assign=True)
@@ -100,13 +86,13 @@ def checksum(state: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(state.items()):
         header = json.dumps([name, str(tensor.dtype), list(tensor.shape)])
-        digest.update(header.encode() + b"\n")  # the newline ends it: JSON of one line has none
+        digest.update(header.encode() + b"\n")
         digest.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
 def _load(path: Path, trust: bool) -> tuple[ModelSpec, dict[str, Tensor], nn.Module]:
-    """Description, tensors, and the network still without memory of its own (device meta)."""
+    """Description, tensors, and the network on the device meta."""
     metadata, state = _read(path)
     if "format" not in metadata or not metadata["format"].startswith("zipper_dist/"):
         raise UserError(f"{path}: a safetensors file, but not one that zipper_dist wrote")
@@ -129,7 +115,7 @@ def _load(path: Path, trust: bool) -> tuple[ModelSpec, dict[str, Tensor], nn.Mod
             network = build(spec)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    except (RuntimeError, TypeError):  # torch's answers to numbers beyond 64 bits
+    except (RuntimeError, TypeError):  # a size beyond 64 bits
         raise UserError(f"{path}: damaged: no network can have the size it names") from None
     _check_fit(path, spec, state, network.state_dict())
     return spec, state, network
@@ -139,7 +125,7 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
-            # Cloned, since the originals are views of the file, and a file may be cut short later.
+            # Cloned, since these are views of the file, which may be cut short later.
             state: dict[str, Tensor] = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
@@ -187,11 +173,10 @@ def _kind(tensor: Tensor | None) -> str:
 
 
 def _with_sorted_header(content: bytes) -> bytes:
-    """The safetensors file ``content`` with its header in sorted order.
+    """The safetensors file ``content`` with its header, whose order is random, sorted.
 
-    The library writes the metadata in an order that differs from process to process. A file begins
-    with the header's length in 8 bytes, little-endian; the header is JSON, padded with spaces so
-    that the data that follow it are aligned to 8 bytes.
+    A file begins with the header's length in 8 bytes, little-endian; the header is JSON, padded
+    with spaces to a multiple of 8 bytes.
     """
     length = int.from_bytes(content[:8], "little")
     header = json.dumps(json.loads(content[8 : 8 + length]), sort_keys=True).encode()

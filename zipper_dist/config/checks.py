@@ -9,12 +9,9 @@ from zipper_dist.config import ranges
 from zipper_dist.config.schema import TrainConfig
 from zipper_dist.errors import UserError
 
-NO_RADIUS = "--eval.eps: give a radius, because no learner trains against an attack that sets it"
-
 
 def _threats(config: TrainConfig) -> Iterator[str]:
-    options = config.eval
-    threats = config.threats()
+    options, threats = config.eval, config.threats()
     if options.threats and (options.norm is not None or options.eps is not None):
         yield "--eval.threats: names norms and radii itself; leave out --eval.norm and --eval.eps"
     elif options.threats or options.eps is not None:
@@ -24,7 +21,7 @@ def _threats(config: TrainConfig) -> Iterator[str]:
     elif not threats and any(learner.threat() for learner in config.learners.values()):
         yield f"--eval.norm {options.norm}: give a radius in that norm, too (--eval.eps)"
     elif not threats:
-        yield NO_RADIUS
+        yield "--eval.eps: give a radius, because no learner trains against an attack that sets it"
 
 
 def problems(config: TrainConfig) -> Iterator[str]:

@@ -19,8 +19,8 @@ import zipper_dist
 from zipper_dist.config.schedules import OPTION_TYPES
 from zipper_dist.errors import CommandError, Interrupted, TrainingDiverged
 
-# Long enough for rank 0 to say the same, and for torchrun to stop this rank thereupon.
 OTHER_RANKS_PATIENCE = 10.0
+"""How long other ranks wait with an error, so that rank 0 reports it and ends the job [seconds]."""
 
 Options = TypeVar("Options")
 
@@ -37,20 +37,20 @@ def parse_options(
     default: Options | None = None,
     description: str = "",
 ) -> Options:
-    """The options of a command.
+    """The options of the command ``prog`` from the words of its command line.
 
     Args:
-        kind: a dataclass, whose docstring describes the command in ``--help``.
-        arguments: the words of the command line.
+        kind: the dataclass of the options.
+        arguments: the words.
         prog: the command's name, as in ``python -m``.
-        default: the options that are not given; without it the fields of ``kind`` say.
-        description: what ``--help`` says, in place of the docstring.
+        default: values of options that are not given, in place of the defaults of ``kind``.
+        description: text of ``--help``, in place of the docstring of ``kind``.
 
     Raises:
         SystemExit: unknown options or values that cannot be read (status 2, after a message);
             ``--help``, ``--version`` or a completion script (status 0).
     """
-    with _only_first_rank_talks():
+    with _only_first_rank_prints():
         if "--version" in arguments:
             print(f"zipper_dist {zipper_dist.__version__}")
             raise SystemExit(0)
@@ -82,16 +82,15 @@ def _short_descriptions() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _only_first_rank_talks() -> Iterator[None]:
-    if is_first_rank():
-        yield
-        return
-    sink = io.StringIO()
-    with contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
+def _only_first_rank_prints() -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        if not is_first_rank():
+            stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+            stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
         try:
             yield
         except SystemExit as end:
-            if end.code:
+            if end.code and not is_first_rank():
                 time.sleep(OTHER_RANKS_PATIENCE)
             raise
 
@@ -104,7 +103,7 @@ def run_command(command: Callable[[], object]) -> None:
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
-        # The reader of the output, such as head, has seen enough. Nothing is left to flush at exit.
+        # The reader, such as head, has ended: discard what would be flushed at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
     except Interrupted as interruption:
@@ -113,8 +112,7 @@ def run_command(command: Callable[[], object]) -> None:
         sys.exit(130)
     except CommandError as error:
         if not (is_first_rank() or isinstance(error, TrainingDiverged)):
-            # All ranks find the same mistake, and one line about it is enough. A rank that found
-            # it alone is still here after a while, and says so.
+            # All ranks find most errors, and rank 0 reports them and ends the job meanwhile.
             time.sleep(OTHER_RANKS_PATIENCE)
         print(f"zipper: error: {error}", file=sys.stderr, flush=True)
         sys.exit(error.status)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
-from zipper_dist.errors import UserError
+from zipper_dist.errors import UserError, in_one_line
 
 
 def read_options(path: Path) -> dict[str, Any]:
@@ -19,14 +19,16 @@ def read_options(path: Path) -> dict[str, Any]:
     """
     try:
         text = path.read_text()
-        if path.suffix in (".yaml", ".yml"):
-            content = _yaml(text, path)
-        else:
-            content = json.loads(text)
+        content = _yaml(text) if path.suffix in (".yaml", ".yml") else json.loads(text)
     except OSError as error:
         raise UserError(f"--config {path}: cannot be read ({error.strerror})") from None
+    except ImportError:
+        raise UserError(
+            f"--config {path}: YAML takes the package PyYAML (pip install zipper_dist[yaml]); a "
+            ".json file needs nothing"
+        ) from None
     except ValueError as error:
-        raise UserError(f"--config {path}: damaged: {' '.join(str(error).split())}") from None
+        raise UserError(f"--config {path}: damaged: {in_one_line(error)}") from None
     if isinstance(content, Mapping) and isinstance(content.get("options"), Mapping):
         content = content["options"]
     if not isinstance(content, Mapping):
@@ -34,14 +36,9 @@ def read_options(path: Path) -> dict[str, Any]:
     return flattened(content)
 
 
-def _yaml(text: str, path: Path) -> Any:
-    try:
-        import yaml
-    except ImportError:
-        raise UserError(
-            f"--config {path}: YAML takes the package PyYAML (pip install zipper_dist[yaml]); a "
-            ".json file needs nothing"
-        ) from None
+def _yaml(text: str) -> Any:
+    import yaml
+
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -57,47 +54,37 @@ def flattened(options: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     return flat
 
 
-def as_words(options: Mapping[str, Any], default: Any, source: str) -> list[str]:
-    """Options by dotted names as a command line gives them.
-
-    Args:
-        options: names and values.
-        default: the options of the command, which have all names.
-        source: where they come from, for messages.
+def check_names(options: Mapping[str, Any], default: Any, source: str) -> None:
+    """Check that ``options`` by dotted names are options of ``default``; ``source`` is where they
+    come from.
 
     Raises:
         UserError: a name is unknown or stands for a group of options.
     """
-    words: list[str] = []
-    for name, value in options.items():
-        if _is_group(_at(default, name, source)):
+    for name in options:
+        node = default
+        for part in name.split("."):
+            members = node if isinstance(node, Mapping) else getattr(node, "__dict__", {})
+            key = part if part in members else part.replace("-", "_")
+            if key not in members:
+                raise UserError(f"{source}: {name}: there is no such option")
+            node = members[key]
+        # Dataclasses that are written as one word, such as schedules, have a __str__.
+        is_group = is_dataclass(node) and type(node).__str__ is object.__str__
+        if is_group or isinstance(node, Mapping):
             raise UserError(f"{source}: {name} is a group of options: give some of them")
-        words += _words(name.replace("_", "-"), value)
-    return words
 
 
-def _at(default: Any, name: str, source: str) -> Any:
-    node = default
-    for part in name.split("."):
-        key = part.replace("-", "_")
-        if is_dataclass(node) and hasattr(node, key):
-            node = getattr(node, key)
-        elif isinstance(node, Mapping) and part in node:
-            node = node[part]
+def as_words(options: Mapping[str, Any]) -> list[str]:
+    """Options by dotted names as a command line gives them."""
+    words: list[str] = []
+    for key, value in options.items():
+        name = key.replace("_", "-")
+        if isinstance(value, bool):
+            group, dot, leaf = name.rpartition(".")
+            words.append(f"--{group}{dot}{'' if value else 'no-'}{leaf}")
+        elif isinstance(value, list | tuple):
+            words += [f"--{name}", *map(str, value)]
         else:
-            raise UserError(f"{source}: {name}: there is no such option")
-    return node
-
-
-def _is_group(node: Any) -> bool:
-    return isinstance(node, Mapping) or (is_dataclass(node) and hasattr(node, "problems"))
-
-
-def _words(name: str, value: Any) -> Iterator[str]:
-    if isinstance(value, bool):
-        group, dot, leaf = name.rpartition(".")
-        yield f"--{group}{dot}{'' if value else 'no-'}{leaf}"
-    elif isinstance(value, list | tuple):
-        yield from (f"--{name}", *map(str, value))
-    else:
-        yield from (f"--{name}", str(value))
+            words += [f"--{name}", str(value)]
+    return words

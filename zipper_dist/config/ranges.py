@@ -1,4 +1,4 @@
-"""Checks that several options share; each yields a line for what is wrong, or nothing."""
+"""Checks that several options share; each yields a line if the value is wrong."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ def number(option: str, value: float, low: float, high: float) -> Iterator[str]:
 
 
 def below_one(option: str, value: float, largest: float = 0.999999) -> Iterator[str]:
-    """``value`` must lie in 0 … ``largest``, the last number that is told from 1."""
+    """``value`` must lie in 0 … ``largest``."""
     if not 0 <= value <= largest:
         yield f"{option} {value}: give 0 … below 1"
 
 
 def length(option: str, value: float | None) -> Iterator[str]:
-    """``value`` must be a length of a step, if it is given."""
+    """``value``, if it is given, must be the length of a step."""
     if value is not None and not (0 < value <= 1000):
         wanted = "give a length above 0 and up to 1000, where 1 is the full pixel range"
         yield f"{option} {value}: {wanted}"
 
 
 def at_least_one(option: str, value: int | None) -> Iterator[str]:
-    """``value`` must be 1 or more, if it is given."""
+    """``value``, if it is given, must be 1 or more."""
     if value is not None and value < 1:
         yield f"{option} {value}: give 1 or more"
 

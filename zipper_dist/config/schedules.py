@@ -8,11 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from tyro.constructors import (
-    ConstructorRegistry,
-    PrimitiveConstructorSpec,
-    PrimitiveTypeInfo,
-)
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 
 def _written(number: float) -> str:
@@ -31,8 +27,7 @@ class Schedule:
 
     @staticmethod
     def parse(text: str) -> Schedule:
-        """Read a schedule; raises ValueError saying what would be right."""
-        wanted = "a number, or points progress:value,… such as 0:1,0.667:1,1:0.4"
+        """Read a schedule; raises ValueError if ``text`` is none."""
         try:
             if ":" not in text:
                 points = [(0.0, float(text))]
@@ -40,16 +35,20 @@ class Schedule:
                 pairs = [point.split(":") for point in text.split(",")]
                 points = [(float(at), float(value)) for at, value in pairs]
         except ValueError:
-            raise ValueError(f"{text!r} is not a schedule: give {wanted}") from None
-        progress = [at for at, _ in points]
-        if not all(math.isfinite(number) for point in points for number in point):
-            raise ValueError(f"{text!r} is not a schedule: its numbers must be finite")
-        if any(b <= a for a, b in itertools.pairwise(progress)):
             raise ValueError(
-                f"{text!r} is not a schedule: progress must increase from point to point"
-            )
-        if progress[0] < 0 or progress[-1] > 1:
-            raise ValueError(f"{text!r} is not a schedule: progress must lie in 0 … 1")
+                f"{text!r} is not a schedule: give a number, or points progress:value,… such as "
+                "0:1,0.667:1,1:0.4"
+            ) from None
+        progress = [at for at, _ in points]
+        problem = ""
+        if not all(math.isfinite(number) for point in points for number in point):
+            problem = "its numbers must be finite"
+        elif any(b <= a for a, b in itertools.pairwise(progress)):
+            problem = "progress must increase from point to point"
+        elif progress[0] < 0 or progress[-1] > 1:
+            problem = "progress must lie in 0 … 1"
+        if problem:
+            raise ValueError(f"{text!r} is not a schedule: {problem}")
         return Schedule(tuple(points))
 
     def __call__(self, progress: float) -> float:
@@ -66,12 +65,8 @@ class Schedule:
 
     @property
     def values(self) -> tuple[float, ...]:
-        """The values at the points: the function lies between their extremes."""
+        """The values at the points, between whose extremes the function lies."""
         return tuple(value for _, value in self.points)
-
-    def complement(self) -> Schedule:
-        """1 minus this schedule."""
-        return _Complement(tuple((at, 1.0 - value) for at, value in self.points), self)
 
     def __str__(self) -> str:
         if len(self.points) == 1:
@@ -79,56 +74,38 @@ class Schedule:
         return ",".join(f"{_written(at)}:{_written(value)}" for at, value in self.points)
 
 
-@dataclass(frozen=True)
-class _Complement(Schedule):
-    """1 minus another schedule, as that rounds."""
-
-    of: Schedule
-
-    def __call__(self, progress: float) -> float:
-        return 1.0 - self.of(progress)
-
-
 Unit = Literal["iterations", "epochs", "progress"]
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A number of iterations (``500``) or of epochs (``5ep``), or a fraction of the run (``0.625``,
-    with a decimal point; ``1.0`` is the whole run). Recipes write :func:`iterations`,
-    :func:`epochs` and :func:`progress`."""
+    """A number of iterations (``500``) or epochs (``5ep``), or a fraction of the run (``0.625``;
+    ``1.0`` is the whole run)."""
 
     amount: float
     unit: Unit
 
     @staticmethod
     def parse(text: str) -> Interval:
-        """Read an interval; raises ValueError saying what would be right."""
+        """Read an interval; raises ValueError if ``text`` is none."""
+        wanted = "give iterations (500), epochs (5ep) or a fraction of the run (0.625)"
         try:
-            interval = Interval._read(text)
-            finite = math.isfinite(interval.amount)
-        except (ValueError, OverflowError):
-            raise ValueError(
-                f"{text!r} is not an interval: give iterations (500), epochs (5ep) or a fraction "
-                "of the run (0.625)"
-            ) from None
-        if not (finite and interval.amount >= 0):
-            raise ValueError(f"{text!r} is not an interval: it must be 0 or more")
+            if text.endswith("ep"):
+                interval = epochs(float(text[:-2]))
+            elif text.lstrip("+-").isdecimal():
+                interval = iterations(int(text))
+            else:
+                interval = progress(float(text))
+        except ValueError:
+            raise ValueError(f"{text!r} is not an interval: {wanted}") from None
+        if not 0 <= interval.amount < 1e18:
+            raise ValueError(f"{text!r} is not an interval: it must be 0 or more; {wanted}")
         if interval.unit == "progress" and interval.amount > 1:
             raise ValueError(
                 f"{text!r} is not an interval: a fraction of the run must be at most 1.0; give "
                 "iterations without a decimal point, epochs as 1.5ep"
             )
         return interval
-
-    @staticmethod
-    def _read(text: str) -> Interval:
-        if text.endswith("ep"):
-            return epochs(float(text[:-2]))
-        try:
-            return iterations(int(text))
-        except ValueError:
-            return progress(float(text))
 
     def iterations(self, steps_per_epoch: int, total_steps: int) -> int:
         """The interval in iterations; one that is not 0 is at least one iteration."""
@@ -168,7 +145,7 @@ _SCHEDULE = PrimitiveConstructorSpec(
 ScheduleOption = Annotated[Schedule, _SCHEDULE]
 
 OPTION_TYPES = ConstructorRegistry()
-"""For tyro: a schedule in a dict is one option, too."""
+"""For the parser: a schedule in a dict is one option, too."""
 
 
 @OPTION_TYPES.primitive_rule

@@ -1,12 +1,8 @@
-"""The options of a training run: typed, each with its unit.
-
-The dataclasses are what ``--help`` shows and what ``config.json`` holds. The values of a recipe
-are in :mod:`zipper_dist.recipes`; :mod:`zipper_dist.config.checks` says what is out of range.
-"""
+"""The options of a training run, as ``--help`` shows them and ``config.json`` holds them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,13 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from zipper_dist.config import ranges
-from zipper_dist.config.schedules import (
-    IntervalOption,
-    Schedule,
-    ScheduleOption,
-    epochs,
-    progress,
-)
+from zipper_dist.config.schedules import IntervalOption, Schedule, ScheduleOption, epochs, progress
 from zipper_dist.config.threat import Norm, ThreatModel, ThreatOption
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -28,9 +18,6 @@ Precision = Literal["auto", "fp32", "tf32", "bf16"]
 Activation = Literal["relu", "silu"]
 
 CONSTANT = Schedule(((0.0, 1.0),))
-AN_EPOCH = epochs(1)
-A_24TH = progress(5 / 120)
-FIVE_EIGHTHS = progress(75 / 120)
 
 SUM_TOLERANCE = 2e-6
 """How far the sum of mixing weights may be from 1: thirds may be written 0.333333."""
@@ -41,20 +28,19 @@ class DataConfig:
     """The images."""
 
     source: str = "digits"
-    """The data set, set by the recipe: digits, mnist, cifar10, cifar100, svhn, folder; or one of
-    your own as package.module:NAME or path/file.py:NAME."""
+    """The data set: digits, mnist, cifar10, cifar100, svhn, folder, or package.module:NAME or
+    path/file.py:NAME."""
     root: Path = Path("data")
-    """Directory that holds the data sets, or is to hold them after their download; for the folder
-    recipe, the directory that holds train/ and test/."""
+    """Directory of the data sets and their downloads; of train/ and test/ for the folder recipe."""
     limit: int | None = None
-    """Use only so many training images (and at most as many test images) [images]."""
+    """Use at most so many training images and so many test images [images]."""
     validation: str = "0.1"
-    """Held out of the training set to choose the best weights: a fraction (0.1), a number of images
-    (1000), or `test` to choose them on the test set, as the paper does."""
+    """Training images held out to choose the best weights: a fraction (0.1) or a number (1000), or
+    `test` to choose them on the test set, as the paper does."""
     image_size: int | None = None
     """Resize every image to this height and width [pixels]."""
     crop_padding: int = 0
-    """Random crops of the image padded by so many black pixels on each side; 0 = none [pixels]."""
+    """Random crops after so many black pixels on each side; 0 = none [pixels]."""
     flip: bool = False
     """Flip half of the images left to right, at random."""
 
@@ -64,12 +50,12 @@ class ModelConfig:
     """The network; its input channels, image size and class count come from the data."""
 
     arch: str = "small_cnn"
-    """Architecture: small_cnn, resnet18, preact_resnet18, wrn32_10; or one of your own as
-    package.module:factory or path/file.py:factory."""
+    """Architecture: small_cnn, resnet18, preact_resnet18, wrn32_10, or package.module:factory or
+    path/file.py:factory."""
     width: float = 1.0
     """Multiplies the number of channels of every layer."""
     activation: Activation = "relu"
-    """What stands between the layers."""
+    """Activation function."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +73,7 @@ class AttackConfig:
     random_start: bool = True
     """Start at a random point of the ball."""
     schedule: ScheduleOption = CONSTANT
-    """Multiplies eps and step size over the run [progress 0 … 1]. A ramp from a small value keeps
-    training at a large eps from stalling."""
+    """Multiplies eps and step size over the run [progress 0 … 1]."""
 
     def problems(self, option: str) -> Iterator[str]:
         """What is out of range, as lines that begin with ``option`` and the field's name."""
@@ -100,13 +85,11 @@ class AttackConfig:
 
 @dataclass(frozen=True)
 class LearnerConfig:
-    """A base learner: its SGD, its learning rate and how it changes. Each objective adds its own
-    options in a subclass."""
+    """A base learner that is trained by SGD; each objective adds its options in a subclass."""
 
     objective: str = "natural"
     """How a minibatch becomes a loss: natural (no attack), at (adversarial training), trades, fat
-    (friendly adversarial training), mart; or one of your own as package.module:Class or
-    path/file.py:Class."""
+    (friendly adversarial training), mart, or package.module:Class or path/file.py:Class."""
     lr: float = 0.1
     """Learning rate, before the schedule."""
     momentum: float = 0.9
@@ -118,8 +101,7 @@ class LearnerConfig:
     schedule: ScheduleOption = CONSTANT
     """Multiplies the learning rate over the run [progress 0 … 1]."""
     weight_average: float = 0.0
-    """Decay of an average of this learner's weights (WA) that is mixed in place of the weights
-    themselves; 0 = off."""
+    """Decay of an average of the learner's weights that is mixed in their place; 0 = off."""
 
     def threat(self) -> ThreatModel | None:
         """What the learner trains against; None if it attacks nothing."""
@@ -153,8 +135,8 @@ class AttackedLearnerConfig(LearnerConfig):
         return ThreatModel(self.attack.norm, self.attack.eps)
 
     def passes(self) -> int:
-        """A training step, and twice a forward pass for a step of the attack. Second passes, as of
-        TRADES and AWP, do not count."""
+        """A training step, and two passes for each step of the attack; the second passes of TRADES
+        and AWP do not count."""
         return super().passes() + 2 * self.attack.steps
 
     def problems(self, option: str) -> Iterator[str]:
@@ -168,26 +150,25 @@ class AttackedLearnerConfig(LearnerConfig):
 class MixConfig:
     """The global learner: how the base learners are mixed and when they continue from it."""
 
-    every: IntervalOption = A_24TH
-    """Redistribute the global learner to the base learners every so many iterations; 0 = never
+    every: IntervalOption = progress(5 / 120)
+    """Interval between redistributions of the global learner to the base learners; 0 = never
     [iterations, epochs as 5ep, or a fraction of the run as 0.05]."""
-    start: IntervalOption = FIVE_EIGHTHS
+    start: IntervalOption = progress(75 / 120)
     """First iteration at which redistribution is allowed [iterations, epochs as 75ep, or a fraction
     of the run as 0.625]."""
     ema: float = 0.999
     """Decay α of the global learner's moving average."""
     gamma: ScheduleOption = CONSTANT
-    """Mixing weight γ of the second of two learners over the run; the first has 1 - γ
-    [progress 0 … 1]."""
+    """Mixing weight γ of the second of two learners over the run [progress 0 … 1]; the first has
+    1 - γ."""
     weights: dict[str, ScheduleOption] = field(default_factory=dict)
-    """Mixing weights of the learners by name, in place of gamma; their sum must be 1 throughout
-    [progress 0 … 1]."""
+    """Mixing weight of each learner, in place of gamma; their sum must be 1 [progress 0 … 1]."""
 
-    def mixing_weights(self, names: Sequence[str]) -> Mapping[str, Schedule]:
-        """w_a over the run for the learners ``names``.
+    def mixing_weights(self, names: Sequence[str]) -> Mapping[str, Callable[[float], float]]:
+        """w_a by progress 0 … 1 for the learners ``names``.
 
         Raises:
-            ValueError: :meth:`problems` has something to say about the weights.
+            ValueError: :meth:`problems` finds something wrong with the weights.
         """
         if len(names) == 1:
             return {names[0]: CONSTANT}
@@ -196,36 +177,37 @@ class MixConfig:
         if self.weights or len(names) != 2:
             raise ValueError(next(self.problems(names)))
         first, second = names
-        return {first: self.gamma.complement(), second: self.gamma}
+        return {first: lambda progress: 1.0 - self.gamma(progress), second: self.gamma}
 
     def problems(self, names: Sequence[str]) -> Iterator[str]:
         """What is wrong with the options for the learners ``names``."""
         yield from ranges.below_one("--mix.ema", self.ema, 0.9999999)
         yield from ranges.values("--mix.gamma", self.gamma, 1)
-        given = self.weights
-        if not given and len(names) <= 2:
-            return
-        unknown = [name for name in given if name not in names]
-        if unknown:
-            yield f"--mix.weights.{unknown[0]}: the learners are {', '.join(names)}"
-        missing = [name for name in names if name not in given]
-        if missing:
-            yield (
-                f"--mix.weights.{missing[0]}: give every learner ({', '.join(names)}) a schedule, "
-                "whose sum is 1 throughout; --mix.gamma is for two learners"
-            )
-        if unknown or missing:
-            return
-        for name, weight in given.items():
-            yield from ranges.values(f"--mix.weights.{name}", weight, 1)
-        # Between two points all are straight lines, and so is their sum.
-        for at in sorted({0.0, 1.0, *(at for weight in given.values() for at, _ in weight.points)}):
-            parts = {name: weight(at) for name, weight in given.items()}
-            total = sum(parts.values())
-            if abs(total - 1) > SUM_TOLERANCE:
-                listed = " + ".join(f"{name} {part:g}" for name, part in parts.items())
+        if self.weights or len(names) > 2:
+            yield from self._problems_of_weights(names)
+
+    def _problems_of_weights(self, names: Sequence[str]) -> Iterator[str]:
+        weights, listed = self.weights, ", ".join(names)
+        for name in weights:
+            if name not in names:
+                yield f"--mix.weights.{name}: the learners are {listed}"
+                return
+        for name in names:
+            if name not in weights:
                 yield (
-                    f"--mix.weights: their sum at progress {at:g} is {total:g} ({listed}): it must "
+                    f"--mix.weights.{name}: give every learner ({listed}) a schedule, whose sum is "
+                    "1 throughout; --mix.gamma is for two learners"
+                )
+                return
+        for name, weight in weights.items():
+            yield from ranges.values(f"--mix.weights.{name}", weight, 1)
+        # Between two of these points all are straight lines, and so is their sum.
+        for at in sorted({0.0, 1.0, *(at for w in weights.values() for at, _ in w.points)}):
+            total = sum(weight(at) for weight in weights.values())
+            if abs(total - 1) > SUM_TOLERANCE:
+                terms = " + ".join(f"{name} {weight(at):g}" for name, weight in weights.items())
+                yield (
+                    f"--mix.weights: their sum at progress {at:g} is {total:g} ({terms}): it must "
                     "be 1 throughout the run"
                 )
                 return
@@ -235,28 +217,27 @@ class MixConfig:
 class EvalConfig:
     """Evaluation of the global learner while it trains, and of all learners at the end."""
 
-    every: IntervalOption = AN_EPOCH
-    """Evaluate on the validation set, and save a checkpoint, every so many iterations
-    [iterations, epochs as 1ep, or a fraction of the run as 0.1]."""
+    every: IntervalOption = epochs(1)
+    """Interval between evaluations on the validation set, with a checkpoint each [iterations,
+    epochs as 1ep, or a fraction of the run as 0.1]."""
     attack_steps: int = 20
     """Steps of the PGD attack of the evaluation."""
     threats: tuple[ThreatOption, ...] = ()
-    """What to evaluate against, one or several: linf:8/255 l2:0.5; default: --eval.norm and
-    --eval.eps, or else what the learners train against."""
+    """What to evaluate against, as linf:8/255 l2:0.5; default: --eval.norm and --eval.eps, or what
+    the learners train against."""
     norm: Norm | None = None
-    """Norm of its perturbation; default: that of the attack trained against."""
+    """Norm of the perturbation; default: that of the attack trained against."""
     eps: float | None = None
-    """Radius of its perturbation; default: that of the attack trained against [1 = the full pixel
-    range]."""
+    """Its radius; default: that of the attack trained against [1 = the full pixel range]."""
     step_size: float | None = None
-    """Length of its steps; default: 2.5 eps / steps [1 = the full pixel range]."""
+    """Length of a step; default: 2.5 eps / steps [1 = the full pixel range]."""
     limit: int | None = None
     """Evaluate on only so many images of each set [images]."""
     batch_size: int = 128
     """Images in a minibatch of the evaluation [images]."""
 
     def problems(self) -> Iterator[str]:
-        """What is out of range; the threat models are seen to by :class:`TrainConfig`."""
+        """What is out of range, except for the threat models."""
         yield from ranges.at_least_one("--eval.attack-steps", self.attack_steps)
         yield from ranges.at_least_one("--eval.limit", self.limit)
         yield from ranges.at_least_one("--eval.batch-size", self.batch_size)
@@ -283,22 +264,21 @@ class TrainConfig:
     batch_size: int = 128
     """Images in a minibatch [images]."""
     device: Device = "auto"
-    """Where to train; auto: a GPU for each rank where there are GPUs."""
+    """Where to train; auto: on a GPU for each rank if there are GPUs."""
     precision: Precision = "auto"
-    """Arithmetic of training; auto: bf16 where the hardware multiplies it natively, else fp32.
+    """Arithmetic of training; auto: bf16 if the hardware multiplies it natively, else fp32.
     Weights, averages, losses and evaluation stay fp32."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """Compile the networks (torch.compile); auto: where it was measured to pay for itself over the
-    length of the run."""
+    """Compile the networks (torch.compile); auto: if that pays for itself within the run."""
     threads: int | None = None
-    """CPU threads of each process; default: the cores of the machine over its processes."""
+    """CPU threads of each process; default: an equal share of the cores."""
     resume: Literal["auto", "never"] = "auto"
-    """auto: continue the run directory where there is something to continue; never: start over."""
+    """auto: continue the run in the run directory, if there is one; never: start over."""
     log_every: int = 10
     """Write a line of metrics for each learner every so many iterations [iterations]."""
     metrics: tuple[str, ...] = ("jsonl", "terminal")
-    """Where metrics go: jsonl (metrics.jsonl in the run directory), terminal, or sinks of your own
-    as package.module:Class or path/file.py:Class."""
+    """Where metrics go: jsonl (metrics.jsonl in the run directory), terminal, or
+    package.module:Class or path/file.py:Class."""
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     mix: MixConfig = field(default_factory=MixConfig)

@@ -29,7 +29,7 @@ class ThreatModel:
 
     @staticmethod
     def parse(text: str) -> ThreatModel:
-        """Read a threat model; raises ValueError saying what would be right."""
+        """Read a threat model; raises ValueError if ``text`` is none."""
         norm, colon, radius = text.partition(":")
         try:
             eps = float(Fraction(radius)) if "/" in radius else float(radius)
@@ -43,7 +43,7 @@ class ThreatModel:
         return f"{self.norm}:{self.eps!r}"
 
     def words(self) -> str:
-        """For people: ``linf ε 0.0314``."""
+        """The threat model in a table: ``linf ε 0.0314``."""
         return f"{self.norm} ε {self.eps:.4g}"
 
     def default_step_size(self, steps: int) -> float:
@@ -51,13 +51,10 @@ class ThreatModel:
         return 2.5 * self.eps / steps
 
     def problems(self, option: str) -> Iterator[str]:
-        """What is wrong with the radius, as a line about ``option``; nothing where it is right."""
-        largest = LARGEST[self.norm]
-        if not (math.isfinite(self.eps) and 0 < self.eps <= largest):
-            yield (
-                f"{option} {self.eps}: give a radius above 0 and up to {largest:g}, where 1 is "
-                "the full pixel range"
-            )
+        """What is wrong with the radius, as a line about ``option``."""
+        if not 0 < self.eps <= LARGEST[self.norm]:
+            wanted = f"a radius above 0 and up to {LARGEST[self.norm]:g}"
+            yield f"{option} {self.eps}: give {wanted}, where 1 is the full pixel range"
 
 
 ThreatOption = Annotated[

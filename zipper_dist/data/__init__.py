@@ -1,8 +1,4 @@
-"""Data sets, and the minibatches made of them.
-
-``fetch`` makes the files of a data set present, ``load`` reads them, and a ``Loader`` makes the
-minibatches of training on the device.
-"""
+"""Data sets, and the minibatches made of them."""
 
 from __future__ import annotations
 
@@ -10,7 +6,6 @@ from zipper_dist.config.schema import DataConfig
 from zipper_dist.data.image_set import Dataset, ImageSet
 from zipper_dist.data.loader import Loader, Minibatch
 from zipper_dist.data.registry import DATASETS, Source
-from zipper_dist.data.resizing import resize
 from zipper_dist.data.splits import hold_out, limit_images
 from zipper_dist.errors import UserError
 
@@ -25,10 +20,10 @@ def _source(config: DataConfig) -> Source:
 
 
 def fetch(config: DataConfig) -> None:
-    """Make the files of the data set present: download them where they are missing.
+    """Download the files of the data set that are missing; for one process, before all ``load``.
 
-    Let one process call this before all call ``load``, so that no two write the same files.
-    Raises UserError when the source is unknown, a download fails or a file is broken.
+    Raises:
+        UserError: the source is unknown, a download fails or a file is broken.
     """
     _source(config).fetch(config)
 
@@ -37,12 +32,17 @@ def load(config: DataConfig, seed: int) -> Dataset:
     """Read the data set, limited, resized and split as ``config`` says, onto the CPU.
 
     ``seed`` decides which images are held out for validation, and nothing else.
-    Raises UserError when a file is missing or broken, or an option does not suit the data.
+
+    Raises:
+        UserError: a file is missing or broken, or an option does not suit the data.
     """
+    size = config.image_size
+    if size is not None and size < 1:
+        raise UserError(f"--data.image-size {size}: must be at least 1 pixel")
     train, test, class_names = _source(config).read(config)
     train = limit_images(train.as_whole(), config.limit, "train")
     test = limit_images(test.as_whole(), config.limit, "test")
-    if config.image_size is not None:
-        train, test = resize(train, config.image_size), resize(test, config.image_size)
+    if size is not None:
+        train, test = train.resized(size), test.resized(size)
     train, validation = hold_out(train, test, config.validation, seed)
     return Dataset(train, validation, test, class_names, config.source)

@@ -23,24 +23,22 @@ class Digits:
     def read(self, config: DataConfig) -> Parts:
         """The training set (1,437 images), the test set (360) and the class names.
 
-        scikit-learn has no test set of its own. Ours is the same in every run, whatever its seed,
-        so that accuracies can be compared, and has 36 images of every class.
+        scikit-learn has no test set; ours is the same for every seed, 36 images of every class.
         """
-        # The import takes a second or two: leave it to those who ask for these images.
         from sklearn.datasets import load_digits
 
         bunch = load_digits()
         pixels = np.round(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
         whole = ImageSet.from_pixels(pixels, bunch.target)
-        is_test = torch.zeros(len(whole), dtype=torch.bool)
+        chosen = []
         for label in range(len(CLASS_NAMES)):
             members = (whole.labels == label).nonzero().flatten()
-            order = torch.randperm(
-                len(members), generator=generator_at("cpu", "digits", "test", label)
-            )
-            is_test[members[order[:TEST_IMAGES_PER_CLASS]]] = True
-        train = whole.subset((~is_test).nonzero().flatten())
-        return train, whole.subset(is_test.nonzero().flatten()), CLASS_NAMES
+            generator = generator_at("cpu", "digits", "test", label)
+            order = torch.randperm(len(members), generator=generator)
+            chosen.append(members[order[:TEST_IMAGES_PER_CLASS]])
+        is_test = torch.isin(torch.arange(len(whole)), torch.cat(chosen))
+        train, test = (whole.subset(part.nonzero().flatten()) for part in (~is_test, is_test))
+        return train, test, CLASS_NAMES
 
 
 DATASETS.register("digits")(Digits())

@@ -14,27 +14,20 @@ import numpy.typing as npt
 from zipper_dist.config.schema import DataConfig
 from zipper_dist.data.image_set import ImageSet
 from zipper_dist.data.registry import DATASETS, Parts
-from zipper_dist.data.resizing import check_size
 from zipper_dist.data.splits import limited_indices
 from zipper_dist.errors import UserError
 
 if TYPE_CHECKING:
     from PIL import Image
 
-FILES_A_JOB = 256
-"""Files that a thread decodes in one go: enough to make the hand-over cheap [files]."""
-
 Sample = tuple[str, int]
 
 
 class Folder:
-    """Images in the files of a directory."""
+    """RGB images from the files train/CLASS/… and test/CLASS/… of a directory."""
 
     def fetch(self, config: DataConfig) -> None:
-        """Check that there are train/ and test/ in ``config.root``; nothing is downloaded.
-
-        Raises UserError when one is missing.
-        """
+        """Check that there are train/ and test/ in ``config.root``; raises UserError if not."""
         root = config.root.expanduser()
         for part in ("train", "test"):
             if not (root / part).is_dir():
@@ -45,11 +38,11 @@ class Folder:
                 )
 
     def read(self, config: DataConfig) -> Parts:
-        """The training set, the test set and the class names, which are the names of the folders.
+        """See :class:`~zipper_dist.data.registry.Source`; only images within the limit are decoded.
 
-        Images become RGB; with ``config.image_size`` they are resized, without it they must all
-        have one size. With ``config.limit`` only the images that it leaves are decoded.
-        Raises UserError when folders or images are not as they must be.
+        Raises:
+            UserError: the classes of train/ and test/ differ, an image cannot be read, or has
+                another size and there is no ``config.image_size`` to resize all to.
         """
         self.fetch(config)
         root = config.root.expanduser()
@@ -58,10 +51,11 @@ class Folder:
         _check_classes(root, names, test_names)
         train_samples = _limited(train_samples, config.limit, "train")
         test_samples = _limited(test_samples, config.limit, "test")
-        size = _image_size(train_samples[0][0], config.image_size)
-        resize = config.image_size is not None
-        train = _decode_all(train_samples, size, resize)
-        return train, _decode_all(test_samples, size, resize), tuple(names)
+        wanted = config.image_size
+        size = _load(train_samples[0][0]).size if wanted is None else (wanted, wanted)
+        resize = wanted is not None
+        train, test = (_decode_all(s, size, resize) for s in (train_samples, test_samples))
+        return train, test, tuple(names)
 
 
 def _scan(directory: Path) -> tuple[list[Sample], list[str]]:
@@ -95,57 +89,43 @@ def _limited(samples: list[Sample], limit: int | None, part: str) -> list[Sample
     return [samples[index] for index in limited_indices(len(samples), limit, part).tolist()]
 
 
-def _image_size(first: str, image_size: int | None) -> tuple[int, int]:
-    """Width and height that every image must have, or is brought to [pixels]."""
-    if image_size is None:
-        return _load(first).size
-    check_size(image_size)
-    return image_size, image_size
-
-
 def _decode_all(samples: Sequence[Sample], size: tuple[int, int], resize: bool) -> ImageSet:
-    """Decode the files in a few threads; the image libraries run without Python's lock."""
+    """Decode the files in a few threads to (width, height) ``size`` [pixels]."""
     width, height = size
     pixels = np.empty((len(samples), height, width, 3), dtype=np.uint8)
-
-    def decode(start: int) -> None:
-        for index in range(start, min(start + FILES_A_JOB, len(samples))):
-            _decode(samples[index][0], resize, out=pixels[index])
-
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
         # The first error, in the order of the files, is raised here and cancels what is waiting.
-        for _ in pool.map(decode, range(0, len(samples), FILES_A_JOB)):
-            pass
+        images = pool.map(lambda sample: _decode(sample[0], size, resize), samples)
+        for index, image in enumerate(images):
+            pixels[index] = image
     return ImageSet.from_pixels(pixels, [label for _, label in samples])
 
 
-def _decode(path: str, resize: bool, out: npt.NDArray[np.uint8]) -> None:
-    """Decode a file into ``out`` (H, W, 3)."""
+def _decode(path: str, size: tuple[int, int], resize: bool) -> npt.NDArray[np.uint8]:
+    """The pixels (H, W, 3) of a file."""
     from PIL import Image
 
     image = _load(path)
-    height, width, _ = out.shape
-    if resize and image.size != (width, height):
+    if resize and image.size != size:
         # Pillow's bilinear filter widens when it shrinks an image: it is antialiased.
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-    if image.size != (width, height):
+        image = image.resize(size, Image.Resampling.BILINEAR)
+    if image.size != size:
         raise UserError(
             f"folder: {path} is {image.width}×{image.height} pixels, but the first image is "
-            f"{width}×{height}: bring all images to one size with --data.image-size, "
-            f"as in --data.image-size {height}"
+            f"{size[0]}×{size[1]}: bring all images to one size with --data.image-size, as in "
+            f"--data.image-size {size[1]}"
         )
-    out[:] = np.asarray(image)
+    return np.asarray(image)
 
 
 def _load(path: str) -> Image.Image:
-    """Decode a file to RGB; raises UserError when that is not possible."""
+    """Decode a file to RGB; raises UserError if that is not possible."""
     from torchvision.datasets.folder import default_loader
 
     try:
         image: Image.Image = default_loader(path)
         return image
-    except Exception as error:
-        # Each decoder has its own errors for broken files: OSError, SyntaxError, struct.error, …
+    except Exception as error:  # every decoder has its own
         raise UserError(
             f"folder: {path} cannot be read as an image ({error}): repair or delete it"
         ) from error

@@ -7,15 +7,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+RESIZED_AT_ONCE = 1024
+"""Images that are held as floating-point numbers at a time while they are resized [images]."""
 
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Labelled images, whole in the memory of one device.
+    """Labelled images in the memory of one device.
 
-    In memory the channels of a pixel lie side by side (channels-last), as far as the functions of
-    this package have made the set. That is the layout the loader reads, so it needs no copy.
+    Sets made by this package are channels-last in memory, which the loader reads without a copy.
     """
 
     images: Tensor
@@ -23,10 +26,10 @@ class ImageSet:
     labels: Tensor
     """The class of each image, from 0: int64 (N,), on the same device."""
     numbers: Tensor | None = None
-    """Numbers of the images in the set that they were chosen from: int64 (N,), on the CPU; None:
-    all of that set are here, in their order."""
+    """Indices of the images in the set that they were chosen from: int64 (N,), on the CPU; None:
+    all of that set, in order."""
     of: int | None = None
-    """How many images that set has; None: as many as are here."""
+    """Size of that set; None: as many as are here."""
 
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
@@ -36,10 +39,7 @@ class ImageSet:
         if len(self.images) != len(self.labels):
             raise ValueError(f"{len(self.images)} images but {len(self.labels)} labels")
         if self.images.device != self.labels.device:
-            raise ValueError(
-                f"images are on {self.images.device}, labels on {self.labels.device}: "
-                "they must be on one device"
-            )
+            raise ValueError("images and labels must be on one device")
 
     @staticmethod
     def from_pixels(pixels: npt.NDArray[np.uint8], labels: npt.ArrayLike) -> ImageSet:
@@ -62,6 +62,20 @@ class ImageSet:
     def to(self, device: torch.device | str) -> ImageSet:
         """The same set on ``device``; nothing is copied where it is there already."""
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
+    def resized(self, size: int) -> ImageSet:
+        """The set with images of ``size`` × ``size`` pixels: bilinear, antialiased, rounded."""
+        count, channels, height, width = self.images.shape
+        if (height, width) == (size, size):
+            return self
+        shape = (count, size, size, channels)
+        images = self.images.new_empty(shape).permute(0, 3, 1, 2)
+        for start in range(0, count, RESIZED_AT_ONCE):
+            chosen = slice(start, start + RESIZED_AT_ONCE)
+            chunk = self.images[chosen].to(torch.float32)
+            chunk = F.interpolate(chunk, (size, size), mode="bilinear", antialias=True)
+            images[chosen] = chunk.round_().clamp_(0, 255).to(torch.uint8)
+        return replace(self, images=images)
 
     def as_whole(self) -> ImageSet:
         """The same images as a set of its own, whose numbers start from 0."""
@@ -88,10 +102,11 @@ class Dataset:
             image_set: ImageSet = getattr(self, part)
             if len(image_set) == 0:
                 raise ValueError(f"the {part} set is empty")
-            if image_set.images.shape[1:] != self.train.images.shape[1:]:
+            size, wanted = image_set.images.shape[1:], self.train.images.shape[1:]
+            if size != wanted:
                 raise ValueError(
-                    f"the images of the {part} set are {_size(image_set)}, "
-                    f"those of the train set {_size(self.train)} (C, H, W)"
+                    f"the images of the {part} set are {tuple(size)}, those of the train set "
+                    f"{tuple(wanted)} (C, H, W)"
                 )
             lowest, highest = int(image_set.labels.min()), int(image_set.labels.max())
             if lowest < 0 or highest >= self.classes:
@@ -119,10 +134,6 @@ class Dataset:
     def classes(self) -> int:
         """Number of classes."""
         return len(self.class_names)
-
-
-def _size(image_set: ImageSet) -> tuple[int, ...]:
-    return tuple(image_set.images.shape[1:])
 
 
 def _describe(tensor: Tensor) -> str:

@@ -28,8 +28,17 @@ class Minibatch:
 class Loader:
     """The minibatches of training, each a pure function of (images, seed, iteration).
 
-    Every epoch goes through the training set in an order of its own. Its last, incomplete
-    minibatch is dropped, so that all minibatches have one shape.
+    Every epoch has its own order; its last, incomplete minibatch is dropped.
+
+    Args:
+        image_set: the training images; minibatches are made on their device.
+        batch_size: images in a minibatch [images].
+        seed: seed of the order and of the augmentation.
+        crop_padding: random crops after so many black pixels on each side [pixels].
+        flip: mirror half of the images left to right.
+
+    Raises:
+        UserError: ``batch_size`` or ``crop_padding`` does not suit the images.
     """
 
     def __init__(
@@ -40,13 +49,17 @@ class Loader:
         crop_padding: int = 0,
         flip: bool = False,
     ) -> None:
-        """Load from ``image_set``, on whose device the minibatches will be.
-
-        ``crop_padding``: cut each image at random from itself with so many black pixels added on
-        each side [pixels]. ``flip``: mirror half of the images left to right.
-        Raises UserError when ``batch_size`` or ``crop_padding`` does not suit the images.
-        """
-        _check_options(image_set, batch_size, crop_padding)
+        smaller_side = min(image_set.images.shape[2:])
+        if not 1 <= batch_size <= len(image_set):
+            raise UserError(
+                f"--batch-size {batch_size}: must be from 1 to {len(image_set)}, "
+                "the number of training images"
+            )
+        if not 0 <= crop_padding < smaller_side:
+            raise UserError(
+                f"--data.crop-padding {crop_padding}: must be from 0 to {smaller_side - 1} "
+                "pixels, less than the side of an image"
+            )
         self.batch_size = batch_size
         self.steps_per_epoch = len(image_set) // batch_size
         self._seed = seed
@@ -70,10 +83,11 @@ class Loader:
         else:
             chosen = _sent(chosen, self._pixels.device)
             pixels, labels = self._pixels.index_select(0, chosen), self._labels[chosen]
-        return Minibatch(_unit_range(pixels.permute(0, 3, 1, 2)), labels)
+        images = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.channels_last)
+        return Minibatch(images.div_(255), labels)
 
     def _epoch_order(self, epoch: int) -> Tensor:
-        """The order of the images in an epoch, kept until another epoch is asked for."""
+        """The order of the images in an epoch; the last one asked for is cached."""
         if epoch != self._epoch:
             generator = generator_at("cpu", self._seed, "permutation", epoch)
             self._order = torch.randperm(len(self._labels), generator=generator)
@@ -86,7 +100,7 @@ class Loader:
         generator = generator_at("cpu", self._seed, "augment", t)
         shifts = torch.randint(-padding, padding + 1, (2, batch), generator=generator)
         flips = torch.randint(0, 1 + self._flip, (1, batch), generator=generator)
-        # One tensor, so that a GPU gets one small copy and not four.
+        # One tensor, hence one copy to the GPU.
         plan = _sent(torch.cat([chosen[None], shifts, flips]), self._pixels.device)
         image, down, right, flip = plan[:, :, None]
         _, height, width, channels = self._pixels.shape
@@ -106,26 +120,7 @@ class Loader:
 
 
 def _sent(plan: Tensor, device: torch.device) -> Tensor:
-    """``plan`` on the device. A copy from pinned memory does not make the host wait for the GPU."""
+    """``plan`` on the device; pinned memory lets the copy to a GPU run in the background."""
     if device.type != "cuda":
         return plan.to(device)
     return plan.pin_memory().to(device, non_blocking=True)
-
-
-def _unit_range(images: Tensor) -> Tensor:
-    """Images uint8 (B, C, H, W) as float32 in [0, 1], channels-last in memory."""
-    return images.to(torch.float32, memory_format=torch.channels_last).div_(255)
-
-
-def _check_options(image_set: ImageSet, batch_size: int, crop_padding: int) -> None:
-    if not 1 <= batch_size <= len(image_set):
-        raise UserError(
-            f"--batch-size {batch_size}: must be from 1 to {len(image_set)}, "
-            "the number of training images"
-        )
-    smaller_side = min(image_set.images.shape[2:])
-    if not 0 <= crop_padding < smaller_side:
-        raise UserError(
-            f"--data.crop-padding {crop_padding}: must be from 0 to {smaller_side - 1} "
-            "pixels, less than the side of an image"
-        )

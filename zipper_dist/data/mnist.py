@@ -5,26 +5,29 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from zipper_dist.data.downloads import Download
 from zipper_dist.data.registry import DATASETS
-from zipper_dist.data.torchvision_sets import DIGIT_NAMES, Raw, TorchvisionSet
+from zipper_dist.data.torchvision_sets import DIGIT_NAMES, DataFile, Raw, TorchvisionSet
 
 
 class Mnist(TorchvisionSet):
     """MNIST."""
 
-    def downloads(self, root: Path) -> list[Download]:
+    def files(self, root: Path) -> list[DataFile]:
         """See :class:`TorchvisionSet`."""
         from torchvision import datasets
 
-        directory = root / "MNIST" / "raw"
-        downloads = []
-        for name, md5 in datasets.MNIST.resources:
-            urls = tuple(f"{mirror}{name}" for mirror in datasets.MNIST.mirrors)
-            # The checksum is that of the packed file, which need not be kept.
-            unpacked = {directory / name.removesuffix(".gz"): is_whole_idx_file}
-            downloads.append(Download(urls, directory / name, md5, unpacked))
-        return downloads
+        folder = root / "MNIST" / "raw"
+        return [
+            # The checksum is that of the archive, which need not be kept.
+            DataFile(
+                folder / name.removesuffix(".gz"),
+                is_whole_idx_file,
+                folder / name,
+                md5,
+                tuple(f"{mirror}{name}" for mirror in datasets.MNIST.mirrors),
+            )
+            for name, md5 in datasets.MNIST.resources
+        ]
 
     def open(self, root: Path, train: bool) -> Raw:
         """See :class:`TorchvisionSet`."""

@@ -13,13 +13,13 @@ Parts = tuple[ImageSet, ImageSet, tuple[str, ...]]
 
 
 class Source(Protocol):
-    """A data set: the two steps to its images."""
+    """A data set."""
 
     def fetch(self, config: DataConfig) -> None:
-        """Make the files present, by a download if need be. For one process only."""
+        """Download the files that are missing into ``config.root``; for one process only."""
 
     def read(self, config: DataConfig) -> Parts:
-        """Read the files. Writes nothing."""
+        """Read the files; writes nothing."""
 
 
 DATASETS: Registry[Source] = Registry("data set", "zipper_dist.data")

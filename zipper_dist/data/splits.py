@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -11,17 +13,16 @@ from zipper_dist.rng import generator_at
 
 
 def limited_indices(count: int, limit: int | None, part: str) -> Tensor:
-    """Numbers of the images that ``--data.limit`` leaves of ``count``, ascending: int64 (M,).
+    """Indices of the images that ``--data.limit`` leaves of ``count``, ascending: int64 (M,).
 
-    They depend on nothing but the arguments, so every seed works with the same images; ``part``
-    is ``train`` or ``test``. A limit of ``count`` or more leaves all.
-    Raises UserError when the limit is not positive.
+    The choice is random, but the same for every seed; ``part`` is ``train`` or ``test``.
+
+    Raises:
+        UserError: the limit is not positive.
     """
-    if limit is None:
-        return torch.arange(count)
-    if limit < 1:
+    if limit is not None and limit < 1:
         raise UserError(f"--data.limit {limit}: must be at least 1 image")
-    if limit >= count:
+    if limit is None or limit >= count:
         return torch.arange(count)
     order = torch.randperm(count, generator=generator_at("cpu", "limit", part))
     return order[:limit].sort().values
@@ -30,18 +31,15 @@ def limited_indices(count: int, limit: int | None, part: str) -> Tensor:
 def limit_images(image_set: ImageSet, limit: int | None, part: str) -> ImageSet:
     """Keep at most ``limit`` images, chosen at random but the same in every run and evaluation.
 
-    The limit comes before the validation images are held out: N images are all that a run has for
-    training and for choosing its best weights. So a small limit makes all of a run small, and the
-    seed decides only how those N are divided.
+    Apply it before :func:`hold_out`: the limit counts training and validation images together. A
+    smaller limit of a limited set chooses the images that it chooses of the whole set.
     """
     if limit is None:
         return image_set
     chosen = limited_indices(image_set.of or len(image_set), limit, part)
-    if image_set.numbers is None:
-        return image_set if len(chosen) == len(image_set) else image_set.subset(chosen)
-    # What a smaller limit chooses of the whole set is among what a larger one does.
-    here = torch.isin(image_set.numbers, chosen).nonzero().flatten()
-    return image_set if len(here) == len(image_set) else image_set.subset(here)
+    if image_set.numbers is not None:
+        chosen = torch.isin(image_set.numbers, chosen).nonzero().flatten()
+    return image_set if len(chosen) == len(image_set) else image_set.subset(chosen)
 
 
 def hold_out(
@@ -51,7 +49,9 @@ def hold_out(
 
     ``validation`` is a fraction of the training set (``0.1``), a number of images (``1000``), or
     ``test``: the training set stays complete and the validation set is the test set.
-    Raises UserError when it is something else, or leaves one of the two sets empty.
+
+    Raises:
+        UserError: it is something else, or leaves one of the two sets empty.
     """
     if validation == "test":
         return train, test
@@ -63,22 +63,18 @@ def hold_out(
 
 def _held_out(validation: str, images: int) -> int:
     """How many of the training images to hold out [images]."""
-    wanted = "give a fraction such as 0.1, a number of images such as 1000, or test"
     try:
         count = int(validation)
     except ValueError:
         try:
             fraction = float(validation)
         except ValueError:
-            raise UserError(f"--data.validation {validation}: {wanted}") from None
-        if not 0 < fraction < 1:
-            raise UserError(
-                f"--data.validation {validation}: a fraction must lie between 0 and 1; {wanted}"
-            ) from None
-        count = round(fraction * images)
+            fraction = math.nan
+        count = round(fraction * images) if 0 < fraction < 1 else 0
     if not 1 <= count < images:
         raise UserError(
-            f"--data.validation {validation}: would hold {count} of the {images} training images "
-            f"out; at least 1 must be held out and 1 must remain (--data.limit counts both)"
+            f"--data.validation {validation}: give a fraction such as 0.1, a number of images such "
+            f"as 1000, or test; of the {images} training images (see --data.limit) at least 1 must "
+            "be held out and 1 must remain"
         )
     return count

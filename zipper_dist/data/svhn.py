@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from zipper_dist.data.downloads import Download, has_md5
 from zipper_dist.data.registry import DATASETS
-from zipper_dist.data.torchvision_sets import DIGIT_NAMES, Raw, TorchvisionSet
+from zipper_dist.data.torchvision_sets import DIGIT_NAMES, DataFile, Raw, TorchvisionSet, has_md5
 
 
 class Svhn(TorchvisionSet):
     """Street View House Numbers, cropped digits."""
 
-    def downloads(self, root: Path) -> list[Download]:
+    def files(self, root: Path) -> list[DataFile]:
         """See :class:`TorchvisionSet`."""
         from torchvision import datasets
 
-        downloads = []
-        for part in ("train", "test"):
-            url, name, md5 = datasets.SVHN.split_list[part]
-            downloads.append(Download((url,), root / name, md5, {root / name: has_md5(md5)}))
-        return downloads
+        published = [datasets.SVHN.split_list[part] for part in ("train", "test")]
+        return [
+            DataFile(root / name, has_md5(md5), root / name, md5, (url,))
+            for url, name, md5 in published
+        ]
 
     def open(self, root: Path, train: bool) -> Raw:
         """See :class:`TorchvisionSet`."""

@@ -1,9 +1,11 @@
-"""What the data sets that torchvision keeps have in common."""
+"""What the data sets that torchvision reads have in common: download, verify, open."""
 
 from __future__ import annotations
 
-import pickle
+import os
+import socket
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,45 +14,79 @@ import numpy as np
 import numpy.typing as npt
 
 from zipper_dist.config.schema import DataConfig
-from zipper_dist.data.downloads import Download, has_md5, make_present, require_whole
 from zipper_dist.data.image_set import ImageSet
 from zipper_dist.data.registry import Parts
-from zipper_dist.errors import UserError
+from zipper_dist.errors import UserError, in_one_line
 
 DIGIT_NAMES = tuple("0123456789")
+
+SERVER_TIMEOUT = 10.0
+"""Give up on a server that has sent nothing for so long [seconds]."""
 
 Pixels = npt.NDArray[np.uint8]
 Raw = tuple[Pixels, npt.ArrayLike, tuple[str, ...]]
 
-# What torchvision raises on files that are missing or do not hold what they should.
-_UNREADABLE = (
-    OSError,
-    RuntimeError,
-    ValueError,
-    TypeError,
-    LookupError,
-    EOFError,
-    AssertionError,
-    pickle.UnpicklingError,
-)
+
+@dataclass(frozen=True)
+class DataFile:
+    """A file that a data set is read from, and the download that brings it."""
+
+    path: Path
+    is_whole: Callable[[Path], bool]
+    """Checks that the file is complete."""
+    download: Path
+    """Where the download is stored: an archive, or ``path`` itself."""
+    md5: str
+    """The published checksum of the download."""
+    urls: tuple[str, ...]
+    """Addresses of the download; the first that works is used."""
+
+    def is_missing(self) -> bool:
+        """Whether there is no such file."""
+        return not self.path.is_file()
+
+    def is_broken(self) -> bool:
+        """Whether the file is there but is incomplete or cannot be read."""
+        try:
+            return self.path.is_file() and not self.is_whole(self.path)
+        except OSError:
+            return True
+
+    def fetch(self) -> None:
+        """Download it, unless the whole download is there, and unpack it."""
+        from torchvision.datasets.utils import download_url, extract_archive
+
+        folder = os.fspath(self.download.parent)
+        for url in self.urls:
+            try:
+                download_url(url, folder, self.download.name, self.md5)
+                break
+            except Exception:
+                if url == self.urls[-1]:
+                    raise
+        if self.download != self.path:
+            extract_archive(os.fspath(self.download), folder)
+
+
+def has_md5(md5: str) -> Callable[[Path], bool]:
+    """A check that a file has this checksum."""
+    from torchvision.datasets.utils import check_integrity
+
+    return lambda path: bool(check_integrity(path, md5))
 
 
 @dataclass(frozen=True)
 class TorchvisionSet(ABC):
-    """One data set: its files, how to open it, and what must come out.
-
-    torchvision is imported by its methods, as that takes a second.
-    """
+    """One data set: its files, how to open it, and what must come out."""
 
     name: str
-    """Name of the data set."""
     shape: tuple[int, int, int]
     """Height, width and channels of an image."""
     classes: int
     """Number of classes."""
 
     @abstractmethod
-    def downloads(self, root: Path) -> list[Download]:
+    def files(self, root: Path) -> list[DataFile]:
         """The files below a root directory."""
 
     @abstractmethod
@@ -58,67 +94,81 @@ class TorchvisionSet(ABC):
         """Pixels (N, H, W, C), labels and class names of the training or the test set."""
 
     def fetch(self, config: DataConfig) -> None:
-        """Download what is missing of the data set into ``config.root``.
-
-        Raises UserError when a download fails or a file that is there is broken.
-        """
-        make_present(self.name, self.downloads(config.root.expanduser()))
+        """See :class:`~zipper_dist.data.registry.Source`; raises UserError if a download fails or a
+        file is broken."""
+        files = self.files(config.root.expanduser())
+        self._refuse_broken(files)
+        timeout = socket.getdefaulttimeout()
+        socket.setdefaulttimeout(SERVER_TIMEOUT)  # without one, a silent server hangs the command
+        try:
+            for file in files:
+                if file.is_missing():
+                    file.fetch()
+        except BaseException as error:  # a keyboard interrupt, too
+            # What is broken now was not there before.
+            for file in files:
+                if file.is_broken():
+                    file.path.unlink()
+            if not isinstance(error, Exception):
+                raise
+            raise self._missing(files, f"the download failed: {in_one_line(error)}") from error
+        finally:
+            socket.setdefaulttimeout(timeout)
 
     def read(self, config: DataConfig) -> Parts:
-        """The training set, the test set and the class names; writes nothing.
-
-        Raises UserError when a file is missing or broken.
-        """
+        """See :class:`~zipper_dist.data.registry.Source`; raises UserError if a file is missing or
+        broken."""
         root = config.root.expanduser()
-        train, names = self._read_part(root, train=True)
-        test, _ = self._read_part(root, train=False)
+        try:
+            train, names = self._read_part(root, train=True)
+            test, _ = self._read_part(root, train=False)
+        except Exception as error:  # torchvision raises many kinds, and names no file
+            files = self.files(root)
+            self._refuse_broken(files)
+            if any(file.is_missing() for file in files):
+                raise self._missing(files, "they have not been downloaded") from error
+            raise UserError(
+                f"{self.name}: the files in {files[0].path.parent} are corrupt ({error}). Delete "
+                "them and start again"
+            ) from error
         return train, test, names
 
     def _read_part(self, root: Path, train: bool) -> tuple[ImageSet, tuple[str, ...]]:
-        try:
-            pixels, labels, names = self.open(root, train)
-            self._check(pixels, np.asarray(labels), names)
-            return ImageSet.from_pixels(pixels, labels), names
-        except _UNREADABLE as error:
-            # torchvision does not say which file is at fault.
-            downloads = self.downloads(root)
-            require_whole(self.name, downloads)
-            folder = next(iter(downloads[0].files)).parent
-            raise UserError(
-                f"{self.name}: the files in {folder} are corrupt ({error}). Delete them and start "
-                "again"
-            ) from error
+        pixels, labels, names = self.open(root, train)
+        self._check(pixels, np.asarray(labels))
+        return ImageSet.from_pixels(pixels, labels), names
 
-    def _check(self, pixels: Pixels, labels: npt.NDArray[Any], names: tuple[str, ...]) -> None:
+    def _check(self, pixels: Pixels, labels: npt.NDArray[Any]) -> None:
         """Raise ValueError unless the arrays are what this data set must hold."""
-        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != self.shape:
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != self.shape:
             raise ValueError(f"images of {pixels.dtype} {pixels.shape[1:]}, not uint8 {self.shape}")
         if len(pixels) != len(labels) or len(pixels) == 0:
             raise ValueError(f"{len(pixels)} images and {len(labels)} labels")
-        if labels.min() < 0 or labels.max() >= self.classes:
-            raise ValueError(
-                f"labels from {labels.min()} to {labels.max()}, not 0 to {self.classes - 1}"
+        lowest, highest = labels.min(), labels.max()
+        if lowest < 0 or highest >= self.classes:
+            raise ValueError(f"labels from {lowest} to {highest}, not 0 to {self.classes - 1}")
+
+    def _refuse_broken(self, files: Sequence[DataFile]) -> None:
+        broken = [file.path for file in files if file.is_broken()]
+        if broken:
+            raise UserError(
+                f"{self.name}: truncated, corrupt or unreadable: {_joined(broken)}. "
+                f"Delete {'it' if len(broken) == 1 else 'them'} and start again, "
+                "and what is missing will be downloaded"
             )
-        if len(names) != self.classes:
-            raise ValueError(f"{len(names)} class names, not {self.classes}")
+
+    def _missing(self, files: Sequence[DataFile], reason: str) -> UserError:
+        missing = [file for file in files if file.is_missing()] or list(files)
+        return UserError(
+            f"{self.name}: missing {_joined(file.path.name for file in missing)} in "
+            f"{missing[0].path.parent.absolute()}: {reason}. "
+            f"Put {_joined(file.download.name for file in missing)} "
+            f"(from {_joined(file.urls[0] for file in missing)}) "
+            f"in {missing[0].download.parent.absolute()}, "
+            "or give the directory that has the data set with --data.root"
+        )
 
 
-class CifarSet(TorchvisionSet):
-    """CIFAR-10 or CIFAR-100."""
-
-    def _kind(self) -> Any:
-        from torchvision import datasets
-
-        return datasets.CIFAR10 if self.classes == 10 else datasets.CIFAR100
-
-    def downloads(self, root: Path) -> list[Download]:
-        """See :class:`TorchvisionSet`."""
-        kind = self._kind()
-        named = [*kind.train_list, *kind.test_list, (kind.meta["filename"], kind.meta["md5"])]
-        files = {root / kind.base_folder / name: has_md5(md5) for name, md5 in named}
-        return [Download((kind.url,), root / kind.filename, kind.tgz_md5, files)]
-
-    def open(self, root: Path, train: bool) -> Raw:
-        """See :class:`TorchvisionSet`."""
-        dataset = self._kind()(root, train=train)
-        return dataset.data, dataset.targets, tuple(dataset.classes)
+def _joined(parts: Iterable[object]) -> str:
+    """The parts, each once, with commas."""
+    return ", ".join(dict.fromkeys(map(str, parts)))

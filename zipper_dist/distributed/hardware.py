@@ -27,10 +27,9 @@ LARGEST_KEPT = 64 * 2**20
 def keep_freed_memory() -> bool:
     """Keep blocks of up to 64 MiB that tensors free, for the next tensors, in this process.
 
-    The C library gives large blocks back to the system at once and asks for zeroed pages again a
-    moment later: for the activations of every gradient step. Blocks that are larger still go back,
-    so that the process does not grow much beyond what it needs. The commands call this, and nothing
-    else does. True where the C library is glibc, which has the setting; musl does not.
+    glibc gives large blocks back to the system at once and asks for zeroed pages again for the next
+    gradient step. Larger blocks still go back, to bound the memory of the process. Returns False,
+    and changes nothing, where the C library is not glibc. Only the commands call this.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is None:
@@ -45,7 +44,7 @@ def use_hardware(plan: Plan) -> None:
         torch.cuda.set_device(plan.device)
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
-        # PyTorch lets convolutions be TF32 unless told otherwise; evaluation is to be fp32.
+        # PyTorch's default is TF32 for convolutions; evaluation is in fp32.
         torch.backends.cudnn.allow_tf32 = False
     elif hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, plan.cores)
@@ -54,14 +53,13 @@ def use_hardware(plan: Plan) -> None:
 
 @contextlib.contextmanager
 def preserved_process_state() -> Iterator[None]:
-    """Leave the process afterwards as it was before: for training that a program calls.
+    """Restore the state of the process afterwards: for training that a program calls.
 
     Restored are torch's number of threads, the cores that the process may use, the cuDNN and TF32
-    settings, the CUDA device, the global random generators (torch's on the CPU and on every GPU,
-    numpy's, Python's) and the handlers of SIGINT and SIGTERM. A default process group that was not
-    there before is destroyed.
+    settings, the CUDA device, the global random generators of torch, numpy and Python, and the
+    handlers of SIGINT and SIGTERM. A new default process group is destroyed.
     """
-    had_group = dist.is_available() and dist.is_initialized()
+    had_group = dist.is_initialized()
     with contextlib.ExitStack() as restored:
         restored.callback(torch.set_num_threads, torch.get_num_threads())
         if hasattr(os, "sched_getaffinity"):
@@ -86,10 +84,10 @@ def preserved_process_state() -> Iterator[None]:
         try:
             yield
         finally:
-            if not had_group and dist.is_available() and dist.is_initialized():
+            if dist.is_initialized() and not had_group:
                 dist.destroy_process_group()
 
 
 def describe_device(device: torch.device) -> str:
-    """The device in words, for the records of a run."""
+    """The name of the device."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

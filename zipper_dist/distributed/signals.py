@@ -15,20 +15,17 @@ CAUGHT = (signal.SIGINT, signal.SIGTERM)
 
 
 class Signals:
-    """Turns Ctrl-C and SIGTERM into a request that the training loop asks after."""
+    """Turns Ctrl-C and SIGTERM into a request to stop, which :meth:`check` raises."""
 
     def __init__(self) -> None:
         self.number: int | None = None
-        # torchrun sends every rank each Ctrl-C once more; only without it does a second one mean
-        # that the person wants the process to end at once.
-        self._repeats_mean_now = "TORCHELASTIC_RUN_ID" not in os.environ
+        # A second Ctrl-C ends the process at once, but not under torchrun, which sends every rank
+        # each Ctrl-C twice.
+        self._second_ends = "TORCHELASTIC_RUN_ID" not in os.environ
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Catch the signals for the duration. Only the main thread can; elsewhere nothing happens.
-
-        What handled them before handles them again afterwards.
-        """
+        """Catch the signals for the duration; does nothing outside the main thread."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -41,7 +38,7 @@ class Signals:
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.number is not None and self._repeats_mean_now:
+        if self.number is not None and self._second_ends:
             raise KeyboardInterrupt
         self.number = number
 

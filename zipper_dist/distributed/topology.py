@@ -1,8 +1,4 @@
-"""Topology: which rank trains which learner, on which device, cores and threads.
-
-Pure: :func:`plan` decides from what torchrun and the machine say (:class:`Machine`), and
-:mod:`zipper_dist.distributed.communication` carries it out.
-"""
+"""Topology: which rank trains which learner, on which device, cores and threads."""
 
 from __future__ import annotations
 
@@ -17,7 +13,7 @@ from zipper_dist.errors import UserError
 
 @dataclass(frozen=True)
 class Machine:
-    """What this process finds: the job it belongs to and the hardware."""
+    """The job that this process belongs to, and its hardware."""
 
     rank: int
     world_size: int
@@ -29,17 +25,13 @@ class Machine:
     @staticmethod
     def detect(environment: Mapping[str, str]) -> Machine:
         """Read the variables that torchrun sets (absent: a job of one process) and the hardware."""
-
-        def number(name: str, default: int) -> int:
-            return int(environment.get(name, default))
-
         available = getattr(os, "sched_getaffinity", None)
         cores = sorted(available(0)) if available else range(os.cpu_count() or 1)
         return Machine(
-            rank=number("RANK", 0),
-            world_size=number("WORLD_SIZE", 1),
-            local_rank=number("LOCAL_RANK", 0),
-            local_world_size=number("LOCAL_WORLD_SIZE", 1),
+            rank=int(environment.get("RANK", 0)),
+            world_size=int(environment.get("WORLD_SIZE", 1)),
+            local_rank=int(environment.get("LOCAL_RANK", 0)),
+            local_world_size=int(environment.get("LOCAL_WORLD_SIZE", 1)),
             gpus=torch.cuda.device_count() if torch.cuda.is_available() else 0,
             cores=tuple(cores),
         )
@@ -61,34 +53,24 @@ class Plan:
 
 
 def plan(machine: Machine, learners: Sequence[str], device: str, threads: int | None) -> Plan:
-    """Place ``learners`` on the ranks of the job.
+    """Place ``learners`` on the ranks of the job, and the job on the hardware.
 
-    One process trains all of them in turn; otherwise each learner has a rank.
+    One process trains all learners in turn; otherwise each has a rank. Without learners, as in an
+    evaluation, there may be any number of ranks.
 
     Raises:
         UserError: a number of ranks, a device or a thread count that cannot be served.
     """
-    if machine.world_size not in (1, len(learners)):
-        allowed = "1 process" if len(learners) == 1 else f"1 or {len(learners)} processes"
-        raise UserError(
-            f"{machine.world_size} ranks were started, but this recipe trains {len(learners)} "
-            f"learner(s) ({', '.join(learners)}): start {allowed} (torchrun --nproc_per_node=…)"
-        )
-    mine = tuple(learners) if machine.world_size == 1 else (learners[machine.rank],)
-    return _placed(machine, mine, device, threads)
-
-
-def plan_shards(machine: Machine, device: str, threads: int | None) -> Plan:
-    """Place work that any number of ranks can share, such as the examples of an evaluation.
-
-    Raises:
-        UserError: a device or a thread count that cannot be served.
-    """
-    return _placed(machine, (), device, threads)
-
-
-def _placed(machine: Machine, learners: tuple[str, ...], device: str, threads: int | None) -> Plan:
-    """The device, cores, threads and backend of one process."""
+    mine = tuple(learners)
+    if learners and machine.world_size > 1:
+        if machine.world_size != len(learners):
+            allowed = "1 process" if len(learners) == 1 else f"1 or {len(learners)} processes"
+            raise UserError(
+                f"{machine.world_size} ranks were started, but this recipe trains {len(learners)} "
+                f"learner(s) ({', '.join(learners)}): start {allowed} "
+                "(torchrun --nproc_per_node=…)"
+            )
+        mine = (learners[machine.rank],)
     if device == "cuda" and machine.gpus == 0:
         raise UserError("--device cuda: no GPU was found here; use --device cpu or --device auto")
     on_gpu = device == "cuda" or (device == "auto" and machine.gpus > 0)
@@ -110,7 +92,7 @@ def _placed(machine: Machine, learners: tuple[str, ...], device: str, threads: i
     return Plan(
         rank=machine.rank,
         world_size=machine.world_size,
-        learners=learners,
+        learners=mine,
         device=torch.device("cuda", index) if on_gpu else torch.device("cpu"),
         cores=cores,
         threads=threads or share,

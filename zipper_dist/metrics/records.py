@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from zipper_dist.errors import TrainingDiverged
 
 Record = dict[str, Any]
 """A record as JSON: the fields of a :class:`TrainingRecord`, or of an evaluation of θ_g (``step``,
@@ -11,37 +17,105 @@ Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class WindowSummary:
-    """The iterations of a learner since its last record: their last one, mean loss, accuracy on the
-    minibatches as trained on [%], and images a second."""
+class TrainingRecord:
+    """The iterations of a base learner since its last record, and the state of the run.
+
+    ``step``: the last iteration; ``loss``: mean; ``accuracy``: on the minibatches as trained on
+    [%]; ``epoch``: passes over the training set; ``gamma``: γ, the mixing weight of the last
+    learner, in a run of one or two; ``weight``: the mixing weight of this one in a run of more;
+    ``train_seconds``: of this rank in training, of which it waited idly for ``wait_seconds``.
+    """
 
     step: int
     learner: str
     loss: float
     accuracy: float
     images_per_second: float
-
-
-@dataclass(frozen=True)
-class TrainingRecord(WindowSummary):
-    """A window of a base learner, and where the run is.
-
-    Attributes:
-        epoch: passes over the training set.
-        lr: learning rate.
-        gamma: γ, in a run of one or two learners: the mixing weight of the last one.
-        weight: in a run of more learners, the mixing weight of this one.
-        train_seconds: seconds of this rank's process in training, waiting included.
-        wait_seconds: seconds of these in which it waited idly.
-    """
-
-    epoch: float
-    lr: float
-    gamma: float | None
-    weight: float | None
-    train_seconds: float
-    wait_seconds: float
+    epoch: float | None = None
+    lr: float | None = None
+    gamma: float | None = None
+    weight: float | None = None
+    train_seconds: float | None = None
+    wait_seconds: float | None = None
 
     def as_json(self) -> Record:
-        """The fields that the run has."""
+        """The fields that are not None."""
         return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+class StepResult(NamedTuple):
+    """What an iteration of a learner showed, on the device (0-D tensors): mean loss, and number of
+    right answers among the images that were trained on."""
+
+    loss: Tensor
+    correct: Tensor
+
+
+class _Reading:
+    """A :class:`StepResult` on its way to the host.
+
+    From a GPU it is copied to pinned memory after the work queued so far; the host goes on.
+    """
+
+    def __init__(self, result: StepResult) -> None:
+        self._figures = torch.stack([result.loss.double(), result.correct.double()])
+        self._arrived: torch.cuda.Event | None = None
+        if self._figures.is_cuda:
+            pinned = torch.empty(2, dtype=torch.float64, pin_memory=True)
+            self._figures = pinned.copy_(self._figures, non_blocking=True)
+            self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._arrived.record()
+
+    def figures(self) -> tuple[float, float]:
+        """Loss and right answers; waits for them where they have not arrived yet."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        loss, correct = self._figures.tolist()
+        return loss, correct
+
+
+class Window:
+    """The iterations of one learner since its last record; read when the record is made."""
+
+    def __init__(self, learner: str, batch_size: int) -> None:
+        self.learner = learner
+        self.batch_size = batch_size
+        self._readings: list[_Reading] = []
+        self._last_step = 0
+        self._busy = 0.0
+
+    def add(self, step: int, result: StepResult, seconds: float) -> None:
+        """Add iteration ``step``, which took ``seconds``."""
+        self._readings.append(_Reading(result))
+        self._last_step = step
+        self._busy += seconds
+
+    def check(self) -> None:
+        """Raise TrainingDiverged, naming the iteration, if a loss is NaN or infinite."""
+        first = self._last_step - len(self._readings) + 1
+        for step, reading in enumerate(self._readings, first):
+            loss, _ = reading.figures()
+            if not math.isfinite(loss):
+                raise TrainingDiverged(
+                    f"the loss of the {self.learner} learner is {loss} at iteration {step}; "
+                    "the checkpoints up to then are kept. A lower "
+                    f"--learners.{self.learner}.lr usually helps"
+                )
+
+    def close(self) -> TrainingRecord | None:
+        """A record of the window, without the state of the run (None if it is empty); a new window
+        begins."""
+        if not self._readings:
+            return None
+        self.check()
+        losses, correct = zip(*(reading.figures() for reading in self._readings), strict=True)
+        images = len(losses) * self.batch_size
+        record = TrainingRecord(
+            step=self._last_step,
+            learner=self.learner,
+            loss=sum(losses) / len(losses),
+            accuracy=100 * sum(correct) / images,
+            images_per_second=images / max(self._busy, 1e-9),
+        )
+        self._readings, self._busy = [], 0.0
+        return record

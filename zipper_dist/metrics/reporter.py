@@ -8,19 +8,14 @@ from collections.abc import Iterator, Sequence
 
 from zipper_dist.distributed.communication import World
 from zipper_dist.metrics.records import Record
-from zipper_dist.metrics.sinks.base import RunInfo, Sink
+from zipper_dist.metrics.sinks import RunInfo, Sink
+
+# The other ranks' records are fetched over a socket, so not at every unit of work.
+POLL_SECONDS = 0.2
 
 
 class MetricsReporter:
-    """Reports what happens on this rank; on rank 0, to the sinks, what happens on all ranks.
-
-    Args:
-        world: the job.
-        sinks: where rank 0 writes.
-    """
-
-    # The other ranks' records are fetched over a socket, so not at every unit of work.
-    POLL_SECONDS = 0.2
+    """Gives the records of all ranks, and the messages of rank 0, to the ``sinks`` on rank 0."""
 
     def __init__(self, world: World, sinks: Sequence[Sink]) -> None:
         self._world = world
@@ -44,20 +39,20 @@ class MetricsReporter:
             sink.write(record)
 
     def note(self, text: str) -> None:
-        """Tell the person something, if this is rank 0."""
+        """Tell the user something, if this is rank 0."""
         for sink in self._sinks:
             sink.note(text)
 
     def stage(self, name: str, share: float) -> None:
-        """Tell how much (0 … 1) of a stage after the training is done, if this is rank 0."""
+        """Report the progress (0 … 1) of a stage after the training, if this is rank 0."""
         for sink in self._sinks:
             sink.stage(name, share)
 
     def poll(self, now: bool = False) -> None:
-        """On rank 0, take in what the other ranks reported."""
+        """On rank 0, pass on what the other ranks reported."""
         if self._world.rank != 0:
             return
-        if now or time.monotonic() - self._polled > self.POLL_SECONDS:
+        if now or time.monotonic() - self._polled > POLL_SECONDS:
             self._polled = time.monotonic()
             for record in self._world.receive():
                 self.report(record)

@@ -30,6 +30,22 @@ def conv1x1(in_channels: int, out_channels: int, stride: int) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False)
 
 
+def stage(
+    block: Callable[[int, int, int, str], nn.Module],
+    channels: tuple[int, int],
+    stride: int,
+    activation: str,
+    blocks: int = 2,
+) -> nn.Sequential:
+    """``blocks`` blocks, each made by ``block(in, out, stride, activation)``.
+
+    (N, in, H, W) → (N, out, H/stride, W/stride), with ``channels`` = (in, out).
+    """
+    first = block(*channels, stride, activation)
+    more = [block(channels[1], channels[1], 1, activation) for _ in range(blocks - 1)]
+    return nn.Sequential(first, *more)
+
+
 def global_average_pool(features: Tensor) -> Tensor:
     """The mean over all positions: (N, C, H, W) → (N, C), for any H and W."""
     return torch.flatten(F.adaptive_avg_pool2d(features, 1), 1)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from zipper_dist.errors import UserError
+from zipper_dist.errors import UserError, in_one_line
 from zipper_dist.models.layers import ACTIVATIONS
 from zipper_dist.registry import Registry
 
@@ -24,7 +24,7 @@ class ModelSpec:
     height: int
     """Height of an image [pixels]."""
     width: int
-    """Width of an image [pixels]; it has nothing to do with the width of the network."""
+    """Width of an image [pixels]."""
     classes: int
     """Number of classes, which is the number of logits."""
     width_multiplier: float = 1.0
@@ -63,18 +63,13 @@ def build(spec: ModelSpec) -> nn.Module:
     """
     factory = NETWORKS.find(spec.arch, "--model.arch")
     if spec.activation not in ACTIVATIONS:
-        raise UserError(
-            f"--model.activation {spec.activation!r} is not an activation: "
-            f"choose {', '.join(ACTIVATIONS)}"
-        )
+        choices = ", ".join(ACTIVATIONS)
+        raise UserError(f"--model.activation {spec.activation!r}: unknown; choose {choices}")
     if not (math.isfinite(spec.width_multiplier) and spec.width_multiplier > 0):
-        raise UserError(
-            f"--model.width {spec.width_multiplier:g} is out of range: it must be more than 0"
-        )
+        raise UserError(f"--model.width {spec.width_multiplier:g}: must be more than 0")
     if spec.channels < 1 or spec.classes < 1:
         raise UserError(
-            f"no network for images of {spec.channels} channels in {spec.classes} classes: "
-            "both must be 1 or more"
+            f"no network for images of {spec.channels} channels in {spec.classes} classes"
         )
     spec.require_pixels(1)
     try:
@@ -82,7 +77,7 @@ def build(spec: ModelSpec) -> nn.Module:
     except Exception as error:
         if not spec.is_from_outside:
             raise
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        reason = in_one_line(error)
         raise UserError(f"--model.arch {spec.arch}: cannot be built: {reason}") from None
     if not isinstance(network, nn.Module):
         raise UserError(f"--model.arch {spec.arch}: makes a {type(network).__name__}, no nn.Module")

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from zipper_dist.models.layers import ACTIVATIONS, conv1x1, conv3x3, global_average_pool, scaled
+from zipper_dist.models.layers import (
+    ACTIVATIONS,
+    conv1x1,
+    conv3x3,
+    global_average_pool,
+    scaled,
+    stage,
+)
 from zipper_dist.models.registry import NETWORKS, ModelSpec
 
 
@@ -32,6 +39,7 @@ class BasicBlock(nn.Module):
         return activated
 
 
+@NETWORKS.register("resnet18")
 class ResNet18(nn.Module):
     """The CIFAR variant of ResNet-18; (N, C, H, W) → logits (N, classes), for any H and W.
 
@@ -42,23 +50,18 @@ class ResNet18(nn.Module):
     Source: He et al. (2016, arXiv:1512.03385); state-dict names as in kuangliu/pytorch-cifar.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        classes: int,
-        width_multiplier: float = 1.0,
-        activation: str = "relu",
-    ) -> None:
+    def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
-        widths = [scaled(width, width_multiplier) for width in (64, 128, 256, 512)]
-        self.conv1 = conv3x3(channels, widths[0])
+        activation = spec.activation
+        widths = [scaled(width, spec.width_multiplier) for width in (64, 128, 256, 512)]
+        self.conv1 = conv3x3(spec.channels, widths[0])
         self.bn1 = nn.BatchNorm2d(widths[0])
-        self.layer1 = _stage(widths[0], widths[0], 1, activation)
-        self.layer2 = _stage(widths[0], widths[1], 2, activation)
-        self.layer3 = _stage(widths[1], widths[2], 2, activation)
-        self.layer4 = _stage(widths[2], widths[3], 2, activation)
+        self.layer1 = stage(BasicBlock, (widths[0], widths[0]), 1, activation)
+        self.layer2 = stage(BasicBlock, (widths[0], widths[1]), 2, activation)
+        self.layer3 = stage(BasicBlock, (widths[1], widths[2]), 2, activation)
+        self.layer4 = stage(BasicBlock, (widths[2], widths[3]), 2, activation)
         self.activation = ACTIVATIONS[activation]()
-        self.linear = nn.Linear(widths[3], classes)
+        self.linear = nn.Linear(widths[3], spec.classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, classes) of images (N, C, H, W) in [0, 1]."""
@@ -66,16 +69,3 @@ class ResNet18(nn.Module):
         features = self.layer4(self.layer3(self.layer2(self.layer1(features))))
         logits: Tensor = self.linear(global_average_pool(features))
         return logits
-
-
-def _stage(in_channels: int, out_channels: int, stride: int, activation: str) -> nn.Sequential:
-    return nn.Sequential(
-        BasicBlock(in_channels, out_channels, stride, activation),
-        BasicBlock(out_channels, out_channels, 1, activation),
-    )
-
-
-@NETWORKS.register("resnet18")
-def resnet18(spec: ModelSpec) -> ResNet18:
-    """The network for ``spec``."""
-    return ResNet18(spec.channels, spec.classes, spec.width_multiplier, spec.activation)

@@ -10,17 +10,11 @@ from torch import Tensor, nn
 from zipper_dist.models.layers import ACTIVATIONS, scaled
 from zipper_dist.models.registry import NETWORKS, ModelSpec
 
-
-def _pixels_left(pixels: int) -> int:
-    """Height or width of the last feature map, for an image that high or wide [pixels].
-
-    Twice over, two 3×3 convolutions without padding take 2 pixels each and a pooling halves.
-    """
-    for _ in range(2):
-        pixels = (pixels - 4) // 2
-    return pixels
+LEAST_PIXELS = 16
+"""The height and width of which the last feature map has one pixel [pixels]."""
 
 
+@NETWORKS.register("small_cnn")
 class SmallCNN(nn.Module):
     """Four convolutions and three fully connected layers; (N, C, H, W) → logits (N, classes).
 
@@ -33,22 +27,16 @@ class SmallCNN(nn.Module):
     the public TRADES code (models/small_cnn.py), whose state-dict names it keeps.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        height: int,
-        width: int,
-        classes: int,
-        width_multiplier: float = 1.0,
-        activation: str = "relu",
-    ) -> None:
+    def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
-        act = ACTIVATIONS[activation]
-        narrow, wide, hidden = (scaled(size, width_multiplier) for size in (32, 64, 200))
-        features = wide * _pixels_left(height) * _pixels_left(width)
+        spec.require_pixels(LEAST_PIXELS)
+        act = ACTIVATIONS[spec.activation]
+        narrow, wide, hidden = (scaled(size, spec.width_multiplier) for size in (32, 64, 200))
+        # Twice over, two 3×3 convolutions take 2 pixels each and a pooling halves.
+        height, width = (((size - 4) // 2 - 4) // 2 for size in (spec.height, spec.width))
         self.feature_extractor = nn.Sequential(
             OrderedDict[str, nn.Module](
-                conv1=nn.Conv2d(channels, narrow, 3),
+                conv1=nn.Conv2d(spec.channels, narrow, 3),
                 relu1=act(),
                 conv2=nn.Conv2d(narrow, narrow, 3),
                 relu2=act(),
@@ -60,10 +48,10 @@ class SmallCNN(nn.Module):
                 maxpool2=nn.MaxPool2d(2),
             )
         )
-        last = nn.Linear(hidden, classes)
+        last = nn.Linear(hidden, spec.classes)
         self.classifier = nn.Sequential(
             OrderedDict[str, nn.Module](
-                fc1=nn.Linear(features, hidden),
+                fc1=nn.Linear(wide * height * width, hidden),
                 relu1=act(),
                 drop=nn.Dropout(0.5),
                 fc2=nn.Linear(hidden, hidden),
@@ -83,11 +71,3 @@ class SmallCNN(nn.Module):
         """Logits (N, classes) of images (N, C, H, W) in [0, 1]."""
         logits: Tensor = self.classifier(torch.flatten(self.feature_extractor(images), 1))
         return logits
-
-
-@NETWORKS.register("small_cnn")
-def small_cnn(spec: ModelSpec) -> SmallCNN:
-    """The network for ``spec``."""
-    spec.require_pixels((1 * 2 + 4) * 2 + 4)  # one pixel of the last map, traced back
-    size = (spec.channels, spec.height, spec.width, spec.classes)
-    return SmallCNN(*size, spec.width_multiplier, spec.activation)

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from zipper_dist.models.layers import ACTIVATIONS, conv1x1, conv3x3, global_average_pool, scaled
+from zipper_dist.models.layers import (
+    ACTIVATIONS,
+    conv1x1,
+    conv3x3,
+    global_average_pool,
+    scaled,
+    stage,
+)
 from zipper_dist.models.registry import NETWORKS, ModelSpec
 
 DEPTH = 32
@@ -41,10 +48,9 @@ class Stage(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, activation: str) -> None:
         super().__init__()
-        blocks = [WideBlock(in_channels, out_channels, stride, activation)]
-        for _ in range(BLOCKS_PER_STAGE - 1):
-            blocks.append(WideBlock(out_channels, out_channels, 1, activation))
-        self.layer = nn.Sequential(*blocks)
+        self.layer = stage(
+            WideBlock, (in_channels, out_channels), stride, activation, BLOCKS_PER_STAGE
+        )
 
     def forward(self, features: Tensor) -> Tensor:
         """The stage's features (N, out, H/s, W/s)."""
@@ -52,6 +58,7 @@ class Stage(nn.Module):
         return result
 
 
+@NETWORKS.register("wrn32_10")
 class WideResNet(nn.Module):
     """WRN-32-10; (N, C, H, W) → logits (N, classes), for any H and W.
 
@@ -59,36 +66,27 @@ class WideResNet(nn.Module):
     last two halving height and width, BN, activation, a global average pool and a linear layer.
     Convolutions start Kaiming-normal (fan out), the linear layer's bias at zero.
 
-    What depth 32 means: the paper that introduced wide ResNets counts the three 1×1 shortcut
-    convolutions and not the classifier, so that its depths are 6 n + 4 for n blocks a stage, and 32
-    is not among them. The robustness literature counts as ResNet's authors do (the classifier, but
-    no shortcuts): 6 n + 2, hence n = 5. The public code of FAT builds its WRN-32-10 in this way
-    (zjfheart/Friendly-Adversarial-Training, models/wrn_madry.py: (depth - 2) % 6 == 0), and the
-    CIFAR-10 challenge of Madry et al., where the wide network of that literature comes from, has
-    five units a stage too. The same network goes by the name WRN-34-10 elsewhere; public code of
-    that name (TRADES, wideresnet.py) often carries an unused copy of the first stage besides.
+    The depth counts the stem, the classifier and two convolutions a block: 6 n + 2 for n = 5 blocks
+    a stage, as in the robustness literature (code of FAT, models/wrn_madry.py; Madry et al.'s
+    CIFAR-10 challenge). Wide ResNets' own paper counts 6 n + 4, so that other code (TRADES) calls
+    this network WRN-34-10, often with an unused copy of the first stage besides.
 
     Source: Zagoruyko and Komodakis (2016, arXiv:1605.07146); initialisation and state-dict names as
     in the code of FAT.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        classes: int,
-        width_multiplier: float = 1.0,
-        activation: str = "relu",
-    ) -> None:
+    def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
+        activation = spec.activation
         sizes = (16, 16 * WIDEN_FACTOR, 32 * WIDEN_FACTOR, 64 * WIDEN_FACTOR)
-        widths = [scaled(size, width_multiplier) for size in sizes]
-        self.conv1 = conv3x3(channels, widths[0])
+        widths = [scaled(size, spec.width_multiplier) for size in sizes]
+        self.conv1 = conv3x3(spec.channels, widths[0])
         self.block1 = Stage(widths[0], widths[1], 1, activation)
         self.block2 = Stage(widths[1], widths[2], 2, activation)
         self.block3 = Stage(widths[2], widths[3], 2, activation)
         self.bn1 = nn.BatchNorm2d(widths[3])
         self.activation = ACTIVATIONS[activation]()
-        self.fc = nn.Linear(widths[3], classes)
+        self.fc = nn.Linear(widths[3], spec.classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -100,9 +98,3 @@ class WideResNet(nn.Module):
         features = global_average_pool(self.activation(self.bn1(features)))
         logits: Tensor = self.fc(features)
         return logits
-
-
-@NETWORKS.register("wrn32_10")
-def wrn32_10(spec: ModelSpec) -> WideResNet:
-    """The network for ``spec``."""
-    return WideResNet(spec.channels, spec.classes, spec.width_multiplier, spec.activation)

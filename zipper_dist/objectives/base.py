@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from zipper_dist.accel.precision import AttackedNetwork
-from zipper_dist.config.schema import LearnerConfig
+from zipper_dist.attacks import PGD, SharedDraws
+from zipper_dist.config import ranges
+from zipper_dist.config.schema import AttackedLearnerConfig, LearnerConfig
 from zipper_dist.data import Minibatch
 from zipper_dist.registry import Registry
 from zipper_dist.rng import generator_at
@@ -21,7 +23,7 @@ Attacked = Callable[[], AttackedNetwork]
 
 @dataclass(frozen=True)
 class StepContext:
-    """Where in the run an objective is asked for its loss: the address of its random draws."""
+    """The learner and the iteration that an objective is called for."""
 
     seed: int
     learner: str
@@ -34,15 +36,15 @@ class StepContext:
 
 
 class Objective(Protocol):
-    """What a base learner minimises: images to train on, and a loss on them."""
+    """What a base learner minimises."""
 
     def perturb(self, batch: Minibatch, context: StepContext) -> Tensor:
-        """The images (B, C, H, W) that :meth:`loss` is to take, attacked if the method attacks."""
+        """The images to train on (B, C, H, W), attacked if the method attacks."""
 
     def loss(self, model: nn.Module, batch: Minibatch, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss (a scalar), and the logits (B, classes) of ``images``.
+        """The loss (a scalar), and the logits (B, classes) of ``images`` from :meth:`perturb`.
 
-        ``model`` comes in training mode and is left in it; ``images`` come from :meth:`perturb`.
+        ``model`` comes in training mode and is left in it.
         """
 
 
@@ -66,21 +68,57 @@ def make_objective(config: LearnerConfig, attacked: Attacked) -> Objective:
     return OBJECTIVES.find(config.objective, "--learners.NAME.objective")(config, attacked)
 
 
+@dataclass(frozen=True)
+class SmoothedConfig(LearnerConfig):
+    """A base learner that trains on a cross-entropy."""
+
+    label_smoothing: float = 0.0
+    """Share of a label that is spread evenly over all classes, in the cross-entropy that is trained
+    on; attacks use the labels as they are."""
+
+    def problems(self, option: str) -> Iterator[str]:
+        """See :class:`~zipper_dist.config.schema.LearnerConfig`."""
+        yield from super().problems(option)
+        yield from ranges.below_one(f"{option}.label-smoothing", self.label_smoothing)
+
+
+class AttackedObjective:
+    """The part of an objective that attacks the images; subclasses add the loss."""
+
+    Config: ClassVar[type[LearnerConfig]]
+    config: AttackedLearnerConfig
+    draws: ClassVar[str] = "pgd-start"
+    """Purpose of the attack's random draws, a part of their address."""
+
+    def __init__(self, config: AttackedLearnerConfig, attacked: Attacked) -> None:
+        self.config = config
+        self.attacked = attacked()
+
+    def attack(self, progress: float) -> PGD:
+        """The attack at ``progress`` 0 … 1 of the run."""
+        return PGD.of(self.config.attack, self.config.attack.schedule(progress))
+
+    def perturb(self, batch: Minibatch, context: StepContext) -> Tensor:
+        """The attacked images, (B, C, H, W)."""
+        attack = self.attack(context.progress)
+        draws = SharedDraws(context.generator(batch.images.device, self.draws))
+        with self.attacked.now() as network:
+            return attack.run(network, batch.images, batch.labels, draws)
+
+
 ConfigT = TypeVar("ConfigT", bound=LearnerConfig)
 
 
 def with_objective(learner: LearnerConfig, kind: type[ConfigT], name: str = "") -> ConfigT:
-    """The options ``learner`` with those of another objective in place of its own.
+    """The options ``learner`` for another objective, whose options are of class ``kind``.
 
-    What both have keeps its value, unless that is the default of ``learner``'s own kind: then it
-    gets the default of the new one. ``name`` is the name of the objective, if it is not ``kind``'s.
+    Options that both have are kept, except where ``learner`` has the default of its own class.
+    ``name`` is the name of the objective, if it is not the default of ``kind``.
     """
-    own = type(learner)()
-    known = {field.name for field in fields(kind)} - {"objective"}
+    old, new = type(learner)(), kind()
     kept = {
         field.name: getattr(learner, field.name)
         for field in fields(learner)
-        if field.name in known and getattr(learner, field.name) != getattr(own, field.name)
+        if hasattr(new, field.name) and getattr(learner, field.name) != getattr(old, field.name)
     }
-    new = kind(**kept)
-    return replace(new, objective=name) if name else new
+    return replace(new, **kept | {"objective": name or new.objective})

@@ -1,4 +1,4 @@
-"""MART: adversarial training that cares more for what is misclassified anyway."""
+"""MART: adversarial training that weights misclassified images more."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from zipper_dist.attacks import divergence
 from zipper_dist.config import ranges
 from zipper_dist.config.schema import AttackedLearnerConfig
 from zipper_dist.data import Minibatch
-from zipper_dist.objectives.at import Adversarial
-from zipper_dist.objectives.base import OBJECTIVES, Attacked
+from zipper_dist.objectives.base import OBJECTIVES, AttackedObjective
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class MartConfig(AttackedLearnerConfig):
 
 
 @OBJECTIVES.register("mart")
-class Mart(Adversarial):
+class Mart(AttackedObjective):
     """BCE(p(x′), y) + λ · KL(p(x) ‖ p(x′)) · (1 − p_y(x)), the mean over the images.
 
     x′ is attacked as in adversarial training. BCE(p, y) = −log p_y − log(1 − max_{k≠y} p_k). The
@@ -42,11 +41,7 @@ class Mart(Adversarial):
     """
 
     Config = MartConfig
-
-    def __init__(self, config: MartConfig, attacked: Attacked) -> None:
-        self.attack = config.attack
-        self.beta = config.beta
-        self.attacked = attacked()
+    config: MartConfig
 
     def loss(self, model: nn.Module, batch: Minibatch, images: Tensor) -> tuple[Tensor, Tensor]:
         """See :class:`zipper_dist.objectives.base.Objective`."""
@@ -54,14 +49,14 @@ class Mart(Adversarial):
         labels = batch.labels.unsqueeze(1)
         doubt = 1 - F.softmax(clean, 1).gather(1, labels).squeeze(1)
         margin = boosted_cross_entropy(attacked, batch.labels)
-        return margin + self.beta * (divergence(clean, attacked) * doubt).mean(), attacked
+        return margin + self.config.beta * (divergence(clean, attacked) * doubt).mean(), attacked
 
 
 def boosted_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """The mean of −log p_y − log(1 − max_{k≠y} p_k) over logits (B, classes).
 
-    log(1 − p_k) is the log of the other classes' share: so it stays finite where p_k rounds to 1,
-    and needs none of the constants that the public release adds.
+    log(1 − p_k) is computed from the logits of the other classes, so that it stays finite where p_k
+    rounds to 1, without the constants that the public release adds.
     """
     wrong = logits.scatter(1, labels.unsqueeze(1), -float("inf"))
     strongest = wrong.detach().argmax(1, keepdim=True)

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zipper_dist.config import ranges
-from zipper_dist.config.schema import LearnerConfig
 from zipper_dist.data import Minibatch
-from zipper_dist.objectives.base import OBJECTIVES, Attacked, StepContext
+from zipper_dist.objectives.base import OBJECTIVES, Attacked, SmoothedConfig, StepContext
 
 
 @dataclass(frozen=True)
-class NaturalConfig(LearnerConfig):
+class NaturalConfig(SmoothedConfig):
     """A base learner that trains on the images as they are."""
-
-    label_smoothing: float = 0.0
-    """Share of a label that is spread evenly over all classes, in the cross-entropy that is trained
-    on; attacks are on the labels as they are."""
-
-    def problems(self, option: str) -> Iterator[str]:
-        """See :class:`~zipper_dist.config.schema.LearnerConfig`."""
-        yield from super().problems(option)
-        yield from ranges.below_one(f"{option}.label-smoothing", self.label_smoothing)
 
 
 @OBJECTIVES.register("natural")

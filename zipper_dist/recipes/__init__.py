@@ -1,4 +1,4 @@
-"""The named recipes, a file each: functions that return the options of a run.
+"""The named recipes: functions that return the options of a run.
 
 A name is ``<data>[-<arch>][-<method>]``; without a method it is Zipper. Published hyper-parameters
 come from the public releases of Zipper for CIFAR-10 (ResNet-18 and WRN-32-10) and of TRADES for the

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from zipper_dist.config.command_line import parse_options
-from zipper_dist.config.files import as_words, flattened, read_options
+from zipper_dist.config.files import as_words, check_names, flattened, read_options
 from zipper_dist.config.schedules import Schedule
 from zipper_dist.config.schema import LearnerConfig, TrainConfig
 from zipper_dist.data import DATASETS
 from zipper_dist.errors import UserError
 from zipper_dist.models import NETWORKS
 from zipper_dist.objectives import OBJECTIVES, with_objective
-from zipper_dist.recipes.registry import choices, recipe
+from zipper_dist.recipes.registry import choices, is_recipe, recipe
 
 DEFAULT_RECIPE = "digits"
 
 NOT_GIVEN = Schedule(())
-"""Stands for a mixing weight on the command line, so that there is an option for it."""
+"""The default of a learner's mixing weight: it makes the option known to the parser."""
+
+LEARNER_OPTION = re.compile(r"--learners\.([^.=]+)\.(?:no-)?([^.=]+)[^=]*(?:=(.*))?")
+"""``--learners.NAME.FIELD``, alone or as ``--learners.NAME.FIELD=VALUE``."""
+
+ANY_NUMBER = 10**6
 
 
 def parse_train_options(arguments: Sequence[str]) -> TrainConfig:
@@ -33,9 +41,14 @@ def parse_train_options(arguments: Sequence[str]) -> TrainConfig:
         UserError: unknown recipe or objective, or a file that cannot be used.
         SystemExit: as :func:`~zipper_dist.config.command_line.parse_options`.
     """
-    file, words = _without_file(list(arguments))
-    given = read_options(Path(file)) if file is not None else {}
-    return _parse(words, given, f"--config {file}")
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--config", type=Path)
+    try:
+        found, words = parser.parse_known_args(arguments)
+    except argparse.ArgumentError:
+        raise UserError("--config: give a .yaml or .json file with options") from None
+    given = {} if found.config is None else read_options(found.config)
+    return _parse(words, given, f"--config {found.config}")
 
 
 def train_options(name: str, changes: Mapping[str, Any]) -> TrainConfig:
@@ -44,42 +57,38 @@ def train_options(name: str, changes: Mapping[str, Any]) -> TrainConfig:
     Raises:
         UserError: something in them is unknown or cannot be read.
     """
-    said = io.StringIO()
-    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+    printed = io.StringIO()
+    with contextlib.redirect_stderr(printed), contextlib.redirect_stdout(printed):
         try:
             return _parse([name], flattened(changes), "options")
         except SystemExit:
-            lines = [line.strip("│ ") for line in said.getvalue().splitlines()[1:]]
-            message = [line for line in lines if line]
-            end = next((i for i, line in enumerate(message) if line.startswith("──")), None)
-            raise UserError(" ".join(message[:end])) from None
+            # The parser's message is a box: a title, the message, a line, where to find help.
+            message = printed.getvalue().partition("\n")[2].partition("──")[0]
+            raise UserError(" ".join(message.replace("│", " ").split())) from None
 
 
 def _parse(words: list[str], given: dict[str, Any], source: str) -> TrainConfig:
-    objectives = {
-        name: str(value)
-        for key, value in given.items()
-        for name in [_learner_of(f"--{key}", "objective")]
-        if name is not None
-    } | dict(_objectives(words))
-    kinds = {name: _kind(name, objective) for name, objective in objectives.items()}
-    name, words = _without_recipe(words, _Shape.of([TrainConfig(), *(k() for k in kinds.values())]))
-    name = name or given.get("recipe") or DEFAULT_RECIPE
+    """The options of ``words``, and below them those ``given`` by dotted names in ``source``."""
+    name = given.get("recipe") or DEFAULT_RECIPE
+    given = {key: value for key, value in given.items() if key != "recipe"}
+    objectives = _objectives([*as_words(given), *words])
+    kinds = {learner: _options_of(learner, name) for learner, name in objectives.items()}
+    position = _recipe_position(words, list(kinds.values()))
+    if position is not None:
+        name = words.pop(position)
+    words = [*as_words(given), *words]
     default = recipe(name)
-    learners = {
-        learner: with_objective(options, kinds[learner], objectives[learner])
-        if learner in kinds and objectives[learner] != options.objective
-        else options
-        for learner, options in default.learners.items()
-    }
+    learners = dict(default.learners)
+    for learner, options in default.learners.items():
+        if objectives.get(learner, options.objective) != options.objective:
+            learners[learner] = with_objective(options, kinds[learner], objectives[learner])
     weights = {learner: default.mix.weights.get(learner, NOT_GIVEN) for learner in learners}
     default = replace(default, learners=learners, mix=replace(default.mix, weights=weights))
-    given = {key: value for key, value in given.items() if key != "recipe"}
-    for option in (*(f"--{key}" for key in given), *words):
-        _refuse_foreign(option, learners)
+    _refuse_other_objectives_options(words, learners)
+    check_names(given, default, source)
     config = parse_options(
         TrainConfig,
-        [*as_words(given, default, source), *words],
+        words,
         "zipper_dist.train [RECIPE]",
         default,
         f"{TrainConfig.__doc__}\n\nThese are the defaults of the recipe {name!r}. Give another "
@@ -92,33 +101,18 @@ def _parse(words: list[str], given: dict[str, Any], source: str) -> TrainConfig:
     return replace(config, mix=replace(config.mix, weights=weights))
 
 
-def _without_file(words: list[str]) -> tuple[str | None, list[str]]:
-    """The value of ``--config``, and the other words."""
-    for i, word in enumerate(words):
-        if word.startswith("--config="):
-            return word.partition("=")[2], words[:i] + words[i + 1 :]
-        if word == "--config":
-            if i + 1 == len(words):
-                raise UserError("--config: give a .yaml or .json file with options")
-            return words[i + 1], words[:i] + words[i + 2 :]
-    return None, words
+def _objectives(words: list[str]) -> dict[str, str]:
+    """The objectives that ``words`` name, by learner."""
+    objectives = {}
+    for word, following in itertools.pairwise([*words, ""]):
+        match = LEARNER_OPTION.fullmatch(word)
+        if match and match[2] == "objective":
+            objectives[match[1]] = following if match[3] is None else match[3]
+    return objectives
 
 
-def _learner_of(option: str, field: str) -> str | None:
-    """NAME if ``option`` is ``--learners.NAME.field``."""
-    start, _, rest = option.partition("=")[0].partition(".")
-    name, _, leaf = rest.rpartition(".")
-    return name if start == "--learners" and leaf == field else None
-
-
-def _objectives(words: Sequence[str]) -> Iterator[tuple[str, str]]:
-    for word, following in zip(words, [*words[1:], ""], strict=False):
-        name = _learner_of(word, "objective")
-        if name is not None:
-            yield name, word.partition("=")[2] if "=" in word else following
-
-
-def _kind(learner: str, objective: str) -> type[LearnerConfig]:
+def _options_of(learner: str, objective: str) -> type[LearnerConfig]:
+    """The class of options of a learner with this objective."""
     option = f"--learners.{learner}.objective"
     kind = getattr(OBJECTIVES.find(objective, option), "Config", None)
     if not (isinstance(kind, type) and issubclass(kind, LearnerConfig)):
@@ -126,72 +120,50 @@ def _kind(learner: str, objective: str) -> type[LearnerConfig]:
     return kind
 
 
-def _refuse_foreign(option: str, learners: Mapping[str, LearnerConfig]) -> None:
-    """Raise UserError if ``option`` is one of another objective."""
-    option = option.partition("=")[0]
-    name, _, rest = option.removeprefix("--learners.").partition(".")
-    field = rest.partition(".")[0].removeprefix("no-").replace("-", "_")
-    if name not in learners or not option.startswith("--learners."):
-        return
-    if field in {known.name for known in fields(learners[name])}:
-        return
-    having = [
-        other
-        for other, objective in OBJECTIVES.items()
-        if field in {known.name for known in fields(objective.Config)}
-    ]
-    if having:
-        takers = f"{', '.join(having[:-1])} and {having[-1]} have" if having[1:] else having[0]
-        raise UserError(
-            f"{option}: {learners[name].objective} has no such option; {takers}"
-            f"{'' if having[1:] else ' has'} it"
-        )
-
-
-@dataclass(frozen=True)
-class _Shape:
-    """How many words follow an option: none a flag, any number a list, one all others."""
-
-    flags: frozenset[str]
-    lists: frozenset[str]
-
-    @staticmethod
-    def of(options: list[Any]) -> _Shape:
-        flags, lists = {"help", "version"}, set()
-        pending = [*options, *(objective.Config() for objective in OBJECTIVES.values())]
-        while pending:
-            node = pending.pop()
-            for field in fields(node):
-                name, value = field.name.replace("_", "-"), getattr(node, field.name)
-                if isinstance(value, bool):
-                    flags |= {name, f"no-{name}"}
-                elif isinstance(value, tuple):
-                    lists.add(name)
-                elif is_dataclass(value):
-                    pending.append(value)
-        return _Shape(frozenset(flags), frozenset(lists))
-
-
-def _without_recipe(words: list[str], shape: _Shape) -> tuple[str | None, list[str]]:
-    """The first word that is neither an option nor the value of one, and the other words."""
-    option, taken = "", 0
-    for i, word in enumerate(words):
-        if word.startswith("--") or word == "-h":
-            option, taken = word, int("=" in word)
+def _refuse_other_objectives_options(
+    words: Sequence[str], learners: Mapping[str, LearnerConfig]
+) -> None:
+    """Raise UserError where a learner is given an option that only other objectives have."""
+    for word in words:
+        match = LEARNER_OPTION.fullmatch(word)
+        if match is None or match[1] not in learners:
             continue
-        leaf = option.rpartition(".")[2].lstrip("-").replace("_", "-")
-        room = 0 if not option or leaf in shape.flags else 1
-        if leaf in shape.lists and not _is_recipe(word):
-            room = len(words)
-        if taken >= room:
-            return word, words[:i] + words[i + 1 :]
-        taken += 1
-    return None, words
+        learner, field = learners[match[1]], match[2].replace("-", "_")
+        having = [name for name, kind in OBJECTIVES.items() if hasattr(kind.Config(), field)]
+        if having and not hasattr(learner, field):
+            raise UserError(
+                f"{word.partition('=')[0]}: {learner.objective} has no such option; "
+                f"{' and '.join(having)} {'have' if len(having) > 1 else 'has'} it"
+            )
 
 
-def _is_recipe(word: str) -> bool:
-    try:
-        recipe(word)
-    except UserError:
-        return False
-    return True
+def _values_taken(options: Any) -> dict[str, int]:
+    """How many words follow an option, by its last name; for those that take not exactly one."""
+    taken: dict[str, int] = {}
+    for field in fields(options):
+        name, value = field.name.replace("_", "-"), getattr(options, field.name)
+        if isinstance(value, bool):
+            taken |= {name: 0, f"no-{name}": 0}
+        elif isinstance(value, tuple):
+            taken[name] = ANY_NUMBER
+        elif is_dataclass(value):
+            taken |= _values_taken(value)
+    return taken
+
+
+def _recipe_position(words: list[str], kinds: list[type[LearnerConfig]]) -> int | None:
+    """Where the recipe stands: the first word that is neither an option nor the value of one."""
+    taken = {"help": 0, "version": 0}
+    kinds = [*kinds, *(objective.Config for objective in OBJECTIVES.values())]
+    for options in (TrainConfig(), *(kind() for kind in kinds)):
+        taken |= _values_taken(options)
+    room = 0
+    for position, word in enumerate(words):
+        if word.startswith("--") or word == "-h":
+            option = word.lstrip("-").rpartition(".")[2].replace("_", "-")
+            room = 0 if "=" in word or word == "-h" else taken.get(option, 1)
+        elif room == 0 or (room > 1 and is_recipe(word)):
+            return position
+        else:
+            room -= 1
+    return None

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import cast
 
 from zipper_dist.config.schema import TrainConfig
-from zipper_dist.errors import UserError
+from zipper_dist.errors import UserError, in_one_line
 from zipper_dist.registry import Registry, load_reference
 
 Recipe = Callable[[], TrainConfig]
@@ -17,12 +17,11 @@ RECIPES: Registry[Recipe] = Registry("recipe", "zipper_dist.recipes")
 """The recipes by name."""
 
 METHODS: Registry[Method] = Registry("method", "zipper_dist.recipes.methods")
-"""The methods that Zipper is compared with, by the ending of a recipe's name: each turns a Zipper
-recipe into its own."""
+"""The methods that Zipper is compared with, by the ending of a recipe's name."""
 
 
 def zippers() -> list[str]:
-    """The recipes that mix learners, each of which is one for every method, too."""
+    """The recipes that mix learners; every method has a variant of each."""
     return [name for name in RECIPES if len(RECIPES[name]().learners) > 1]
 
 
@@ -37,10 +36,10 @@ def choices() -> str:
 
 
 def recipe(name: str) -> TrainConfig:
-    """The options of recipe ``name``, which may be a reference to one outside the package.
+    """The options of a recipe by its name, or by a reference to one outside the package.
 
     Raises:
-        UserError: there is none of that name, or what is there is no recipe.
+        UserError: there is none.
     """
     if name in RECIPES:
         return replace(RECIPES[name](), recipe=name)
@@ -52,13 +51,21 @@ def recipe(name: str) -> TrainConfig:
     raise UserError(f"unknown recipe {name!r}; the recipes are {choices()}")
 
 
+def is_recipe(name: str) -> bool:
+    """Whether there is a recipe of that name."""
+    try:
+        recipe(name)
+    except UserError:
+        return False
+    return True
+
+
 def _from_outside(reference: str) -> TrainConfig:
     function = cast(Recipe, load_reference(reference, "recipe"))
     try:
         config = function()
     except Exception as error:  # whatever the user's code raises
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise UserError(f"recipe {reference}: cannot be made: {reason}") from None
+        raise UserError(f"recipe {reference}: cannot be made: {in_one_line(error)}") from None
     if not isinstance(config, TrainConfig):
         raise UserError(f"recipe {reference}: returns {type(config).__name__}, not a TrainConfig")
     return replace(config, recipe=reference)

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import copy
 
-from torch import nn
-
 from zipper_dist.accel.compilation import resolve_compile, work
 from zipper_dist.accel.precision import Acceleration
 from zipper_dist.config.schema import TrainConfig
 from zipper_dist.data import Dataset, Loader, fetch, load
 from zipper_dist.data.splits import limit_images
-from zipper_dist.metrics.windows import Window
+from zipper_dist.metrics.records import Window
 from zipper_dist.models import ModelSpec, build
 from zipper_dist.rng import seed_global_generators
-from zipper_dist.training.async_validation import AsyncValidation
 from zipper_dist.training.context import RunContext, TrainState
 from zipper_dist.training.flat_state import FlatState
 from zipper_dist.training.learner import BaseLearner
 from zipper_dist.training.loop import work_while_waiting
 from zipper_dist.training.mixing import Mixer, mixing_weights
 from zipper_dist.training.step_plan import StepPlan
-from zipper_dist.training.validation import Validator
+from zipper_dist.training.validation import AsyncValidation, Validator
 
 
 def load_data(run: RunContext) -> Dataset:
@@ -32,7 +29,64 @@ def load_data(run: RunContext) -> Dataset:
     return load(run.config.data, run.config.seed)
 
 
-def model_spec(config: TrainConfig, data: Dataset) -> ModelSpec:
+def build_state(run: RunContext, data: Dataset) -> TrainState:
+    """Iteration 0: every learner, and the global learner, start from the same θ_0."""
+    config, device, names = run.config, run.device, run.world.plan.learners
+    loader = Loader(
+        data.train.to(device),
+        batch_size=config.batch_size,
+        seed=config.seed,
+        crop_padding=config.data.crop_padding,
+        flip=config.data.flip,
+    )
+    plan = StepPlan.of(config, loader.steps_per_epoch)
+    spec = _model_spec(config, data)
+    seed_global_generators(config.seed, "initial weights")
+    model = build(spec).to(device)
+    flop = work(config, model, (spec.channels, spec.height, spec.width), plan.total_steps)
+    compiled, note = resolve_compile(config.compile, device, spec.arch, flop)
+    validator = Validator(
+        copy.deepcopy(model),
+        spec,
+        limit_images(data.validation, config.eval.limit, "validation").to(device),
+        config,
+        run.directory.best,
+        run.metrics.report,
+    )
+    learners = [
+        BaseLearner(
+            name,
+            copy.deepcopy(model),
+            config.learners[name],
+            seed=config.seed,
+            total_steps=plan.total_steps,
+            acceleration=Acceleration(run.precision, compiled),
+        )
+        for name in names
+    ]
+    mixer = Mixer(
+        FlatState(model).flat,
+        learners=names,
+        leader=next(iter(config.learners)),
+        weights=mixing_weights(config.mix, list(config.learners), plan.total_steps),
+        decay=config.mix.ema,
+    )
+    state = TrainState(
+        plan=plan,
+        loader=loader,
+        learners=learners,
+        mixer=mixer,
+        validator=validator,
+        validation=AsyncValidation(run.world, run.wait, validator.evaluate),
+        windows={name: Window(name, config.batch_size) for name in names},
+        compiled=compiled,
+        notes=(f"precision {run.precision}, {note}", *_too_short(config, plan)),
+    )
+    run.wait.work = lambda: work_while_waiting(run, state)
+    return state
+
+
+def _model_spec(config: TrainConfig, data: Dataset) -> ModelSpec:
     """The network that fits the data."""
     return ModelSpec(
         arch=config.model.arch,
@@ -43,74 +97,6 @@ def model_spec(config: TrainConfig, data: Dataset) -> ModelSpec:
         width_multiplier=config.model.width,
         activation=config.model.activation,
     )
-
-
-def build_state(run: RunContext, data: Dataset) -> TrainState:
-    """Iteration 0: every learner, and the global learner, start from the same θ_0."""
-    config, device = run.config, run.device
-    loader = Loader(
-        data.train.to(device),
-        batch_size=config.batch_size,
-        seed=config.seed,
-        crop_padding=config.data.crop_padding,
-        flip=config.data.flip,
-    )
-    plan = StepPlan.of(config, loader.steps_per_epoch)
-    spec = model_spec(config, data)
-    seed_global_generators(config.seed, "initial weights")
-    model = build(spec).to(device)
-    flop = work(config, model, (spec.channels, spec.height, spec.width), plan.total_steps)
-    compiled, note = resolve_compile(config.compile, device, spec.arch, flop)
-    names = list(config.learners)
-    weights = mixing_weights(config.mix, names, plan.total_steps)
-    evaluator = _evaluator(run, data, spec, model)
-    state = TrainState(
-        plan=plan,
-        loader=loader,
-        learners=_learners(run, model, plan, Acceleration(run.precision, compiled)),
-        weights=weights,
-        mixer=Mixer(
-            FlatState(copy.deepcopy(model)).flat,
-            learners=run.world.plan.learners,
-            leader=names[0],
-            weights=weights,
-            decay=config.mix.ema,
-        ),
-        evaluator=evaluator,
-        validation=AsyncValidation(run.world, run.wait, evaluator.evaluate),
-        windows={name: Window(name, config.batch_size) for name in run.world.plan.learners},
-        compiled=compiled,
-        notes=(f"precision {run.precision}, {note}", *_too_short(config, plan)),
-    )
-    run.wait.work = lambda: work_while_waiting(run, state)
-    return state
-
-
-def _evaluator(run: RunContext, data: Dataset, spec: ModelSpec, model: nn.Module) -> Validator:
-    return Validator(
-        copy.deepcopy(model),
-        spec,
-        limit_images(data.validation, run.config.eval.limit, "validation").to(run.device),
-        run.config,
-        run.directory.best,
-        run.metrics.report,
-    )
-
-
-def _learners(
-    run: RunContext, model: nn.Module, plan: StepPlan, acceleration: Acceleration
-) -> list[BaseLearner]:
-    return [
-        BaseLearner(
-            name,
-            copy.deepcopy(model),
-            run.config.learners[name],
-            seed=run.config.seed,
-            total_steps=plan.total_steps,
-            acceleration=acceleration,
-        )
-        for name in run.world.plan.learners
-    ]
 
 
 def _too_short(config: TrainConfig, plan: StepPlan) -> list[str]:

@@ -2,42 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 
 import torch
 
 from zipper_dist.checkpoint.run_directory import RunDirectory
 from zipper_dist.config.schema import Precision, TrainConfig
 from zipper_dist.data import Loader
-from zipper_dist.distributed.communication import World
-from zipper_dist.distributed.overlap import Overlap
+from zipper_dist.distributed.communication import Overlap, World
 from zipper_dist.distributed.signals import Signals
+from zipper_dist.errors import TrainingDiverged
+from zipper_dist.metrics.records import Window
 from zipper_dist.metrics.reporter import MetricsReporter
-from zipper_dist.metrics.windows import Window
-from zipper_dist.training.async_validation import AsyncValidation
 from zipper_dist.training.learner import BaseLearner
-from zipper_dist.training.mixing import Mixer, Weights
+from zipper_dist.training.mixing import Mixer
 from zipper_dist.training.step_plan import StepPlan
-from zipper_dist.training.timers import Timers
-from zipper_dist.training.validation import Validator
+from zipper_dist.training.validation import AsyncValidation, Validator
 
 
 @dataclass(frozen=True)
 class RunContext:
-    """A run as one of its processes sees it; nothing here changes while it trains.
-
-    Attributes:
-        config: the options, as resolved.
-        precision: what ``config.precision`` came to.
-        directory: the run directory.
-        world: the processes of the job.
-        signals: whether a signal asked to stop.
-        wait: waits for other ranks while doing other work.
-        metrics: takes records and messages.
-    """
+    """A run as one of its processes sees it: options, files, other ranks, signals, metrics."""
 
     config: TrainConfig
-    precision: Precision
+    precision: Precision  # as resolved
     directory: RunDirectory
     world: World
     signals: Signals
@@ -51,33 +42,64 @@ class RunContext:
 
 
 @dataclass
-class TrainState:
-    """What one process trains, and how far it is.
+class Timers:
+    """Seconds, bytes sent and syncs of this rank, interrupted processes of the run included.
 
-    Attributes:
-        plan: when things happen.
-        loader: the minibatches.
-        learners: the base learners of this process.
-        weights: w_a(t), the mixing weights of all learners.
-        mixer: this process's shares of the global learner.
-        evaluator: evaluates global learners, and remembers the best.
-        validation: evaluates snapshots of the global learner while this rank waits.
-        windows: losses since the last record, by learner.
-        compiled: whether networks are compiled.
-        notes: what to tell the person about how the networks are run.
-        timers: where the time went.
-        at: the last iteration that is done.
+    ``wait_seconds`` are idle; ``comm_bytes`` are those handed to all-reduces; ``syncs`` are the
+    all-reduces of the global learner.
     """
+
+    wall_seconds: float = 0.0
+    eval_seconds: float = 0.0
+    wait_seconds: float = 0.0
+    comm_bytes: int = 0
+    syncs: int = 0
+
+    def __post_init__(self) -> None:
+        self._settled = time.perf_counter()
+
+    def settle(self, run: RunContext) -> dict[str, float]:
+        """Bring everything up to now; the fields as JSON."""
+        now = time.perf_counter()
+        self.wall_seconds += now - self._settled
+        self.wait_seconds += run.wait.seconds
+        self.comm_bytes += run.world.comm_bytes
+        self._settled, run.wait.seconds, run.world.comm_bytes = now, 0.0, 0
+        return asdict(self)
+
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Count the duration as evaluation."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.eval_seconds += time.perf_counter() - start
+
+
+@dataclass
+class TrainState:
+    """What one process trains: ``learners`` and ``windows`` are its own; iteration ``at`` is the
+    last one that is done; ``notes`` are for the user."""
 
     plan: StepPlan
     loader: Loader
     learners: list[BaseLearner]
-    weights: Weights
     mixer: Mixer
-    evaluator: Validator
+    validator: Validator
     validation: AsyncValidation
     windows: dict[str, Window]
-    compiled: bool = False
-    notes: tuple[str, ...] = ()
+    compiled: bool
+    notes: tuple[str, ...]
     timers: Timers = field(default_factory=Timers)
     at: int = 0
+
+    def check_finite(self) -> None:
+        """Raise TrainingDiverged rather than mix, save or evaluate what is not finite."""
+        for learner in self.learners:
+            self.windows[learner.name].check()
+            if not torch.isfinite(learner.state.flat).all():
+                raise TrainingDiverged(
+                    f"weights of the {learner.name} learner are NaN or infinite after iteration "
+                    f"{self.at}; the checkpoints up to then are kept"
+                )

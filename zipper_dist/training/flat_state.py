@@ -1,8 +1,4 @@
-"""A network's floating-point state in one flat tensor.
-
-Averaging, mixing, all-reduce and redistribution then are single operations on one tensor, and need
-no loop over a state dict.
-"""
+"""A network's floating-point state in one flat tensor, for averaging, mixing and all-reduces."""
 
 from __future__ import annotations
 
@@ -11,14 +7,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-# Matrix products may round differently for operands that start at other offsets within a cache
-# line, so every tensor starts at a multiple of this many fp32 elements (64 bytes), as it would if
-# it had been allocated on its own.
+# Every tensor starts at a multiple of this many fp32 elements (64 bytes, a cache line), as if it
+# were allocated on its own: matrix products may round differently at other offsets.
 ALIGNMENT = 16
 
 
 def _strides(tensor: Tensor) -> tuple[int, ...]:
-    """How a tensor lies in the flat one: always alike, so that flat tensors can be exchanged."""
+    """The strides of a tensor in the flat one, the same for all networks of an architecture."""
     layout = torch.channels_last if tensor.dim() == 4 else torch.contiguous_format
     return torch.empty_like(tensor, device="meta", memory_format=layout).stride()
 

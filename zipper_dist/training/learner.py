@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from typing import NamedTuple
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -13,17 +10,11 @@ from torch import Tensor, nn
 from zipper_dist.accel.precision import Acceleration
 from zipper_dist.config.schema import AttackedLearnerConfig, LearnerConfig
 from zipper_dist.data import Minibatch
+from zipper_dist.metrics.records import StepResult
 from zipper_dist.objectives import StepContext, make_objective
 from zipper_dist.rng import seed_global_generators
 from zipper_dist.training.flat_state import FlatState
 from zipper_dist.training.weight_perturbation import WeightPerturbation
-
-
-class StepResult(NamedTuple):
-    """What an iteration showed, still on the device (0-D tensors)."""
-
-    loss: Tensor
-    correct: Tensor
 
 
 def ema_decay(decay: float, t: int) -> float:
@@ -32,15 +23,10 @@ def ema_decay(decay: float, t: int) -> float:
 
 
 class BaseLearner:
-    """One of the learners that a method mixes. It knows nothing of ranks or of other learners.
+    """One of the learners that a method mixes.
 
-    Args:
-        name: its name, part of the address of its random draws.
-        model: the network, on its device; the learner owns it from now on.
-        config: objective, optimizer and schedules.
-        seed: the run's seed.
-        total_steps: T, the number of iterations that the schedules span.
-        acceleration: how the network is run.
+    It owns ``model``, which is on its device already. ``seed`` and ``name`` are part of the address
+    of its random draws; ``total_steps`` is T, which the schedules span.
     """
 
     def __init__(
@@ -68,7 +54,8 @@ class BaseLearner:
             fused=fused,
         )
         self.average = self.state.flat.clone() if config.weight_average > 0 else None
-        self._perturbed = _weight_perturbation(model, config)
+        awp = config.awp if isinstance(config, AttackedLearnerConfig) else 0.0
+        self._awp = WeightPerturbation(model, awp)
         self._acceleration = acceleration
         self._seed = seed
         self._total_steps = total_steps
@@ -83,12 +70,12 @@ class BaseLearner:
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr(t)
         self.model.train()
-        # Before the attack: a captured graph is about to reuse the memory of the last gradients.
+        # Before the attack: its CUDA graph may reuse the memory of the last gradients.
         self.optimizer.zero_grad(set_to_none=True)
         context = StepContext(self._seed, self.name, t, t / self._total_steps)
         with self._acceleration.arithmetic():
             images = self.objective.perturb(batch, context)
-            with self._perturbed(lambda: self.objective.loss(self.model, batch, images)[0]):
+            with self._awp.along(lambda: self.objective.loss(self.model, batch, images)[0]):
                 loss, logits = self.objective.loss(self.model, batch, images)
                 loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
@@ -121,12 +108,12 @@ class BaseLearner:
         return tensors
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take back what :meth:`tensors` gave."""
+        """Restore what :meth:`tensors` gave."""
         self.state.flat.copy_(tensors["theta"])
         self.state.load_integers({n: tensors[f"integer/{n}"] for n in self.state.integers})
         if self.average is not None:
             self.average.copy_(tensors["average"])
-        # In memory a buffer must lie as its parameter does, or sums could be rounded otherwise.
+        # In the memory layout of its parameter, or sums could be rounded differently.
         momentum = {
             i: {"momentum_buffer": torch.empty_like(parameter).copy_(tensors[f"momentum/{i}"])}
             for i, parameter in enumerate(self.state.model.parameters())
@@ -134,12 +121,3 @@ class BaseLearner:
         }
         optimizer = self.optimizer.state_dict()
         self.optimizer.load_state_dict(optimizer | {"state": momentum})
-
-
-def _weight_perturbation(
-    model: nn.Module, config: LearnerConfig
-) -> Callable[[Callable[[], Tensor]], AbstractContextManager[None]]:
-    """What :meth:`WeightPerturbation.along` is, if ``config`` has it on; else nothing happens."""
-    if isinstance(config, AttackedLearnerConfig) and config.awp > 0:
-        return WeightPerturbation(model, config.awp).along
-    return lambda loss: contextlib.nullcontext()

@@ -11,9 +11,9 @@ It is linear in the θ_a, so each learner can keep its own part of the sum where
 and a sync adds the parts up:  θ_g ← P θ_g + Σ_a acc_a. What learner a contributes to that sum is
 its *share*; the term P θ_g belongs to the share of one learner, the leader.
 
-What is stored is acc_a / S with S ← α_t S, a Python float: so an iteration adds to the tensor and
-does not multiply it. That is half the work, and exacter: in fp32 an α near 1 keeps only 4 or 5
-digits of what it is short of 1, and the error would add up over 1 / (1 - α) iterations.
+What is stored is acc_a / S with S ← α_t S, a Python float: an iteration adds to the tensor and does
+not multiply it. That is half the work, and more exact: in fp32 an α near 1 keeps only 4 or 5 digits
+of 1 - α, and the error would add up over 1 / (1 - α) iterations.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from torch import Tensor
 from zipper_dist.config.schema import MixConfig
 from zipper_dist.training.learner import ema_decay
 
-# How small the scale of the accumulators may get before they are brought back to scale 1.
 SMALLEST_SCALE = 2.0**-20
+"""Below this scale the accumulators are brought back to scale 1."""
 
 Weights = Callable[[int], Mapping[str, float]]
 
@@ -35,11 +35,7 @@ Weights = Callable[[int], Mapping[str, float]]
 def mixing_weights(config: MixConfig, names: Sequence[str], total_steps: int) -> Weights:
     """w_a(t) for the learners ``names``, in the order of the method."""
     schedules = config.mixing_weights(names)
-
-    def weights(t: int) -> Mapping[str, float]:
-        return {name: weight(t / total_steps) for name, weight in schedules.items()}
-
-    return weights
+    return lambda t: {name: weight(t / total_steps) for name, weight in schedules.items()}
 
 
 class Mixer:
@@ -48,7 +44,7 @@ class Mixer:
     Args:
         theta: θ_0, flat (1-D fp32); it is copied.
         learners: names of the learners in this process, in the order of the method.
-        leader: the learner whose share carries P θ_g.
+        leader: the learner whose share has the term P θ_g.
         weights: w_a(t).
         decay: α of the moving average.
     """
@@ -62,13 +58,13 @@ class Mixer:
         self.synced_at = 0
         self.theta = theta.clone() if leader in learners else None
         self._leader = leader
-        self._weights = weights
+        self.weights = weights
         self._decay = decay
 
     def accumulate(self, t: int, thetas: Mapping[str, Tensor]) -> None:
         """Add iteration ``t`` of the learners in this process: ``thetas`` by name, flat."""
         alpha = ema_decay(self._decay, t)
-        weights = self._weights(t)
+        weights = self.weights(t)
         self.carry *= alpha
         self.scale *= alpha
         if self.scale < SMALLEST_SCALE:
@@ -79,10 +75,7 @@ class Mixer:
             accumulator.add_(thetas[name], alpha=(1 - alpha) * weights[name] / self.scale)
 
     def shares(self) -> dict[str, Tensor]:
-        """What each learner in this process contributes to θ_g now, as new tensors.
-
-        Their sum over all learners of all processes is θ_g.
-        """
+        """What each learner in this process contributes to θ_g now, as new tensors."""
         shares = {name: acc * self.scale for name, acc in self.accumulators.items()}
         if self.theta is not None:
             shares[self._leader].add_(self.theta, alpha=self.carry)
@@ -106,7 +99,7 @@ class Mixer:
         return tensors
 
     def restore(self, name: str, tensors: Mapping[str, Tensor], carry: float, at: int) -> None:
-        """Take back what :meth:`tensors` gave, with the ``carry`` and ``synced_at`` of then."""
+        """Restore what :meth:`tensors` gave, and ``carry`` and ``synced_at``."""
         self.accumulators[name].copy_(tensors["accumulator"])
         if name == self._leader and self.theta is not None:
             self.theta.copy_(tensors["global"])

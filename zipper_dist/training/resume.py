@@ -1,4 +1,4 @@
-"""Continuing an interrupted run from its checkpoints."""
+"""Saving a run in checkpoints, and continuing it from them."""
 
 from __future__ import annotations
 
@@ -7,24 +7,49 @@ from dataclasses import asdict, dataclass, field
 
 from zipper_dist.checkpoint import format as checkpoint
 from zipper_dist.checkpoint.format import CheckpointInfo, LearnerCheckpoint
-from zipper_dist.training.async_validation import Snapshot
-from zipper_dist.training.context import RunContext, TrainState
-from zipper_dist.training.loop import redistribute, save, validate
-from zipper_dist.training.timers import Timers
+from zipper_dist.training.context import RunContext, Timers, TrainState
+from zipper_dist.training.learner import BaseLearner
+from zipper_dist.training.validation import Snapshot
 
 
 @dataclass(frozen=True)
 class Resumed:
-    """Where a run continues.
-
-    Attributes:
-        messages: what to tell the person.
-        last_steps: the last iteration of each learner, and the last evaluation of the global one,
-            that is not going to be recorded again; empty if the run starts from iteration 1.
-    """
+    """Where a run continues: ``messages`` for the user, and ``last_steps`` for the sinks."""
 
     messages: list[str]
     last_steps: Mapping[str, int] = field(default_factory=dict)
+
+
+def save(run: RunContext, state: TrainState) -> None:
+    """Write a checkpoint of every learner of this process, as they are after ``state.at``."""
+    state.check_finite()
+    state.timers.settle(run)
+    directory = run.directory.checkpoints
+    for learner in state.learners:
+        checkpoint.save(directory, _checkpoint(state, learner))
+    checkpoint.prune(directory, [each.name for each in state.learners], list(run.config.learners))
+
+
+def _checkpoint(state: TrainState, learner: BaseLearner) -> LearnerCheckpoint:
+    validation = state.validation
+    info = CheckpointInfo(
+        learner=learner.name,
+        step=state.at,
+        synced_at=state.mixer.synced_at,
+        posted=list(validation.posted),
+        kept=[snapshot.step for snapshot in validation.kept],
+        evaluated=list(validation.evaluated),
+    )
+    groups = {"learner": learner.tensors(), "mixer": state.mixer.tensors(learner.name)}
+    for snapshot in validation.kept:
+        groups[f"look-{snapshot.step}"] = {"share": snapshot.shares[learner.name]}
+        groups[f"look-{snapshot.step}-integers"] = dict(snapshot.integers)
+    notes = {
+        "carry": state.mixer.carry,
+        "timers": asdict(state.timers),
+        "history": state.validator.history,
+    }
+    return LearnerCheckpoint(info, groups, notes)
 
 
 def resume(run: RunContext, state: TrainState) -> Resumed:
@@ -66,44 +91,22 @@ def resume(run: RunContext, state: TrainState) -> Resumed:
     return Resumed(messages, steps | {"global": max(evaluated, default=0)})
 
 
-def complete_iteration(run: RunContext, state: TrainState) -> None:
-    """Do what an interruption left undone of iteration ``state.at``.
-
-    A signal may have come while this rank waited for a redistribution, which the other ranks then
-    had not reached.
-    """
-    t, plan = state.at, state.plan
-    if plan.validates_at(t):
-        validate(state)
-    if plan.redistributes_at(t) and state.mixer.synced_at < t:
-        redistribute(run, state)
-    if plan.validates_at(t):
-        save(run, state)
-
-
 def _restore(
     run: RunContext, state: TrainState, parts: list[LearnerCheckpoint], evaluated: list[int]
 ) -> None:
-    groups = [checkpoint.ungroup(part.tensors) for part in parts]
-    for learner, part, tensors in zip(state.learners, parts, groups, strict=True):
-        learner.restore(tensors["learner"])
+    for learner, part in zip(state.learners, parts, strict=True):
+        learner.restore(part.groups["learner"])
         state.mixer.restore(
-            learner.name, tensors["mixer"], part.notes["carry"], part.info.synced_at
+            learner.name, part.groups["mixer"], part.notes["carry"], part.info.synced_at
         )
     first = parts[0]
     state.at = first.info.step
     state.timers = Timers(**first.notes["timers"])
-    state.evaluator.history = first.notes["history"]
-    device = run.device
-    snapshots = [
-        Snapshot(
-            step,
-            {
-                learner.name: tensors[f"look-{step}"]["share"].to(device)
-                for learner, tensors in zip(state.learners, groups, strict=True)
-            },
-            {n: t.to(device) for n, t in groups[0].get(f"look-{step}-integers", {}).items()},
-        )
-        for step in first.info.kept
-    ]
+    state.validator.history = first.notes["history"]
+    snapshots = []
+    for at in first.info.kept:
+        shares = {p.info.learner: p.groups[f"look-{at}"]["share"].to(run.device) for p in parts}
+        integers = first.groups.get(f"look-{at}-integers", {})
+        integers = {name: tensor.to(run.device) for name, tensor in integers.items()}
+        snapshots.append(Snapshot(at, shares, integers))
     state.validation.repost(snapshots, first.info.posted, evaluated)

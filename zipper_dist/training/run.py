@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, NamedTuple
+from typing import Any
 
 from rich.console import Console
 
@@ -13,9 +13,8 @@ from zipper_dist.config.checks import validate
 from zipper_dist.config.schema import TrainConfig
 from zipper_dist.data import Dataset
 from zipper_dist.data.splits import limit_images
-from zipper_dist.distributed.communication import World
+from zipper_dist.distributed.communication import Overlap, World
 from zipper_dist.distributed.hardware import describe_device
-from zipper_dist.distributed.overlap import Overlap
 from zipper_dist.distributed.signals import Signals
 from zipper_dist.distributed.topology import Machine, plan
 from zipper_dist.errors import Interrupted, UserError
@@ -25,23 +24,15 @@ from zipper_dist.metrics.tables import print_summary
 from zipper_dist.training.build import build_state, load_data
 from zipper_dist.training.context import RunContext
 from zipper_dist.training.finalise import finalise
-from zipper_dist.training.loop import save, train
-from zipper_dist.training.resume import complete_iteration, resume
+from zipper_dist.training.loop import complete_iteration, train
+from zipper_dist.training.resume import resume, save
 
 
-class Trained(NamedTuple):
-    """What a run left behind: its summary (empty on all ranks but 0) and its directory."""
-
-    summary: dict[str, Any]
-    directory: RunDirectory
-
-
-def run(config: TrainConfig, console: Console | None = None) -> Trained:
+def run(config: TrainConfig, console: Console | None = None) -> dict[str, Any]:
     """Train, from options to summary, in this process of the job.
 
-    Args:
-        config: the options, as resolved.
-        console: where rank 0 tells a person about the run; None: nowhere.
+    Rank 0 shows progress and results on the ``console``, if there is one. Returns the summary,
+    which is empty on the other ranks.
 
     Raises:
         CommandError: bad input, divergence, another rank that is gone, or a signal.
@@ -61,7 +52,7 @@ def run(config: TrainConfig, console: Console | None = None) -> Trained:
         print_summary(summary, console)
         console.print(f"weights, metrics and summary are in {directory.root}", highlight=False)
     world.close()
-    return Trained(summary, directory)
+    return summary
 
 
 def _context(config: TrainConfig) -> RunContext:
@@ -106,14 +97,14 @@ def _open(run: RunContext) -> dict[str, Any] | None:
 def _train(run: RunContext, data: Dataset, console: Console | None) -> dict[str, Any]:
     """Train from the newest checkpoint, or from the start, to the end: the summary on rank 0."""
     state = build_state(run, data)
-    # Not before: with options that turn out wrong, nothing has begun that others could contradict.
+    # Only now: a run whose options turn out wrong leaves no config.json.
     devices = run.wait(run.world.gather("device", describe_device(run.device)))
     if run.world.rank == 0 and not run.directory.config.exists():
         run.directory.write_config(run.config, run.precision, state.compiled, devices)
     resumed = resume(run, state)
     about = RunInfo(
-        directory=run.directory.root,
-        learners=list(run.config.learners),
+        run.directory.root,
+        list(run.config.learners),
         total_steps=state.plan.total_steps,
         start_step=state.at,
         last_steps=resumed.last_steps,

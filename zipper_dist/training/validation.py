@@ -1,10 +1,16 @@
 """Accuracy of learners during a run: on the validation set to choose the best, then on the test
-set. The engine of :mod:`zipper_dist.evaluation` does the work."""
+set.
+
+Validation is asynchronous: every rank posts a snapshot, a copy of its shares of θ_g, and trains on;
+rank 0 evaluates the sum of the shares whenever it would otherwise wait.
+"""
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +21,7 @@ from zipper_dist.attacks import Blocks
 from zipper_dist.checkpoint.weights import save_weights
 from zipper_dist.config.schema import TrainConfig
 from zipper_dist.data import ImageSet
+from zipper_dist.distributed.communication import Overlap, Pending, World
 from zipper_dist.evaluation.attack_list import Measure, measures
 from zipper_dist.evaluation.engine import Engine, Examples
 from zipper_dist.evaluation.network_views import NetworkViews
@@ -22,20 +29,94 @@ from zipper_dist.evaluation.outcomes import MemoryStore
 from zipper_dist.evaluation.results.report import Report, report
 from zipper_dist.metrics.records import Record
 from zipper_dist.models import ModelSpec
-from zipper_dist.training.async_validation import Snapshot
 from zipper_dist.training.flat_state import FlatState
+from zipper_dist.training.mixing import total
+
+KEPT_SNAPSHOTS = 2
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The shares of one process in θ_g after iteration ``step``, by learner, and the integer
+    buffers of its first learner."""
+
+    step: int
+    shares: Mapping[str, Tensor]
+    integers: Mapping[str, Tensor]
+
+
+class AsyncValidation:
+    """The snapshots of one process.
+
+    To bound memory, a rank waits when the snapshot before is not evaluated yet; a single process
+    evaluates a snapshot at once. The newest ones are kept for checkpoints: those that were not
+    evaluated when the job was interrupted are posted again. ``evaluate`` does so for θ_g (flat) of
+    a snapshot, in small units of work, on rank 0.
+    """
+
+    def __init__(
+        self, world: World, wait: Overlap, evaluate: Callable[[Snapshot, Tensor], Iterator[None]]
+    ) -> None:
+        self.kept: deque[Snapshot] = deque(maxlen=KEPT_SNAPSHOTS)
+        self.posted: list[int] = []
+        self.evaluated: list[int] = []
+        self._world = world
+        self._wait = wait
+        self._evaluate = evaluate
+        self._queue: deque[tuple[Snapshot, Pending]] = deque()
+        self._evaluation: Iterator[None] | None = None
+
+    def post(self, snapshot: Snapshot) -> None:
+        """Hand in a snapshot, once. Returns at once unless this rank is too far ahead."""
+        if snapshot.step not in self.posted:
+            self.posted.append(snapshot.step)
+            self._enqueue(snapshot)
+        ahead = 0 if self._world.size == 1 else 1
+        self._wait.until(lambda: self._unfinished() <= ahead)
+
+    def repost(self, snapshots: list[Snapshot], posted: list[int], evaluated: list[int]) -> None:
+        """Continue from a checkpoint: hand in again what had not been evaluated then."""
+        self.posted, self.evaluated = list(posted), list(evaluated)
+        for snapshot in snapshots:
+            self._enqueue(snapshot)
+
+    def work(self) -> bool:
+        """Do one unit of evaluation; False if there is none to do now."""
+        if self._evaluation is None:
+            if self._world.rank != 0 or not self._queue or not self._queue[0][1].done():
+                return False
+            snapshot, pending = self._queue[0]
+            self._evaluation = self._evaluate(snapshot, pending.result())
+        try:
+            next(self._evaluation)
+        except StopIteration:
+            snapshot, _ = self._queue.popleft()
+            self.evaluated.append(snapshot.step)
+            self._evaluation = None
+        return True
+
+    def finish(self) -> None:
+        """Wait until this rank has nothing left to do for the posted snapshots."""
+        self._wait.until(lambda: self._unfinished() == 0)
+
+    def _enqueue(self, snapshot: Snapshot) -> None:
+        self.kept.append(snapshot)
+        if snapshot.step not in self.evaluated:
+            shares = {name: share.clone() for name, share in snapshot.shares.items()}
+            # In RAM: an all-reduce that waits for another rank would block a GPU.
+            self._queue.append((snapshot, self._world.all_reduce(total(shares).cpu())))
+
+    def _unfinished(self) -> int:
+        while self._world.rank != 0 and self._queue and self._queue[0][1].done():
+            self._queue.popleft()[1].result()
+        return len(self._queue)
 
 
 class Validator:
-    """Evaluates flat weights with a network of its own, and remembers the best.
+    """Evaluates flat weights with a network of its own, ``model``, and remembers the best.
 
-    Args:
-        model: a network of the run's architecture, on its device; the validator owns it.
-        spec: its description, for the weight file.
-        validation: images for :meth:`evaluate`, on the device.
-        config: the options of the run.
-        best_path: file for the weights with the highest clean + robust validation accuracy.
-        report: takes each result.
+    :meth:`evaluate` uses the images ``validation``, on the network's device, gives each result to
+    ``report`` and writes the weights with the highest clean + robust accuracy to ``best_path``.
     """
 
     def __init__(
@@ -49,9 +130,8 @@ class Validator:
     ) -> None:
         self.history: list[Record] = []
         self.spec = spec
-        self.threats = config.threats()
-        self.steps, self.step_size = config.eval.attack_steps, config.eval.step_size
-        self.wanted = measures(("clean", f"pgd-{self.steps}"), self.threats, self.step_size)
+        attack = f"pgd-{config.eval.attack_steps}"
+        self.wanted = measures(("clean", attack), config.threats(), config.eval.step_size)
         self._batch_size = config.eval.batch_size
         self._state = FlatState(model.eval().requires_grad_(False))
         self._validation = validation
@@ -63,7 +143,7 @@ class Validator:
         """The attack for the robust accuracy, as summary.json has it."""
         settings = [m.as_json() for m in self.wanted if len(m.parts) == 1]
         found = [{k: s[k] for k in ("norm", "eps", "step_size", "steps")} for s in settings]
-        return found[0] if len(found) == 1 else {"steps": self.steps, "threats": found}
+        return found[0] if len(found) == 1 else {"steps": found[0]["steps"], "threats": found}
 
     @property
     def best(self) -> Record | None:
@@ -80,9 +160,9 @@ class Validator:
         self._state.load_integers(integers)
 
     def engine(self, image_set: ImageSet, part: int = 0, parts: int = 1) -> Engine:
-        """An engine for the network as it is, that knows nothing yet.
+        """A new engine for the network as it is.
 
-        ``part``, ``parts``: it takes every ``parts``-th block of images, from this one on.
+        It takes every ``parts``-th block of images, from block ``part`` on.
         """
         self._views.refresh()
         examples = Examples(image_set.images, image_set.labels, image_set.numbers)

@@ -8,25 +8,20 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-# Keeps a layer without a gradient from dividing by 0.
-_TINY = 1e-20
+_TINY = 1e-20  # keeps a layer without a gradient from dividing by 0
 
 
 class WeightPerturbation:
-    """Moves the weights of each layer by γ ‖w‖ along the gradient of the loss, for a while.
+    """Moves the weights of each layer by γ ‖w‖ along the gradient of the loss, temporarily.
 
-    A gradient taken there makes for flatter minima. What is perturbed are the convolutions' and
-    linear layers' weights, not biases and BatchNorm, as in the public release. The release keeps a
-    second network for the perturbed weights; here the network itself is moved and put back bit for
-    bit, so that a learner has no further state. BatchNorm's running statistics follow the pass at
-    the perturbed weights alone, as there.
+    A gradient taken there leads to flatter minima. As in the public release, the weights of
+    convolutions and linear layers are perturbed, not biases and BatchNorm, and BatchNorm's running
+    statistics follow the pass at the perturbed weights alone. Afterwards the weights are the same
+    bit for bit.
 
     Source: Wu, Xia and Wang, "Adversarial Weight Perturbation Helps Robust Generalization", NeurIPS
-    2020, section 4, with one step of the perturbation.
-
-    Args:
-        model: the network, whose parameters and buffers keep their places in memory.
-        gamma: γ, the size of the perturbation relative to the layer's weights.
+    2020, section 4, with one step of the perturbation. With γ = ``gamma`` = 0 nothing happens. The
+    parameters and buffers of ``model`` must keep their places in memory.
     """
 
     def __init__(self, model: nn.Module, gamma: float) -> None:
@@ -37,6 +32,9 @@ class WeightPerturbation:
     @contextmanager
     def along(self, loss: Callable[[], Tensor]) -> Iterator[None]:
         """For the duration, the weights are those that raise ``loss()`` (a scalar) the most."""
+        if self._gamma == 0:
+            yield
+            return
         buffers = [buffer.clone() for buffer in self._buffers]
         gradients = torch.autograd.grad(loss(), self._weights)
         with torch.no_grad():

@@ -6,13 +6,51 @@ given from outside: ``--metrics jsonl terminal my_package.module:MySink``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
 
 from zipper_dist.errors import UserError
-from zipper_dist.metrics.sinks.base import RunInfo, Sink
+from zipper_dist.metrics.records import Record
 from zipper_dist.registry import Registry
 
-__all__ = ["SINKS", "RunInfo", "Sink", "make_sinks"]
+
+@dataclass(frozen=True)
+class RunInfo:
+    """The run that a sink is opened for; iterations up to ``start_step`` are done already.
+
+    ``last_steps``: of each learner, and of "global", the last iteration that will not be recorded
+    again. ``console``: where to show progress, if anywhere.
+    """
+
+    directory: Path
+    learners: Sequence[str]
+    total_steps: int
+    start_step: int = 0
+    last_steps: Mapping[str, int] = field(default_factory=dict)
+    console: Console | None = None
+
+
+class Sink:
+    """Takes the records of a run. It is made without arguments, on rank 0 alone."""
+
+    def open(self, run: RunInfo) -> None:
+        """Begin; called once, before anything else."""
+
+    def write(self, record: Record) -> None:
+        """Take a record (see :mod:`zipper_dist.metrics.records`)."""
+
+    def note(self, text: str) -> None:
+        """Take a message for the user."""
+
+    def stage(self, name: str, share: float) -> None:
+        """Take the progress (0 … 1) of a stage after the training."""
+
+    def close(self) -> None:
+        """End; called once, also when the run fails."""
+
 
 SINKS: Registry[type[Sink]] = Registry("metrics sink", "zipper_dist.metrics.sinks")
 

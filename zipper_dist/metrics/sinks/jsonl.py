@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 from zipper_dist.checkpoint.files import write_atomically
 from zipper_dist.metrics.records import Record
-from zipper_dist.metrics.sinks import SINKS
-from zipper_dist.metrics.sinks.base import RunInfo, Sink
+from zipper_dist.metrics.sinks import SINKS, RunInfo, Sink
 
 
 @SINKS.register("jsonl")
 class JsonLines(Sink):
     """Appends to metrics.jsonl in the run directory.
 
-    A run that is continued leaves out what an interrupted process recorded of iterations that are
-    done again, so that the file tells of every iteration once.
+    Where a run is continued, records of iterations that are done again are dropped, and an
+    incomplete last line.
     """
 
     path: Path
@@ -25,18 +23,15 @@ class JsonLines(Sink):
     def open(self, run: RunInfo) -> None:
         """Continue the file of the run directory, or begin it."""
         self.path = run.directory / "metrics.jsonl"
-        if self.path.exists():
-            self._trim(run.last_steps)
-
-    def _trim(self, last_steps: Mapping[str, int]) -> None:
-        """Drop the records after ``last_steps`` of their learner, and an incomplete last line."""
+        if not self.path.exists():
+            return
         kept = []
         for line in self.path.read_text().splitlines():
             try:
                 record = json.loads(line)
             except ValueError:
                 continue
-            if record["step"] <= last_steps.get(record["learner"], -1):
+            if record["step"] <= run.last_steps.get(record["learner"], -1):
                 kept.append(line + "\n")
         write_atomically(self.path, "".join(kept).encode())
 

@@ -1,9 +1,8 @@
-"""The methods that Zipper is compared with, a file each: each turns a Zipper recipe into its own.
+"""The methods that Zipper is compared with: functions from a Zipper recipe to their own.
 
-They train one learner on the same data, network and attack. What is published for a method is set
-as published; everything else is as the Zipper learner of its kind has it. Epochs at which something
-changes are scaled to the length of the recipe. Sources: the public releases of TRADES, FAT and
-MART, all for CIFAR-10, and of TRADES for MNIST.
+They train one learner on the same data, network and attack. Published hyper-parameters are set as
+published, with epochs scaled to the length of the recipe; others are those of Zipper's learner.
+Sources: the public releases of TRADES, FAT and MART for CIFAR-10, and of TRADES for MNIST.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ LIKE_CIFAR10 = ("cifar10", "cifar100", "svhn", "folder")
 
 
 def falling(*drops: tuple[float, float]) -> Schedule:
-    """1, and from each progress of ``drops`` on the value beside it: a staircase."""
+    """1, and from each progress of ``drops`` (progress, value) on that value."""
     points, before = [(0.0, 1.0)], 1.0
     for at, value in drops:
         # Six digits, rounded down: an iteration at exactly 5/6 has the value of after the drop.
