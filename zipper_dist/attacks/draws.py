@@ -1,9 +1,8 @@
 """Where the random numbers of an attack come from.
 
-In training a batch shares one generator. In evaluation every draw has an address: the seed, the
-attack, the start, and the number of the example in the whole set that it was taken from, so that
-outcomes depend neither on the batch nor on the other examples. AutoAttack's own attacks draw for a
-block of examples at a time; an example takes its row of those draws.
+In training a batch shares one generator. In evaluation every draw has an address (seed, attack,
+start, number of the example in the whole set), so that outcomes depend neither on the batch nor on
+the other examples. AutoAttack's attacks draw for a block of examples, of which each takes its row.
 """
 
 from __future__ import annotations

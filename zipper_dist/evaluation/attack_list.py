@@ -115,6 +115,13 @@ def measures(
     return wanted
 
 
+def check_threats(threats: Sequence[ThreatModel], option: str) -> None:
+    """Raise UserError where a radius is out of range."""
+    problems = [line for threat in threats for line in threat.problems(option)]
+    if problems:
+        raise UserError("; ".join(problems))
+
+
 def short(threat: ThreatModel) -> str:
     """``linf:0.3``: a threat model in the name of a measure."""
     return f"{threat.norm}:{threat.eps:.6g}"

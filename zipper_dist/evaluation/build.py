@@ -21,9 +21,8 @@ from zipper_dist.distributed.communication import World
 from zipper_dist.distributed.hardware import describe_device
 from zipper_dist.errors import UserError
 from zipper_dist.evaluation.attack_list import Measure, distinct_parts, measures
-from zipper_dist.evaluation.batch_size import available_memory, batch_size_for
 from zipper_dist.evaluation.engine import Engine, Examples, Found
-from zipper_dist.evaluation.network_views import NetworkViews
+from zipper_dist.evaluation.network_views import NetworkViews, available_memory, batch_size_for
 from zipper_dist.evaluation.options import EvaluateOptions
 from zipper_dist.evaluation.outcomes import DiskStore
 from zipper_dist.evaluation.results.sanity import SAMPLE, sanity_measures
@@ -85,7 +84,7 @@ def assemble(
     store = DiskStore(_directory(options, target) / "evaluation")
     store.prepare()
     engine = Engine(
-        examples, NetworkViews.of(target.model, options.screen == "bf16"), store, blocks,
+        examples, NetworkViews.of(target.model), store, blocks,
         blocks.dealt(world.rank, world.size),
         options.batch_size or batch_size_for(target.model, image, memory),
         options.seed, _identity(options, target, examples, device),
@@ -145,7 +144,6 @@ def _identity(
         "weights": target.sha256,
         "network": str(target.spec or options.model),
         "images": digest.hexdigest(),
-        "screen": options.screen,
         "device": device.type,
     }
 
@@ -168,7 +166,6 @@ def _about(
         **({"threat": models[0]} if len(models) == 1 else {"threats": models}),
         "seed": options.seed,
         "block_size": options.block_size,
-        "screen": options.screen,
         "batch_size": engine.batch_size,
         "ranks": world.size,
         "device": describe_device(world.plan.device),

@@ -164,9 +164,8 @@ class Engine:
     ) -> Iterator[tuple[Tensor, Tensor] | None]:
         numbers = places if self.examples.numbers is None else self.examples.numbers[places]
         draws = ExampleDraws(self.seed, attack.name, self.blocks, places, numbers)
-        views = [v for v in (self.views.screening, self.views.attacked) if v is not None]
-        verdict, *attacked = map(meter.counts, (self.views.exact, *views))
-        return in_steps(attack, attacked, verdict, draws, *self.examples.take(places))
+        exact, attacked = map(meter.counts, (self.views.exact, self.views.attacked))
+        return in_steps(attack, attacked, exact, draws, *self.examples.take(places))
 
     def _groups(self, attack: Attack, before: Sequence[Attack]) -> Iterator[dict[int, Tensor]]:
         """Examples to attack, by block: as many whole blocks at a time as fit in a batch."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
@@ -69,9 +69,6 @@ class EvaluateOptions:
     """With --model: standard deviations that it then expects the channels to be divided by."""
     sanity: bool = False
     """Run the sanity checks; standard always does."""
-    screen: Literal["none", "bf16"] = "none"
-    """bf16: attack in bf16 first. What it breaks counts once fp32 confirms it, and the rest is
-    attacked in fp32. It pays where many examples break."""
     device: Device = "auto"
     """Where to compute; auto: a GPU for each rank where there are GPUs."""
     threads: int | None = None

@@ -17,6 +17,7 @@ from zipper_dist.config.schema import DataConfig
 from zipper_dist.config.threat import ThreatModel
 from zipper_dist.data import Dataset
 from zipper_dist.errors import UserError
+from zipper_dist.evaluation.attack_list import check_threats
 from zipper_dist.evaluation.foreign import load_foreign
 from zipper_dist.evaluation.options import EvaluateOptions
 from zipper_dist.models import ModelSpec
@@ -131,10 +132,7 @@ def threats_of(target: Target, source: str, options: EvaluateOptions) -> Threats
                 f"{trained[0].norm}"
             )
         models = (ThreatModel(norm, trained[0].eps if options.eps is None else options.eps),)
-    option = "--threats" if options.threats else "--eps"
-    problems = [line for threat in models for line in threat.problems(option)]
-    if problems:
-        raise UserError("; ".join(problems))
+    check_threats(models, "--threats" if options.threats else "--eps")
     step_size = run["eval"].get("step_size") if models == trained else None
     return Threats(tuple(dict.fromkeys(models)), options.step_size or step_size)
 

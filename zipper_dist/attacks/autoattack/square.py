@@ -15,11 +15,7 @@ from pyautoattack.square import SquareAttack
 from torch import Tensor
 
 from zipper_dist.accel.precision import Network
-from zipper_dist.attacks.autoattack.adapter import (
-    QUERIES,
-    FromAuthors,
-    plain,
-)
+from zipper_dist.attacks.autoattack.adapter import QUERIES, FromAuthors, plain
 from zipper_dist.attacks.base import ATTACKS
 from zipper_dist.attacks.draws import BlockRows, Draws
 
@@ -54,12 +50,8 @@ class BlockSquare(SquareAttack):  # type: ignore[misc]
 
 
 class FrugalSquare(BlockSquare):
-    """The same, but without queries whose answer is known.
-
-    Often a square changes nothing of an image, because all its pixels are at that end of their
-    range already. Then margin and loss are those of the example's best image so far, which is kept
-    here by the rule of the package, and compared by its pixels.
-    """
+    """The same, but without queries whose answer is known: a square that changes nothing of an
+    image leaves margin and loss as they are for the example's best image so far."""
 
     def __init__(self, network: Network, block: BlockRows, **options: Any) -> None:
         super().__init__(network, block, **options)
@@ -88,8 +80,7 @@ class FrugalSquare(BlockSquare):
 @ATTACKS.register("square")
 @dataclass(frozen=True)
 class Square(FromAuthors):
-    """Square, which asks the network for its logits alone; the examples of a block share its
-    squares."""
+    """Square, which asks for logits alone; the examples of a block share its squares."""
 
     one_block: ClassVar[bool] = True
 
@@ -124,11 +115,8 @@ class Square(FromAuthors):
 
 
 def _l2_size(high: int, wide: int) -> tuple[int, int]:
-    """The least size from ``high`` × ``wide`` up [pixels] that Square in L2 can tile.
-
-    The package lays tiles of a fifth of the height from a margin on, and fails where the last tile
-    does not fit. Black pixels are added then; what is changed in them is cut away.
-    """
+    """The least size from ``high`` × ``wide`` up [pixels] where the last of the package's tiles,
+    laid from a margin on, fits; it fails elsewhere."""
 
     def fits(height: int, width: int) -> bool:
         tile = height // 5
