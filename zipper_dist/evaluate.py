@@ -61,8 +61,7 @@ class Display:
 
     def expect(self, costs: Mapping[str, int]) -> None:
         """Say what each stage, by its address, will take at most."""
-        self._costs = dict(costs)
-        self._began = time.monotonic()
+        self._costs, self._began = dict(costs), time.monotonic()
 
     def stage(self, address: str, name: str) -> None:
         """Begin a stage; the one before is done."""

@@ -47,11 +47,8 @@ def ascend(
     network: Network, x_start: Tensor, ball: Ball, loss: Loss, step_size: float, steps: int,
     direction: Direction | None = None,
 ) -> Iterator[Tensor]:  # fmt: skip
-    """Yield the images (B, C, H, W) after each of ``steps`` gradient steps inside ``ball``.
-
-    ``step_size``: in the ball's norm [1 = the full pixel range]; ``direction``: None steps along
-    the gradient itself. The next step still reads the tensor that was yielded.
-    """
+    """Yield the images (B, C, H, W) after each of ``steps`` steps in ``ball``, along the gradient
+    or the ``direction`` made of it; the next step reads the tensor that was yielded."""
     x_adv = x_start.detach()
     for _ in range(steps):
         gradient = image_gradient(network, x_adv, loss)

@@ -25,10 +25,7 @@ AnyAttack = TypeVar("AnyAttack", bound="Attack")
 
 @dataclass(frozen=True)
 class Attack:
-    """An untargeted attack within a norm ball; subclasses add their options as fields.
-
-    ``attack(model, x, y)`` attacks a batch, :meth:`iterates` the same in steps.
-    """
+    """An untargeted attack within a norm ball; subclasses add their options as fields."""
 
     eps: float = 8 / 255
     """Radius of the ball, in the norm [1 = the full pixel range]."""
@@ -57,7 +54,14 @@ class Attack:
     @property
     def settings(self) -> dict[str, Any]:
         """All that decides its outcomes, besides network, images, seed and blocks, as JSON."""
-        return {"attack": self.name, **asdict(self), **_source_of(type(self))}
+        facts, kind = {"attack": self.name, **asdict(self)}, type(self)
+        if not kind.__module__.startswith("zipper_dist."):  # then its code decides, too
+            try:
+                content = Path(inspect.getfile(kind)).read_bytes()
+                facts["source"] = hashlib.sha256(content).hexdigest()[:16]
+            except (OSError, TypeError):
+                facts["source"] = kind.__module__
+        return facts
 
     @property
     def cost(self) -> int:
@@ -79,12 +83,9 @@ class Attack:
         return None
 
     def iterates(self, network: Network, x: Tensor, y: Tensor, draws: Draws) -> Iterator[Tensor]:
-        """Yield the images (B, C, H, W) so far, after each gradient step where that is possible.
-
-        There is at least one, and the last is the result. No context manager may be open at a
-        yield. ``network``: images → logits, in eval mode; ``x``: clean images (B, C, H, W), float32
-        in [0, 1]; ``y``: labels (B,), int64.
-        """
+        """Yield the images (B, C, H, W) so far, after each step where possible; the last are the
+        result. No context manager may be open at a yield. ``network``: images → logits, in eval
+        mode; ``x``: clean images (B, C, H, W), float32 in [0, 1]; ``y``: labels (B,), int64."""
         raise NotImplementedError
 
     def run(self, network: Network, x: Tensor, y: Tensor, draws: Draws) -> Tensor:
@@ -180,11 +181,10 @@ class Iterated(Attack):
 def in_steps(
     attack: Attack, network: Network, verdict: Network, draws: ExampleDraws, x: Tensor, y: Tensor
 ) -> Iterator[tuple[Tensor, Tensor] | None]:  # fmt: skip
-    """Attack images ``x`` (B, C, H, W) with labels ``y`` (B,), yielding between gradient steps.
+    """Attack images ``x`` (B, C, H, W) with labels ``y`` (B,) on ``network``, in steps.
 
-    ``network`` is attacked; ``verdict`` says which examples are broken, and are not attacked again
-    at the next start. Yields None, and at the end the images, exactly inside the ball, and which
-    of them are misclassified: bool (B,), on the CPU.
+    Yields None, and at the end the images, exactly inside the ball, and which of them ``verdict``
+    misclassifies: bool (B,), on the CPU. Each start attacks those that are not broken yet.
     """
     ball = make_ball(attack.norm, x, attack.eps)
     result, standing = x.clone(), torch.arange(len(x), device=x.device)
@@ -208,25 +208,11 @@ def in_steps(
 
 def _checked(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Images as float32 without a graph, and labels as int64 on their device."""
-
-    def given(tensor: Tensor) -> str:
-        return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
-
+    given = [f"{str(t.dtype).removeprefix('torch.')} {tuple(t.shape)}" for t in (x, y)]
     if not x.is_floating_point() or x.dim() != 4:
-        raise ValueError(f"x must be floating-point images (B, C, H, W), not {given(x)}")
+        raise ValueError(f"x must be floating-point images (B, C, H, W), not {given[0]}")
     if y.is_floating_point() or y.shape != x.shape[:1]:
-        raise ValueError(f"y must be {len(x)} integer labels (B,), not {given(y)}")
+        raise ValueError(f"y must be {len(x)} integer labels (B,), not {given[1]}")
     if len(x) > 0 and not (float(x.min()) >= 0 and float(x.max()) <= 1):
         raise ValueError("x must lie in [0, 1]: let the model normalise, not the images")
     return x.detach().float(), y.to(x.device, torch.int64)
-
-
-def _source_of(kind: type) -> dict[str, str]:
-    """The checksum of the file of an attack from outside the package, for its settings."""
-    if kind.__module__.startswith("zipper_dist."):
-        return {}
-    try:
-        content = Path(inspect.getfile(kind)).read_bytes()
-    except (OSError, TypeError):
-        return {"source": kind.__module__}
-    return {"source": hashlib.sha256(content).hexdigest()[:16]}

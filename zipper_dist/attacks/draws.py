@@ -55,7 +55,7 @@ class Blocks:
 
 @dataclass(frozen=True)
 class BlockRows:
-    """The examples of a batch that belong to one block; a batch is one or more of these in turn."""
+    """The examples of a batch that belong to one block."""
 
     seed: int
     """Seed of the attack on the block."""
@@ -121,12 +121,9 @@ class ExampleDraws(Draws):
     def blocks(self) -> list[BlockRows]:
         """See :class:`Draws`."""
         size = self.all_blocks.size
-        owners = self.places // size
-        return [
-            BlockRows(
-                block_seed(self.seed, block),
-                self.all_blocks.size_of(block),
-                self.places[owners == block] - block * size,
-            )
-            for block in sorted(set(owners.tolist()))
-        ]
+        owners, found = self.places // size, []
+        for block in sorted(set(owners.tolist())):
+            rows = self.places[owners == block] - block * size
+            seed = block_seed(self.seed, block)
+            found.append(BlockRows(seed, self.all_blocks.size_of(block), rows))
+        return found

@@ -22,7 +22,7 @@ from zipper_dist.evaluation.build import Evaluation
 from zipper_dist.evaluation.engine import Engine, Found
 from zipper_dist.evaluation.outcomes import BROKEN
 from zipper_dist.evaluation.results import sanity
-from zipper_dist.evaluation.results.report import Report, report
+from zipper_dist.evaluation.results.report import report
 from zipper_dist.evaluation.results.sanity import Check
 
 COLUMNS = 8
@@ -41,7 +41,13 @@ def finalise(evaluation: Evaluation, found: Sequence[Found], console: Console) -
     }
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     write_atomically(e.file(".json"), text.encode())
-    _write_flags(e, result)
+    flags = io.StringIO()
+    writer = csv.writer(flags, lineterminator="\n")
+    writer.writerow(["example", "label", *result.correct])
+    columns = [right.int().tolist() for right in result.correct.values()]
+    labels = e.engine.examples.labels.tolist()
+    writer.writerows(zip(e.numbers.tolist(), labels, *columns, strict=True))
+    write_atomically(e.file(".csv"), flags.getvalue().encode())
     if e.options.save_adversarial is not None:
         _save_adversarial(e, e.options.save_adversarial)
     which = "the first " if e.about["data"]["chosen"] == "the first" else ""
@@ -56,10 +62,8 @@ def finalise(evaluation: Evaluation, found: Sequence[Found], console: Console) -
         if e.options.picture and _draw(e, threats):
             written.append(e.file(".png"))
     except ModuleNotFoundError as error:
-        console.print(
-            f"no picture: it takes {error.name} (pip install 'zipper_dist[plots]')",
-            highlight=False, soft_wrap=True, markup=False,
-        )  # fmt: skip
+        text = f"no picture: it takes {error.name} (pip install 'zipper_dist[plots]')"
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
     console.print(f"written: {', '.join(map(str, written))}", highlight=False, soft_wrap=True)
 
 
@@ -79,24 +83,9 @@ def _checks(e: Evaluation, found: Sequence[Found]) -> Iterator[Check]:
     yield sanity.check_images(first[0], attacked)
 
 
-def _write_flags(e: Evaluation, result: Report) -> None:
-    """A line for each example: its number in the test set, its label, and 1 for each attack under
-    which it is classified right."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["example", "label", *result.correct])
-    columns = [right.int().tolist() for right in result.correct.values()]
-    labels = e.engine.examples.labels.tolist()
-    writer.writerows(zip(e.numbers.tolist(), labels, *columns, strict=True))
-    write_atomically(e.file(".csv"), text.getvalue().encode())
-
-
 def adversarial_images(engine: Engine, measure: Measure, block: int) -> tuple[Tensor, Tensor]:
-    """The adversarial images (n, C, H, W) of a block under an attack, and which are broken (n,).
-
-    An example that several attacks break has the image of the first of them; one that is not broken
-    has its clean image. On the CPU.
-    """
+    """The adversarial images (n, C, H, W) of a block, by the first attack that breaks each, else
+    the clean one, and which are broken (n,); on the CPU."""
     images = engine.examples.take(engine.blocks.span(block))[0].cpu().clone()
     broken = torch.zeros(len(images), dtype=torch.bool)
     for attack in measure.parts:
@@ -108,11 +97,8 @@ def adversarial_images(engine: Engine, measure: Measure, block: int) -> tuple[Te
 
 
 def _save_adversarial(e: Evaluation, path: Path) -> None:
-    """Write ``examples`` (numbers in the test set), ``labels``, ``clean`` and, for each attack,
-    images (N, C, H, W), float32 in [0, 1]: clean ones where it failed.
-
-    Raises UserError where the file cannot be written.
-    """
+    """Write ``examples`` (numbers in the test set), ``labels``, ``clean`` and each attack's images
+    (N, C, H, W), float32 in [0, 1]; raises UserError where the file cannot be written."""
     clean, labels = e.engine.examples.take(slice(None))
     tensors = {"examples": e.numbers, "labels": labels.cpu(), "clean": clean.cpu()}
     blocks = range(len(e.engine.blocks))
@@ -128,12 +114,8 @@ def _save_adversarial(e: Evaluation, path: Path) -> None:
 
 
 def _draw(e: Evaluation, threats: str) -> bool:
-    """Draw some examples (clean, the perturbation, adversarial) that an attack broke, one a column.
-
-    The perturbation is magnified so that its largest value spans from black to white; grey is no
-    change. Returns False where no attack has broken any of the first examples. Raises
-    ModuleNotFoundError without matplotlib.
-    """
+    """Draw some examples that an attack broke, with a perturbation magnified to span from black to
+    white; False where there is none. Raises ModuleNotFoundError without matplotlib."""
     names, exact = e.data.class_names, e.engine.views.exact
     for measure in reversed([m for m in e.wanted if m.parts]):
         images, broken = adversarial_images(e.engine, measure, 0)

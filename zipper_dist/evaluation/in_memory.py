@@ -17,12 +17,9 @@ from zipper_dist.evaluation.results.report import Report, report
 
 
 def evaluate_model(
-    model: nn.Module,
-    examples: Examples,
-    threats: ThreatModel | Sequence[ThreatModel],
-    attacks: Sequence[str | Attack] = ("clean", "pgd-20"),
-    batch_size: int | None = None,
-) -> Report:
+    model: nn.Module, examples: Examples, threats: ThreatModel | Sequence[ThreatModel],
+    attacks: Sequence[str | Attack] = ("clean", "pgd-20"), batch_size: int | None = None,
+) -> Report:  # fmt: skip
     """Clean and robust accuracy of a network, by attack; the network is left as it is.
 
     With several threat models, each attack is reported under each and under their union; an attack
@@ -55,10 +52,8 @@ def _checked(model: nn.Module, examples: Examples) -> Examples:
     device = next((t.device for t in (*model.parameters(), *model.buffers())), images.device)
     images, labels = images.to(device), labels.to(device, torch.int64)
     if images.dim() != 4 or labels.shape != images.shape[:1] or len(labels) == 0:
-        raise ValueError(
-            f"images (N, C, H, W) and labels (N,) are needed, not {tuple(images.shape)} and "
-            f"{tuple(labels.shape)}"
-        )
+        given = f"{tuple(images.shape)} and {tuple(labels.shape)}"
+        raise ValueError(f"images (N, C, H, W) and labels (N,) are needed, not {given}")
     if images.dtype != torch.uint8:
         images = images.float()
         if not (float(images.min()) >= 0 and float(images.max()) <= 1):

@@ -31,8 +31,7 @@ CACHE = 2**25
 
 
 class AlignedLinear(nn.Linear):
-    """A frozen copy of a linear layer, on features that zeros bring up to a multiple of the
-    alignment."""
+    """A frozen copy of a linear layer, whose features zeros bring up to a multiple of ALIGNMENT."""
 
     def __init__(self, linear: nn.Linear) -> None:
         missing = -linear.in_features % ALIGNMENT
@@ -78,13 +77,12 @@ class NetworkView:
 
     def __call__(self, given: Tensor) -> Tensor:
         """Logits (B, classes), float32, of images (B, C, H, W), float32 in [0, 1]."""
-        rows = len(given)
-        # A clone has the strides of its layout; those of one channel may be of any layout, which
-        # decides on the kernels and so on the rounding.
-        images = given
+        rows, images = len(given), given
         if 0 < rows < LEAST_ROWS:
             more = given[:1].detach().expand(LEAST_ROWS - rows, *given.shape[1:])
             images = torch.cat([given, more])
+        # Images of one channel may have the strides of any layout, which decide on the rounding; a
+        # clone has its layout's.
         logits = self._network(images.clone(memory_format=self._layout))[:rows]
         if given.requires_grad and torch.is_grad_enabled() and not logits.requires_grad:
             # A network of step functions cuts the graph: its gradient is zero.
@@ -92,24 +90,10 @@ class NetworkView:
         return logits
 
 
-def exact_view(model: nn.Module) -> NetworkView:
+def exact_view(
+    model: nn.Module, layout: torch.memory_format = torch.contiguous_format
+) -> NetworkView:
     """The network itself in fp32: what it says of an image is the verdict."""
-    return _copy_view(model, torch.contiguous_format)
-
-
-def attacked_view(model: nn.Module) -> NetworkView:
-    """What attacks run in place of ``model``: faster, and the same up to rounding.
-
-    BatchNorm is folded and the weights are channels-last; a network that cannot be traced is
-    attacked as it is.
-    """
-    surrogate = make_surrogate(model, torch.float32)
-    if surrogate is None:
-        return _copy_view(model, torch.channels_last)
-    return NetworkView(surrogate, surrogate.network, torch.channels_last, surrogate.refresh)
-
-
-def _copy_view(model: nn.Module, layout: torch.memory_format) -> NetworkView:
     copied = copy.deepcopy(model).eval().requires_grad_(False)
     if layout == torch.channels_last:
         copied.to(memory_format=layout)
@@ -121,6 +105,15 @@ def _copy_view(model: nn.Module, layout: torch.memory_format) -> NetworkView:
             ours.copy_(theirs)
 
     return NetworkView(copied, copied, layout, update)
+
+
+def attacked_view(model: nn.Module) -> NetworkView:
+    """What attacks run in place of ``model``, the same up to rounding: BatchNorm is folded (unless
+    the network cannot be traced), and the weights are channels-last."""
+    surrogate = make_surrogate(model)
+    if surrogate is None:
+        return exact_view(model, torch.channels_last)
+    return NetworkView(surrogate, surrogate.network, torch.channels_last, surrogate.refresh)
 
 
 @dataclass(frozen=True)
@@ -149,19 +142,14 @@ def available_memory(device: torch.device, sharers: int) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0]) // sharers
     try:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // sharers
     except (ValueError, OSError):  # not every system says
-        free = 2**31
-    return free // sharers
+        return 2**31 // sharers
 
 
 def batch_size_for(model: nn.Module, image: Tensor, available: int) -> int:
-    """How many images to attack at a time, given ``available`` memory [bytes].
-
-    ``image``: (1, C, H, W), on the network's device. An attack keeps the activations and about as
-    much again for their gradients; half of the memory is left alone. A CPU gets 32 to 128 images,
-    as fit into its caches.
-    """
+    """How many images like ``image`` (1, C, H, W) to attack at a time, with ``available`` memory
+    [bytes], half of which is left alone; a CPU gets 32 to 128, as fit into its caches."""
     activations = 0
 
     def count(module: nn.Module, inputs: object, output: object) -> None:
@@ -177,6 +165,7 @@ def batch_size_for(model: nn.Module, image: Tensor, available: int) -> int:
     finally:
         for handle in handles:
             handle.remove()
+    # An attack keeps the activations, and about as much again for their gradients.
     each = 2 * activations + 16 * image.numel() * image.element_size()
     most = MOST if image.device.type == "cuda" else min(128, max(32, CACHE // each))
     return max(1, min(most, available // (2 * each)))

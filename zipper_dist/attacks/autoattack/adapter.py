@@ -5,9 +5,9 @@ block of examples, of which each takes its row: the numbers that the package dra
 the whole block with the block's seed (but for Square in L2). So an outcome depends on neither the
 batch nor earlier attacks, and the ensemble can use the outcomes of its parts.
 
-Sources of Auto-PGD and FAB: Croce and Hein, "Reliable evaluation of adversarial robustness with an
-ensemble of diverse parameter-free attacks" and "Minimally distorted adversarial examples with a
-fast adaptive boundary attack", ICML 2020.
+Sources of AutoAttack and Auto-PGD, and of FAB: Croce and Hein, "Reliable evaluation of adversarial
+robustness with an ensemble of diverse parameter-free attacks" and "Minimally distorted adversarial
+examples with a fast adaptive boundary attack", ICML 2020.
 """
 
 from __future__ import annotations
@@ -140,23 +140,31 @@ class APGDOnDLR(APGD):
         return f"its loss (DLR) takes 3 classes or more, and this network has {classes}"
 
 
-@ATTACKS.register("apgd-t")
 @dataclass(frozen=True)
-class APGDTargeted(FromAuthors):
-    """Auto-PGD towards each of the 9 likeliest wrong classes (all, where there are fewer) in turn,
-    on the targeted DLR loss; with fewer than 4 classes, on the cross-entropy of the target."""
+class Targeted(FromAuthors):
+    """An attack towards each of the 9 likeliest wrong classes (all, where there are fewer)."""
 
-    family = "apgd-t"
+    passes: ClassVar[int] = 2
+    """Forward passes of a step, a gradient counted as two."""
 
     iterations: int = ITERATIONS
-    """Gradient steps for a target."""
+    """Steps for a target."""
     targets: int = TARGETS
     """Wrong classes at most."""
 
     @property
     def cost(self) -> int:
         """See :class:`~zipper_dist.attacks.base.Attack`."""
-        return 2 * self.targets * self.iterations
+        return self.passes * self.targets * self.iterations
+
+
+@ATTACKS.register("apgd-t")
+@dataclass(frozen=True)
+class APGDTargeted(Targeted):
+    """Auto-PGD on the targeted DLR loss, until a target breaks the example; with fewer than 4
+    classes, on the cross-entropy of the target."""
+
+    family = "apgd-t"
 
     def iterates(self, network: Network, x: Tensor, y: Tensor, draws: Draws) -> Iterator[Tensor]:
         """See :class:`~zipper_dist.attacks.base.Attack`; yields after each target."""
@@ -182,21 +190,10 @@ class APGDTargeted(FromAuthors):
 
 @ATTACKS.register("fab-t")
 @dataclass(frozen=True)
-class FAB(FromAuthors):
-    """FAB towards each of the 9 likeliest wrong classes (all, where there are fewer); it draws no
-    random numbers."""
+class FAB(Targeted):
+    """FAB, which draws no random numbers."""
 
-    family = "fab-t"
-
-    iterations: int = ITERATIONS
-    """Steps for a target."""
-    targets: int = TARGETS
-    """Wrong classes at most."""
-
-    @property
-    def cost(self) -> int:
-        """See :class:`~zipper_dist.attacks.base.Attack`."""
-        return 3 * self.targets * self.iterations
+    family, passes = "fab-t", 3
 
     def iterates(self, network: Network, x: Tensor, y: Tensor, draws: Draws) -> Iterator[Tensor]:
         """See :class:`~zipper_dist.attacks.base.Attack`; yields the result alone."""

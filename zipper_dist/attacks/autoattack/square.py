@@ -1,10 +1,8 @@
-"""Square, the black-box attack, by its authors' own code.
-
-Source: Andriushchenko, Croce, Flammarion and Hein, "Square Attack", ECCV 2020.
-"""
+"""Square (Andriushchenko, Croce, Flammarion and Hein, "Square Attack", ECCV 2020), black-box."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -124,4 +122,4 @@ def _l2_size(high: int, wide: int) -> tuple[int, int]:
         return tile == 1 or (tile > 1 and margin <= height % tile and margin <= width % tile)
 
     sizes = [(h, w) for h in range(high, high + 8) for w in range(wide, wide + h)]
-    return min((size for size in sizes if fits(*size)), key=lambda size: size[0] * size[1])
+    return min((size for size in sizes if fits(*size)), key=math.prod)
