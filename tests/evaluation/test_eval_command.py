@@ -173,8 +173,10 @@ def test_several_threat_models(run_directory: Path, tmp_path: Path) -> None:
         union = line["pgd-5@linf:0.1"] == line["pgd-5@l2:1"] == "1"
         assert (line["pgd-5@union"] == "1") == union
     assert len(found["sanity"]) == 2 * 5 + 3
-    done = evaluate(*command[:10], "--threats", "l2:1", "--out", tmp_path / "l2")
-    assert done.returncode == 0, done.stderr
+    run(EvaluateOptions(
+        run_directory, ("clean", "pgd-5"), limit=24, block_size=8, threads=1, picture=False,
+        threats=(ThreatModel("l2", 1.0),), out=tmp_path / "l2",
+    ))  # fmt: skip
     assert [line["pgd-5"] for line in flags(tmp_path / "l2")] == [x["pgd-5@l2:1"] for x in lines]
 
 
