@@ -1,7 +1,4 @@
-"""Attacks: worst-case images within a ball around clean ones.
-
-x_adv = PGD(eps=8 / 255)(model, x, y)
-"""
+"""Attacks: worst-case images within a ball: ``x_adv = PGD(eps=8 / 255)(model, x, y)``."""
 
 from zipper_dist.attacks.ascent import ascend, image_gradient, summed_cross_entropy
 from zipper_dist.attacks.autoattack import APGD, FAB, APGDTargeted, AutoAttack, Square
