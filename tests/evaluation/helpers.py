@@ -79,12 +79,12 @@ def shortened(wanted: list[Measure]) -> list[Measure]:
 def attack_all(
     root: Path, model: nn.Module, x: Tensor, y: Tensor, names: list[str],
     threat: ThreatModel | list[ThreatModel], *, ranks: int = 1, batch_size: int = 64,
-    block_size: int = 32, seed: int = 0, restarts: int = 1, screen: bool = False,
+    block_size: int = 32, seed: int = 0, restarts: int = 1,
     short: bool = False, step_size: float | None = None, numbers: Tensor | None = None,
 ) -> Outcome:  # fmt: skip
     """Attack ``x`` with the blocks dealt to ``ranks`` engines, one after the other."""
-    views, blocks = NetworkViews.of(model, screen), Blocks(len(y), block_size)
-    identity = {"screen": screen, "model": str(model)}
+    views, blocks = NetworkViews.of(model), Blocks(len(y), block_size)
+    identity = {"model": str(model)}
     threats = threat if isinstance(threat, list) else [threat]
     wanted = [Measure("clean"), *measures(names, threats, step_size, restarts)]
     wanted = shortened(wanted) if short else wanted

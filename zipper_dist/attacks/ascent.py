@@ -27,9 +27,8 @@ def summed_cross_entropy(y: Tensor) -> Loss:
 def image_gradient(network: Network, images: Tensor, loss: Loss) -> Tensor:
     """The gradient (B, C, H, W) of ``loss(network(images))`` with respect to the images alone.
 
-    No gradient of a weight is computed or stored, whatever the weights' ``requires_grad``; only a
-    model behind torch.compile needs them frozen for that, as it fixes its backward pass beforehand.
-    Works under the caller's no_grad, and not under inference_mode (RuntimeError from torch).
+    No gradient of a weight is computed, whatever its ``requires_grad`` (but behind torch.compile
+    they must be frozen). Works under no_grad, not under inference_mode (RuntimeError).
     """
     images = images.detach().requires_grad_()
     with torch.enable_grad():
@@ -38,30 +37,18 @@ def image_gradient(network: Network, images: Tensor, loss: Loss) -> Tensor:
 
 
 def logits_at(network: Network, images: Tensor) -> Tensor:
-    """The logits (B, classes) of images (B, C, H, W), without a graph.
-
-    They are computed as :func:`image_gradient` computes them, because torch.compile would make
-    another program for a forward pass that is not to be differentiated.
-    """
+    """The logits (B, classes) of images (B, C, H, W), without a graph; computed as for a gradient,
+    because torch.compile would make another program for a forward pass alone."""
     with torch.enable_grad():
         return network(images.detach().requires_grad_()).detach()
 
 
 def ascend(
-    network: Network,
-    x_start: Tensor,
-    ball: Ball,
-    loss: Loss,
-    step_size: float,
-    steps: int,
+    network: Network, x_start: Tensor, ball: Ball, loss: Loss, step_size: float, steps: int,
     direction: Direction | None = None,
-) -> Iterator[Tensor]:
-    """Yield the images (B, C, H, W) after each of ``steps`` gradient steps inside ``ball``.
-
-    ``x_start``: images in the ball, (B, C, H, W); ``step_size``: in the ball's norm [1 = the full
-    pixel range]; ``direction``: None steps along the gradient itself. Each yield gives a new tensor
-    without a graph, which the next step still reads.
-    """
+) -> Iterator[Tensor]:  # fmt: skip
+    """Yield the images (B, C, H, W) after each of ``steps`` steps in ``ball``, along the gradient
+    or the ``direction`` made of it; the next step reads the tensor that was yielded."""
     x_adv = x_start.detach()
     for _ in range(steps):
         gradient = image_gradient(network, x_adv, loss)

@@ -20,30 +20,20 @@ _TINY = torch.finfo(torch.float32).tiny
 
 
 class Ball(ABC):
-    """The perturbed images allowed for a batch of clean images (B, C, H, W), float32 in [0, 1].
-
-    No method modifies its arguments or the clean images, and none records a graph if its arguments
-    have none.
-    """
+    """The perturbed images allowed for a batch of clean images (B, C, H, W), float32 in [0, 1]; no
+    method modifies its arguments."""
 
     def __init__(self, x: Tensor, eps: float) -> None:
         self._x = x.detach()
         self._eps = eps
 
     def random_start(self, generators: Generators) -> Tensor:
-        """Images (B, C, H, W) at uniformly random points of the ball, then cut to [0, 1].
-
-        The draw does not depend on the memory format of the images.
-        """
+        """Images (B, C, H, W) at uniformly random points of the ball, then cut to [0, 1]."""
         return self.project(self._x + self._noise(generators))
 
     def step(self, x_adv: Tensor, gradient: Tensor, step_size: float) -> Tensor:
-        """``x_adv`` moved uphill, and back into the ball where that left it.
-
-        The move is the direction of steepest ascent in the ball's norm, ``step_size`` long in that
-        norm [1 = the full pixel range]; an image whose gradient is zero stays where it is.
-        ``x_adv`` and ``gradient``: (B, C, H, W), float32.
-        """
+        """``x_adv`` (B, C, H, W) moved by ``step_size`` [1 = the full pixel range] along steepest
+        ascent in the ball's norm, and back into the ball; with a gradient of zero it stays."""
         return self.project(x_adv + step_size * self._direction(gradient))
 
     @abstractmethod
@@ -62,10 +52,8 @@ class Ball(ABC):
 def drawn(
     shape: Sequence[int], x: Tensor, generators: Generators, fill: Callable[..., Tensor]
 ) -> Tensor:
-    """Random numbers of ``shape`` (B, …), on the device and in the type of ``x``.
-
-    ``fill(tensor, generator=…)`` draws into a tensor: the whole one, or each example's row.
-    """
+    """Random numbers of ``shape`` (B, …), on the device and in the type of ``x``; ``fill`` draws
+    into the whole tensor, or into each example's row."""
     if generators is None or isinstance(generators, torch.Generator):
         return fill(torch.empty(shape, dtype=x.dtype, device=x.device), generator=generators)
     rows = torch.empty(shape, dtype=x.dtype)
@@ -106,18 +94,12 @@ class LinfBall(Ball):
 class L2Ball(Ball):
     """Images whose difference from the clean one has a Euclidean norm of at most eps.
 
-    The margin for rounding, with u = 2^-24 (half the spacing of float32 at 1) and d numbers an
-    image. :meth:`project` scales the difference δ to the length ``radius`` and adds it to x:
-
-    * the scaled δ carries a relative error of at most u from the factor and u from the product;
-      measuring the result again, in float32, adds another u. That is 3u < 2^-22 · eps in the norm;
-    * the sum lies in [0, 1], or is cut to it without error, so it is rounded by at most 2^-25 a
-      pixel: √d · 2^-25 in the norm. Cutting to [0, 1] only shortens δ, because x is in [0, 1].
-
-    Hence ``radius`` = eps (1 − 2^-21) − √d · 2^-25: what is scaled to it ends within
-    ``keep`` = eps (1 − 2^-22), where images are left as they are, bit for bit. The rest up to eps
-    covers the rounding of δ itself, and of the float64 sums. Where the margin exceeds eps, the
-    clean image is returned in place of a scaled one.
+    :meth:`project` scales the difference δ (d numbers) to the length ``radius``. With u = 2^-24 the
+    scaled δ has a relative error of 2u, measuring it again adds u: 3u < 2^-22 · eps. Its sum with x
+    is rounded by at most 2^-25 a pixel, √d · 2^-25 in the norm; cutting to [0, 1] only shortens δ.
+    Hence ``radius`` = eps (1 − 2^-21) − √d · 2^-25 (where that is negative, the clean image): what
+    is scaled to it ends within ``keep`` = eps (1 − 2^-22), where images are left bit for bit; the
+    rest up to eps covers the rounding of δ itself and of the float64 sums.
     """
 
     def __init__(self, x: Tensor, eps: float) -> None:
@@ -160,11 +142,8 @@ _BALLS: Mapping[Norm, Callable[[Tensor, float], Ball]] = {"linf": LinfBall, "l2"
 
 
 def make_ball(norm: Norm, x: Tensor, eps: float) -> Ball:
-    """The ball of radius ``eps`` [1 = the full pixel range] around clean images.
-
-    ``x``: (B, C, H, W), float32 in [0, 1]; not checked, and not to be modified while the ball is in
-    use. Raises ValueError for an unknown norm, and for an eps that is negative or not finite.
-    """
+    """The ball of radius ``eps`` [1 = the full pixel range] around images (B, C, H, W), float32 in
+    [0, 1]. Raises ValueError for an unknown norm, and for an eps that is negative or not finite."""
     if norm not in _BALLS:
         raise ValueError(f"norm {norm!r} is not one of {', '.join(_BALLS)}")
     if not 0 <= eps < math.inf:

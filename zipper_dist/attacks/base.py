@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -25,11 +25,7 @@ AnyAttack = TypeVar("AnyAttack", bound="Attack")
 
 @dataclass(frozen=True)
 class Attack:
-    """An untargeted attack within a norm ball; subclasses add their options as fields.
-
-    ``attack(model, x, y)`` attacks a batch; :meth:`iterates` is the same in steps, for callers that
-    have other work to do in between.
-    """
+    """An untargeted attack within a norm ball; subclasses add their options as fields."""
 
     eps: float = 8 / 255
     """Radius of the ball, in the norm [1 = the full pixel range]."""
@@ -58,7 +54,14 @@ class Attack:
     @property
     def settings(self) -> dict[str, Any]:
         """All that decides its outcomes, besides network, images, seed and blocks, as JSON."""
-        return {"attack": self.name, **asdict(self), **_source_of(type(self))}
+        facts, kind = {"attack": self.name, **asdict(self)}, type(self)
+        if not kind.__module__.startswith("zipper_dist."):  # then its code decides, too
+            try:
+                content = Path(inspect.getfile(kind)).read_bytes()
+                facts["source"] = hashlib.sha256(content).hexdigest()[:16]
+            except (OSError, TypeError):
+                facts["source"] = kind.__module__
+        return facts
 
     @property
     def cost(self) -> int:
@@ -80,14 +83,9 @@ class Attack:
         return None
 
     def iterates(self, network: Network, x: Tensor, y: Tensor, draws: Draws) -> Iterator[Tensor]:
-        """Yield the images (B, C, H, W) so far, after each gradient step where that is possible.
-
-        There is at least one, and the last is the result. Between two of them torch's modes (grad
-        mode, autocast) are the caller's: no context manager may be open at a yield.
-
-        ``network``: images → logits, in eval mode. ``x``: clean images (B, C, H, W), float32 in
-        [0, 1]; ``y``: labels (B,), int64.
-        """
+        """Yield the images (B, C, H, W) so far, after each step where possible; the last are the
+        result. No context manager may be open at a yield. ``network``: images → logits, in eval
+        mode; ``x``: clean images (B, C, H, W), float32 in [0, 1]; ``y``: labels (B,), int64."""
         raise NotImplementedError
 
     def run(self, network: Network, x: Tensor, y: Tensor, draws: Draws) -> Tensor:
@@ -98,14 +96,9 @@ class Attack:
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, seed: int = 0) -> Tensor:
         """Attack a batch of images: the adversarial ones, (B, C, H, W), inside the ball.
 
-        Args:
-            model: any network of images in [0, 1]; for the duration it is in eval mode and frozen.
-            x: clean images (B, C, H, W), floating-point numbers in [0, 1].
-            y: labels (B,), integers.
-            seed: of the random draws. Each example has draws of its own, by its place in ``x``.
-
-        Raises:
-            ValueError: images, labels, norm or radius cannot be used.
+        ``model``: for the duration in eval mode and frozen; ``x``: clean images (B, C, H, W), float
+        in [0, 1]; ``y``: integer labels (B,). Each example has random draws by its place in ``x``.
+        Raises ValueError where images, labels, norm or radius cannot be used.
         """
         x, y = _checked(x, y)
         result, everyone = x.clone(), torch.arange(len(x))
@@ -121,7 +114,7 @@ class Attack:
                     rows = rows.to(x.device)[going[rows]]
                     if len(rows) > 0:
                         own = draws.of(rows)
-                        *_, end = in_steps(part, (model,), model, own, x[rows], y[rows])
+                        *_, end = in_steps(part, model, model, own, x[rows], y[rows])
                         assert end is not None
                         result[rows], broken = end
                         going[rows[broken.to(x.device)]] = False
@@ -134,8 +127,7 @@ ATTACKS: Registry[type[Attack]] = Registry("attack", "zipper_dist.attacks")
 
 @dataclass(frozen=True)
 class Iterated(Attack):
-    """Ascent on the cross-entropy from the clean image; subclasses have other starts, losses or
-    directions."""
+    """Ascent on the cross-entropy from the clean image; subclasses vary start, loss, direction."""
 
     step_size: float | None = None
     """Length of a step, in the norm [1 = the full pixel range]; None: 2.5 eps / steps."""
@@ -187,32 +179,28 @@ class Iterated(Attack):
 
 
 def in_steps(
-    attack: Attack, networks: Sequence[Network], verdict: Network, draws: ExampleDraws,
-    x: Tensor, y: Tensor,
+    attack: Attack, network: Network, verdict: Network, draws: ExampleDraws, x: Tensor, y: Tensor
 ) -> Iterator[tuple[Tensor, Tensor] | None]:  # fmt: skip
-    """Attack images ``x`` (B, C, H, W) with labels ``y`` (B,), yielding between gradient steps.
+    """Attack images ``x`` (B, C, H, W) with labels ``y`` (B,) on ``network``, in steps.
 
-    ``networks`` are attacked in turn, each on the examples that are not broken yet; ``verdict``
-    says which are. Yields None, and at the end the images, exactly inside the ball, and which of
-    them are misclassified: bool (B,), on the CPU.
+    Yields None, and at the end the images, exactly inside the ball, and which of them ``verdict``
+    misclassifies: bool (B,), on the CPU. Each start attacks those that are not broken yet.
     """
     ball = make_ball(attack.norm, x, attack.eps)
     result, standing = x.clone(), torch.arange(len(x), device=x.device)
-    for network in networks:
-        for restart in range(attack.starts):
-            if len(standing) == 0:
-                break
-            clean, labels = x[standing], y[standing]
-            found = clean
-            for found in attack.iterates(network, clean, labels, draws.of(standing, restart)):  # noqa: B007
-                yield None
-            # Attacks of other origin keep the ball only up to rounding, and may return NaN.
-            found = torch.where(found.isfinite(), found, clean).detach()
-            result[standing] = found
-            result = ball.project(result)
-            with torch.no_grad():
-                right = verdict(result[standing]).argmax(1) == labels
-            standing = standing[right]
+    for restart in range(attack.starts):
+        if len(standing) == 0:
+            break
+        clean, labels = x[standing], y[standing]
+        found = clean
+        for found in attack.iterates(network, clean, labels, draws.of(standing, restart)):  # noqa: B007
+            yield None
+        # Attacks of other origin keep the ball only up to rounding, and may return NaN.
+        result[standing] = torch.where(found.isfinite(), found, clean).detach()
+        result = ball.project(result)
+        with torch.no_grad():
+            right = verdict(result[standing]).argmax(1) == labels
+        standing = standing[right]
     broken = torch.ones(len(x), dtype=torch.bool)
     broken[standing.cpu()] = False
     yield result, broken
@@ -220,25 +208,11 @@ def in_steps(
 
 def _checked(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Images as float32 without a graph, and labels as int64 on their device."""
-
-    def given(tensor: Tensor) -> str:
-        return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
-
+    given = [f"{str(t.dtype).removeprefix('torch.')} {tuple(t.shape)}" for t in (x, y)]
     if not x.is_floating_point() or x.dim() != 4:
-        raise ValueError(f"x must be floating-point images (B, C, H, W), not {given(x)}")
+        raise ValueError(f"x must be floating-point images (B, C, H, W), not {given[0]}")
     if y.is_floating_point() or y.shape != x.shape[:1]:
-        raise ValueError(f"y must be {len(x)} integer labels (B,), not {given(y)}")
+        raise ValueError(f"y must be {len(x)} integer labels (B,), not {given[1]}")
     if len(x) > 0 and not (float(x.min()) >= 0 and float(x.max()) <= 1):
         raise ValueError("x must lie in [0, 1]: let the model normalise, not the images")
     return x.detach().float(), y.to(x.device, torch.int64)
-
-
-def _source_of(kind: type) -> dict[str, str]:
-    """For an attack from outside the package, the checksum of its file: part of its settings."""
-    if kind.__module__.startswith("zipper_dist."):
-        return {}
-    try:
-        content = Path(inspect.getfile(kind)).read_bytes()
-    except (OSError, TypeError):
-        return {"source": kind.__module__}
-    return {"source": hashlib.sha256(content).hexdigest()[:16]}

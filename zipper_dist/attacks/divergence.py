@@ -31,8 +31,7 @@ def divergence(clean: Tensor, attacked: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class DivergencePGD(PGD):
-    """PGD from ``x`` + 0.001 · N(0, 1), brought into the ball, on :func:`divergence`; labels are
-    not used."""
+    """PGD from ``x`` + 0.001 · N(0, 1), in the ball, on :func:`divergence`, without labels."""
 
     def start(self, ball: Ball, x: Tensor, draws: Draws) -> Tensor:
         """See :class:`~zipper_dist.attacks.base.Iterated`."""

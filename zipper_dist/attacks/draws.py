@@ -1,9 +1,8 @@
 """Where the random numbers of an attack come from.
 
-In training a batch shares one generator. In evaluation every draw has an address: the seed, the
-attack, the start, and the number of the example in the whole set that it was taken from, so that
-outcomes depend neither on the batch nor on the other examples. AutoAttack's own attacks draw for a
-block of examples at a time; an example takes its row of those draws.
+In training a batch shares one generator. In evaluation every draw has an address (seed, attack,
+start, number of the example in the whole set), so that outcomes depend neither on the batch nor on
+the other examples. AutoAttack's attacks draw for a block of examples, of which each takes its row.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ class Blocks:
 
 @dataclass(frozen=True)
 class BlockRows:
-    """The examples of a batch that belong to one block; a batch is one or more of these in turn."""
+    """The examples of a batch that belong to one block."""
 
     seed: int
     """Seed of the attack on the block."""
@@ -122,12 +121,9 @@ class ExampleDraws(Draws):
     def blocks(self) -> list[BlockRows]:
         """See :class:`Draws`."""
         size = self.all_blocks.size
-        owners = self.places // size
-        return [
-            BlockRows(
-                block_seed(self.seed, block),
-                self.all_blocks.size_of(block),
-                self.places[owners == block] - block * size,
-            )
-            for block in sorted(set(owners.tolist()))
-        ]
+        owners, found = self.places // size, []
+        for block in sorted(set(owners.tolist())):
+            rows = self.places[owners == block] - block * size
+            seed = block_seed(self.seed, block)
+            found.append(BlockRows(seed, self.all_blocks.size_of(block), rows))
+        return found

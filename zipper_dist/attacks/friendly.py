@@ -22,15 +22,11 @@ from zipper_dist.attacks.pgd import PGD
 
 @dataclass(frozen=True)
 class FriendlyPGD(PGD):
-    """PGD that stops at each image once it has been misclassified for ``tau`` steps.
+    """PGD that stops at an image once it is misclassified and has taken ``tau`` steps while it was.
 
-    Before each of at most ``steps`` steps an image that is misclassified where it is uses up one of
-    its ``tau``; when it has none left it stays there. An image that is classified right again on
-    its way uses up nothing, as in the source.
-
-    The attack ends when all images have stopped. Those that have are taken out of the batch, unless
-    ``fixed_shape``; that changes the rounding of the others and nothing else. On a GPU with
-    ``fixed_shape`` all steps are taken, because the host is not to wait for the GPU.
+    Images that have stopped are taken out of the batch, unless ``fixed_shape``: that changes the
+    rounding of the others alone. The attack ends when all have; on a GPU with ``fixed_shape`` all
+    steps are taken, because the host is not to wait for the GPU.
     """
 
     tau: int = 0

@@ -34,13 +34,9 @@ class PGD(Iterated):
         """The attack that a learner trains against, with radius and step multiplied by ``scale``;
         ``more``: what a subclass has beside them."""
         return cls(
-            eps=scale * config.eps,
-            norm=config.norm,
-            step_size=scale * config.step_size,
-            steps=config.steps,
-            random_start=config.random_start,
-            **more,
-        )
+            scale * config.eps, config.norm, scale * config.step_size, config.steps,
+            config.random_start, **more,
+        )  # fmt: skip
 
     @property
     def settings(self) -> dict[str, Any]:

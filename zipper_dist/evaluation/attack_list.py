@@ -1,8 +1,4 @@
-"""What is measured: the attacks of ``--attacks`` by name, under each threat model and their union.
-
-A :class:`Measure` is a line of the table. It is made of attacks; an example is robust if it is
-classified right when clean and under each of them.
-"""
+"""What is measured: the attacks of ``--attacks``, under each threat model and their union."""
 
 from __future__ import annotations
 
@@ -24,7 +20,8 @@ STANDARD = (
 
 @dataclass(frozen=True)
 class Measure:
-    """A line of the table."""
+    """A line of the table, made of attacks; an example is robust if it is classified right when
+    clean and under each of them."""
 
     label: str
     parts: tuple[Attack, ...] = ()
@@ -46,10 +43,8 @@ class Measure:
 
 
 def expand(names: Sequence[str]) -> list[str]:
-    """``--attacks`` with ``standard`` spelled out, commas taken for spaces, nothing twice.
-
-    Raises UserError for an unknown attack, and for none.
-    """
+    """``--attacks`` with ``standard`` spelled out, commas taken for spaces, nothing twice; raises
+    UserError for an unknown attack, and for none."""
     given = " ".join(names).replace(",", " ").split()
     spelled = [n for name in given for n in (STANDARD if name == "standard" else (name,))]
     if not spelled:
@@ -63,11 +58,8 @@ def expand(names: Sequence[str]) -> list[str]:
 def attack_named(
     name: str, threat: ThreatModel, step_size: float | None = None, restarts: int = 1
 ) -> Attack:
-    """The attack of this name under a threat model; ``pgd-50`` is ``pgd`` with 50 steps.
-
-    ``step_size`` and ``restarts`` go to the attacks that have them. Raises UserError for an
-    unknown name, and for something from outside that is no attack.
-    """
+    """The attack of this name under a threat model; ``pgd-50`` is ``pgd`` with 50 steps. Raises
+    UserError for an unknown name, and for something from outside that is no attack."""
     family, steps = name, None
     numbered = re.fullmatch(r"(\w+)-([1-9]\d*)", name)
     if numbered and _has_steps(numbered[1]):
@@ -92,10 +84,8 @@ def measures(
     names: Sequence[str | Attack], threats: Sequence[ThreatModel], step_size: float | None = None,
     restarts: int = 1,
 ) -> list[Measure]:  # fmt: skip
-    """Each attack under each threat model and, where there are several, under their union.
-
-    An attack that is given as an object has its threat model already.
-    """
+    """Each attack under each threat model and, where there are several, under their union; an
+    attack that is given as an object has its threat model already."""
     wanted: list[Measure] = []
     for name in names:
         if not isinstance(name, str):
@@ -105,14 +95,19 @@ def measures(
         elif len(threats) == 1:
             wanted.append(Measure.of(name, attack_named(name, threats[0], step_size, restarts)))
         else:
-            each = [
-                Measure.of(f"{name}@{short(t)}", attack_named(name, t, step_size, restarts))
-                for t in threats
-            ]
+            named = [(short(t), attack_named(name, t, step_size, restarts)) for t in threats]
+            each = [Measure.of(f"{name}@{threat}", attack) for threat, attack in named]
             parts = tuple(part for measure in each for part in measure.parts)
             labels = tuple(measure.label for measure in each)
             wanted += [*each, Measure(f"{name}@union", parts, labels)]
     return wanted
+
+
+def check_threats(threats: Sequence[ThreatModel], option: str) -> None:
+    """Raise UserError where a radius is out of range."""
+    problems = [line for threat in threats for line in threat.problems(option)]
+    if problems:
+        raise UserError("; ".join(problems))
 
 
 def short(threat: ThreatModel) -> str:

@@ -21,9 +21,8 @@ from zipper_dist.distributed.communication import World
 from zipper_dist.distributed.hardware import describe_device
 from zipper_dist.errors import UserError
 from zipper_dist.evaluation.attack_list import Measure, distinct_parts, measures
-from zipper_dist.evaluation.batch_size import available_memory, batch_size_for
 from zipper_dist.evaluation.engine import Engine, Examples, Found
-from zipper_dist.evaluation.network_views import NetworkViews
+from zipper_dist.evaluation.network_views import NetworkViews, available_memory, batch_size_for
 from zipper_dist.evaluation.options import EvaluateOptions
 from zipper_dist.evaluation.outcomes import DiskStore
 from zipper_dist.evaluation.results.sanity import SAMPLE, sanity_measures
@@ -75,7 +74,10 @@ def assemble(
     numbers = limited_indices(len(data.test), options.limit, "test")
     if options.first is not None:
         numbers = torch.arange(min(options.first, len(data.test)))
-        notes += _missing_classes(data.test.labels[numbers], data.test.labels)
+        shown, of = (len(set(y.tolist())) for y in (data.test.labels[numbers], data.test.labels))
+        if shown < of:  # as those of sorted images do
+            what = f"these images show {shown} of the {of} classes; --limit chooses at random"
+            notes.append(f"--first {len(numbers)}: {what}")
     chosen = data.test.subset(numbers).to(device)
     examples = Examples(chosen.images, chosen.labels, numbers)
     target.model.to(device)
@@ -84,12 +86,21 @@ def assemble(
     memory = available_memory(device, world.size)
     store = DiskStore(_directory(options, target) / "evaluation")
     store.prepare()
+    digest = hashlib.sha256()
+    for tensor in (examples.images, examples.labels, numbers):
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    identity = {
+        "format": 2,
+        "weights": target.sha256,
+        "network": str(target.spec or options.model),
+        "images": digest.hexdigest(),
+        "device": device.type,
+    }
     engine = Engine(
-        examples, NetworkViews.of(target.model, options.screen == "bf16"), store, blocks,
+        examples, NetworkViews.of(target.model), store, blocks,
         blocks.dealt(world.rank, world.size),
         options.batch_size or batch_size_for(target.model, image, memory),
-        options.seed, _identity(options, target, examples, device),
-        keep_images=options.save_adversarial is not None,
+        options.seed, identity, keep_images=options.save_adversarial is not None,
     )  # fmt: skip
     checks = {
         threat: sanity_measures(threat, threats.step_size, image.shape[1:])
@@ -109,15 +120,6 @@ def _directory(options: EvaluateOptions, target: Target) -> Path:
     return options.out or (options.target if options.target.is_dir() else target.file.parent)
 
 
-def _missing_classes(chosen: Tensor, labels: Tensor) -> list[str]:
-    """A note if the first images lack some of the classes, as those of sorted ones do."""
-    shown, classes = len(set(chosen.tolist())), len(set(labels.tolist()))
-    if shown == classes:
-        return []
-    return [f"--first {len(chosen)}: these images show {shown} of the {classes} classes; --limit "
-            "chooses at random"]  # fmt: skip
-
-
 def _suitable(wanted: list[Measure], classes: int) -> tuple[list[Measure], list[str]]:
     """The measures that can be taken, and a note on each that cannot."""
     left, notes = [], []
@@ -132,43 +134,19 @@ def _suitable(wanted: list[Measure], classes: int) -> tuple[list[Measure], list[
     return left, [f"left out: {note}" for note in notes]
 
 
-def _identity(
-    options: EvaluateOptions, target: Target, examples: Examples, device: torch.device
-) -> dict[str, Any]:
-    """What decides outcomes beside attack, seed and blocks."""
-    digest = hashlib.sha256()
-    for tensor in (examples.images, examples.labels, examples.numbers):
-        assert tensor is not None
-        digest.update(tensor.cpu().contiguous().numpy().tobytes())
-    return {
-        "format": 2,
-        "weights": target.sha256,
-        "network": str(target.spec or options.model),
-        "images": digest.hexdigest(),
-        "screen": options.screen,
-        "device": device.type,
-    }
-
-
 def _about(
     options: EvaluateOptions, target: Target, data: Dataset, threats: Threats, engine: Engine,
     world: World,
 ) -> dict[str, Any]:  # fmt: skip
     images, of = len(engine.examples), len(data.test)
-    chosen = "at random" if options.first is None else "the first"
+    chosen = "all" if images == of else "at random" if options.first is None else "the first"
     models = [{"norm": threat.norm, "eps": threat.eps} for threat in threats.models]
     return {
         "network": {"file": str(target.file), "sha256": target.sha256},
-        "data": {
-            "name": data.name,
-            "images": images,
-            "of": of,
-            "chosen": "all" if images == of else chosen,
-        },
+        "data": {"name": data.name, "images": images, "of": of, "chosen": chosen},
         **({"threat": models[0]} if len(models) == 1 else {"threats": models}),
         "seed": options.seed,
         "block_size": options.block_size,
-        "screen": options.screen,
         "batch_size": engine.batch_size,
         "ranks": world.size,
         "device": describe_device(world.plan.device),

@@ -1,8 +1,6 @@
 """Runs attacks on blocks of examples: what is known is not done again, what is done is kept.
 
-Everything that measures accuracy uses this engine: validation in training, the table at its end,
-the ``evaluate`` command and :func:`zipper_dist.evaluation.in_memory.evaluate_model`. Its work is a
-generator that yields between the steps of an attack, so that other work can be done in between.
+Its work is a generator that yields between the steps of an attack, for other work in between.
 """
 
 from __future__ import annotations
@@ -19,16 +17,10 @@ from torch import Tensor
 from zipper_dist.accel.precision import Acceleration, Network
 from zipper_dist.attacks import Attack, Blocks, ExampleDraws
 from zipper_dist.attacks.base import in_steps
+from zipper_dist.evaluation import outcomes
 from zipper_dist.evaluation.attack_list import Measure
 from zipper_dist.evaluation.network_views import NetworkViews
-from zipper_dist.evaluation.outcomes import (
-    BROKEN,
-    ROBUST,
-    UNKNOWN,
-    BlockOutcome,
-    MemoryStore,
-    address,
-)
+from zipper_dist.evaluation.outcomes import BROKEN, ROBUST, UNKNOWN, BlockOutcome, MemoryStore
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +32,8 @@ class Examples:
     labels: Tensor
     """int64 (N,)."""
     numbers: Tensor | None = None
-    """Numbers of the images in the whole set that they are from, which decide their random draws:
-    int64 (N,) on the CPU; None: 0, 1, 2 …"""
+    """Numbers of the images in the whole set, which decide their random draws: int64 (N,) on the
+    CPU; None: 0, 1, 2 …"""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -97,7 +89,7 @@ class Engine:
             facts = {**self.identity, "seed": self.seed, "blocks": self.blocks.size}
             facts["attack"] = attack.settings if attack else "clean"
             name = attack.name if attack else "clean"
-            self._addresses[attack] = f"{name}-{address(facts)}"
+            self._addresses[attack] = f"{name}-{outcomes.address(facts)}"
         return self._addresses[attack]
 
     def outcome(self, attack: Attack | None, block: int) -> BlockOutcome:
@@ -146,8 +138,12 @@ class Engine:
         """Bring the outcomes of an attack up to date, except for examples broken ``before``."""
         for group in self._groups(attack, before):
             meter, results = Meter(self.tick), []
+            exact, attacked = map(meter.counts, (self.views.exact, self.views.attacked))
             for places in torch.split(torch.cat(list(group.values())), self.batch_size):
-                steps, result = self._steps(attack, places, meter), None
+                numbers = places if self.examples.numbers is None else self.examples.numbers[places]
+                draws = ExampleDraws(self.seed, attack.name, self.blocks, places, numbers)
+                steps = in_steps(attack, attacked, exact, draws, *self.examples.take(places))
+                result = None
                 while result is None:
                     # Attacks run in fp32; at the yield the caller's mode is back.
                     with meter.running(), Acceleration().arithmetic():
@@ -159,15 +155,6 @@ class Engine:
             self._keep(attack, group, images, broken, meter.spent)
             yield
 
-    def _steps(
-        self, attack: Attack, places: Tensor, meter: Meter
-    ) -> Iterator[tuple[Tensor, Tensor] | None]:
-        numbers = places if self.examples.numbers is None else self.examples.numbers[places]
-        draws = ExampleDraws(self.seed, attack.name, self.blocks, places, numbers)
-        views = [v for v in (self.views.screening, self.views.attacked) if v is not None]
-        verdict, *attacked = map(meter.counts, (self.views.exact, *views))
-        return in_steps(attack, attacked, verdict, draws, *self.examples.take(places))
-
     def _groups(self, attack: Attack, before: Sequence[Attack]) -> Iterator[dict[int, Tensor]]:
         """Examples to attack, by block: as many whole blocks at a time as fit in a batch."""
         group: dict[int, Tensor] = {}
@@ -175,8 +162,7 @@ class Engine:
             rows = self.wanted(attack, before, block).nonzero().flatten()
             if len(rows) == 0:
                 continue
-            held = sum(len(places) for places in group.values())
-            full = held + len(rows) > self.batch_size
+            full = sum(map(len, group.values())) + len(rows) > self.batch_size
             if group and (full or attack.one_block):
                 yield group
                 group = {}
@@ -189,10 +175,8 @@ class Engine:
         spent: Mapping[str, float],
     ) -> None:  # fmt: skip
         sizes = [len(places) for places in group.values()]
-        parts = zip(
-            group.items(), torch.split(images, sizes), torch.split(broken, sizes), strict=True
-        )
-        for (block, places), block_images, block_broken in parts:
+        parts = (torch.split(images, sizes), torch.split(broken, sizes))
+        for (block, places), block_images, block_broken in zip(group.items(), *parts, strict=True):
             outcome = self.outcome(attack, block)
             rows = places - block * self.blocks.size
             outcome.state[rows] = torch.where(block_broken, BROKEN, ROBUST).byte()
@@ -200,8 +184,7 @@ class Engine:
                 outcome.images = outcome.images or {}
                 for i in block_broken.nonzero().flatten().tolist():
                     outcome.images[int(rows[i])] = block_images[i].cpu().contiguous()
-            share = {k: amount * len(places) / len(broken) for k, amount in spent.items()}
-            outcome.add_spent(share)
+            outcome.add_spent({k: v * len(places) / len(broken) for k, v in spent.items()})
             self.store.save(self.address(attack), block, outcome)
 
 
@@ -232,11 +215,8 @@ class Meter:
 
 
 def stages(wanted: Sequence[Measure]) -> list[tuple[str, Attack, list[Attack]]]:
-    """The attacks to run for what is wanted: (label, attack, the attacks before it).
-
-    Measures of one attack come first, so that an ensemble finds their outcomes. The attacks of an
-    ensemble, under one threat model, are run in turn on what the ones before left.
-    """
+    """The attacks to run: (label, attack, those before it under the same threat model). Single ones
+    come first, so that an ensemble finds their outcomes."""
     found, done = [], set()
     for measure in sorted(wanted, key=lambda measure: len(measure.parts)):
         before: list[Attack] = []

@@ -1,5 +1,4 @@
-"""The end of an evaluation: figures (JSON), flags (CSV), images and the table on the terminal, from
-the outcomes of all ranks."""
+"""The end of an evaluation: its files and the table on the terminal, from all ranks' outcomes."""
 
 from __future__ import annotations
 
@@ -23,9 +22,11 @@ from zipper_dist.evaluation.build import Evaluation
 from zipper_dist.evaluation.engine import Engine, Found
 from zipper_dist.evaluation.outcomes import BROKEN
 from zipper_dist.evaluation.results import sanity
-from zipper_dist.evaluation.results.picture import COLUMNS, Portrait, draw
-from zipper_dist.evaluation.results.report import Report, report
+from zipper_dist.evaluation.results.report import report
 from zipper_dist.evaluation.results.sanity import Check
+
+COLUMNS = 8
+"""Examples of the picture, at most."""
 
 
 def finalise(evaluation: Evaluation, found: Sequence[Found], console: Console) -> None:
@@ -33,8 +34,20 @@ def finalise(evaluation: Evaluation, found: Sequence[Found], console: Console) -
     e = evaluation
     result = report(e.engine, e.wanted, found)
     checks = list(_checks(e, found)) if e.checks else []
-    _write_figures(e, result, checks)
-    _write_flags(e, result)
+    content = e.about | {
+        "attacks": {name: vars(figure) for name, figure in result.figures.items()},
+        "sanity": [vars(check) for check in checks],
+        "warnings": [*e.notes, *(check.verdict for check in checks if not check.passed)],
+    }
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(e.file(".json"), text.encode())
+    flags = io.StringIO()
+    writer = csv.writer(flags, lineterminator="\n")
+    writer.writerow(["example", "label", *result.correct])
+    columns = [right.int().tolist() for right in result.correct.values()]
+    labels = e.engine.examples.labels.tolist()
+    writer.writerows(zip(e.numbers.tolist(), labels, *columns, strict=True))
+    write_atomically(e.file(".csv"), flags.getvalue().encode())
     if e.options.save_adversarial is not None:
         _save_adversarial(e, e.options.save_adversarial)
     which = "the first " if e.about["data"]["chosen"] == "the first" else ""
@@ -49,10 +62,8 @@ def finalise(evaluation: Evaluation, found: Sequence[Found], console: Console) -
         if e.options.picture and _draw(e, threats):
             written.append(e.file(".png"))
     except ModuleNotFoundError as error:
-        console.print(
-            f"no picture: it takes {error.name} (pip install 'zipper_dist[plots]')",
-            highlight=False, soft_wrap=True, markup=False,
-        )  # fmt: skip
+        text = f"no picture: it takes {error.name} (pip install 'zipper_dist[plots]')"
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
     console.print(f"written: {', '.join(map(str, written))}", highlight=False, soft_wrap=True)
 
 
@@ -72,35 +83,9 @@ def _checks(e: Evaluation, found: Sequence[Found]) -> Iterator[Check]:
     yield sanity.check_images(first[0], attacked)
 
 
-def _write_figures(e: Evaluation, result: Report, checks: Sequence[Check]) -> None:
-    """evaluation.json: what was evaluated, a figure for each attack, checks and warnings."""
-    content = e.about | {
-        "attacks": {name: vars(figure) for name, figure in result.figures.items()},
-        "sanity": [vars(check) for check in checks],
-        "warnings": [*e.notes, *(check.verdict for check in checks if not check.passed)],
-    }
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    write_atomically(e.file(".json"), text.encode())
-
-
-def _write_flags(e: Evaluation, result: Report) -> None:
-    """A line for each example: its number in the test set, its label, and 1 for each attack under
-    which it is classified right."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["example", "label", *result.correct])
-    columns = [right.int().tolist() for right in result.correct.values()]
-    labels = e.engine.examples.labels.tolist()
-    writer.writerows(zip(e.numbers.tolist(), labels, *columns, strict=True))
-    write_atomically(e.file(".csv"), text.getvalue().encode())
-
-
 def adversarial_images(engine: Engine, measure: Measure, block: int) -> tuple[Tensor, Tensor]:
-    """The adversarial images (n, C, H, W) of a block under an attack, and which are broken (n,).
-
-    An example that several attacks break has the image of the first of them; one that is not broken
-    has its clean image. On the CPU.
-    """
+    """The adversarial images (n, C, H, W) of a block, by the first attack that breaks each, else
+    the clean one, and which are broken (n,); on the CPU."""
     images = engine.examples.take(engine.blocks.span(block))[0].cpu().clone()
     broken = torch.zeros(len(images), dtype=torch.bool)
     for attack in measure.parts:
@@ -112,11 +97,8 @@ def adversarial_images(engine: Engine, measure: Measure, block: int) -> tuple[Te
 
 
 def _save_adversarial(e: Evaluation, path: Path) -> None:
-    """Write ``examples`` (numbers in the test set), ``labels``, ``clean`` and, for each attack,
-    images (N, C, H, W), float32 in [0, 1]: clean ones where it failed.
-
-    Raises UserError where the file cannot be written.
-    """
+    """Write ``examples`` (numbers in the test set), ``labels``, ``clean`` and each attack's images
+    (N, C, H, W), float32 in [0, 1]; raises UserError where the file cannot be written."""
     clean, labels = e.engine.examples.take(slice(None))
     tensors = {"examples": e.numbers, "labels": labels.cpu(), "clean": clean.cpu()}
     blocks = range(len(e.engine.blocks))
@@ -132,25 +114,46 @@ def _save_adversarial(e: Evaluation, path: Path) -> None:
 
 
 def _draw(e: Evaluation, threats: str) -> bool:
-    """Draw the picture; False where no attack has broken any of the first examples."""
+    """Draw some examples that an attack broke, with a perturbation magnified to span from black to
+    white; False where there is none. Raises ModuleNotFoundError without matplotlib."""
     names, exact = e.data.class_names, e.engine.views.exact
     for measure in reversed([m for m in e.wanted if m.parts]):
         images, broken = adversarial_images(e.engine, measure, 0)
-        rows = broken.nonzero().flatten()[:COLUMNS]
-        if len(rows) == 0:
-            continue
-        clean, labels = e.engine.examples.take(rows)
-        attacked = images[rows]
-        with torch.no_grad():
-            before = exact(clean).argmax(1).tolist()
-            after = exact(attacked.to(clean.device)).argmax(1).tolist()
-        portraits = [
-            Portrait(
-                clean[i].cpu(), attacked[i], f"{names[label]}\nseen as {names[before[i]]}",
-                f"{measure.label}\nseen as {names[after[i]]}",
-            )
-            for i, label in enumerate(labels.tolist())
-        ]  # fmt: skip
-        draw(e.file(".png"), portraits, threats)
-        return True
-    return False
+        chosen = broken.nonzero().flatten()[:COLUMNS]
+        if len(chosen) > 0:
+            break
+    else:
+        return False
+    from matplotlib.figure import Figure
+
+    clean, labels = e.engine.examples.take(chosen)
+    attacked = images[chosen]
+    with torch.no_grad():
+        before = exact(clean).argmax(1).tolist()
+        after = exact(attacked.to(clean.device)).argmax(1).tolist()
+    figure = Figure(figsize=(1.3 * len(chosen) + 0.8, 4.6))
+    axes = figure.subplots(3, len(chosen), squeeze=False)
+    for i, (ours, theirs) in enumerate(zip(clean.cpu(), attacked, strict=True)):
+        change = theirs - ours
+        peak = float(change.abs().max()) or 1.0
+        rows = (
+            (ours, f"{names[int(labels[i])]}\nseen as {names[before[i]]}"),
+            (0.5 + change / (2 * peak), f"×{0.5 / peak:.1f}"),
+            (theirs, f"{measure.label}\nseen as {names[after[i]]}"),
+        )
+        for axis, (image, title) in zip(axes[:, i], rows, strict=True):
+            pixels = image.clamp(0, 1).permute(1, 2, 0).squeeze(-1).numpy()
+            axis.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axis.set_title(title, fontsize=7)
+            axis.set_xticks([])
+            axis.set_yticks([])
+    for axis, text in zip(
+        axes[:, 0], ("clean", f"perturbation\n{threats}", "adversarial"), strict=True
+    ):
+        axis.set_ylabel(text, fontsize=8)
+    figure.tight_layout()
+    content = io.BytesIO()
+    # No date or version in the file: the same images give the same bytes.
+    figure.savefig(content, format="png", dpi=80, metadata={"Software": None})
+    write_atomically(e.file(".png"), content.getvalue())
+    return True

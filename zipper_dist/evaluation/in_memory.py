@@ -9,40 +9,26 @@ from torch import nn
 
 from zipper_dist.attacks import Attack, Blocks
 from zipper_dist.config.threat import ThreatModel
-from zipper_dist.errors import UserError
-from zipper_dist.evaluation.attack_list import expand, measures
-from zipper_dist.evaluation.batch_size import available_memory, batch_size_for
+from zipper_dist.evaluation.attack_list import check_threats, expand, measures
 from zipper_dist.evaluation.engine import Engine, Examples
-from zipper_dist.evaluation.network_views import NetworkViews
+from zipper_dist.evaluation.network_views import NetworkViews, available_memory, batch_size_for
 from zipper_dist.evaluation.outcomes import MemoryStore
 from zipper_dist.evaluation.results.report import Report, report
 
 
 def evaluate_model(
-    model: nn.Module,
-    examples: Examples,
-    threats: ThreatModel | Sequence[ThreatModel],
-    attacks: Sequence[str | Attack] = ("clean", "pgd-20"),
-    batch_size: int | None = None,
-) -> Report:
-    """Clean and robust accuracy of a network, by attack.
+    model: nn.Module, examples: Examples, threats: ThreatModel | Sequence[ThreatModel],
+    attacks: Sequence[str | Attack] = ("clean", "pgd-20"), batch_size: int | None = None,
+) -> Report:  # fmt: skip
+    """Clean and robust accuracy of a network, by attack; the network is left as it is.
 
-    Args:
-        model: any network of images in [0, 1], on its device; it is left as it is.
-        examples: images, (N, C, H, W), float in [0, 1] or uint8 from 0 to 255, and labels (N,).
-        threats: what the attacker may do; with several, each attack is reported under each and
-            under their union.
-        attacks: names as in ``--attacks``, or attacks with threat models of their own.
-        batch_size: images at a time; changes no outcome; None: what fits in memory.
-
-    Raises:
-        UserError: an unknown attack, or a radius out of range.
-        ValueError: images and labels do not fit.
+    With several threat models, each attack is reported under each and under their union; an attack
+    that is given as an object has its own. ``batch_size``, images at a time, changes no outcome;
+    None: what fits in memory. Raises UserError for an unknown attack or a radius out of range, and
+    ValueError for images and labels that do not fit.
     """
     models = (threats,) if isinstance(threats, ThreatModel) else tuple(threats)
-    problems = [line for threat in models for line in threat.problems("threats")]
-    if problems:
-        raise UserError("; ".join(problems))
+    check_threats(models, "threats")
     names: list[str | Attack] = []
     for given in attacks:
         names += expand([given]) if isinstance(given, str) else [given]
@@ -66,10 +52,8 @@ def _checked(model: nn.Module, examples: Examples) -> Examples:
     device = next((t.device for t in (*model.parameters(), *model.buffers())), images.device)
     images, labels = images.to(device), labels.to(device, torch.int64)
     if images.dim() != 4 or labels.shape != images.shape[:1] or len(labels) == 0:
-        raise ValueError(
-            f"images (N, C, H, W) and labels (N,) are needed, not {tuple(images.shape)} and "
-            f"{tuple(labels.shape)}"
-        )
+        given = f"{tuple(images.shape)} and {tuple(labels.shape)}"
+        raise ValueError(f"images (N, C, H, W) and labels (N,) are needed, not {given}")
     if images.dtype != torch.uint8:
         images = images.float()
         if not (float(images.min()) >= 0 and float(images.max()) <= 1):

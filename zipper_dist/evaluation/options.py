@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
@@ -69,9 +69,6 @@ class EvaluateOptions:
     """With --model: standard deviations that it then expects the channels to be divided by."""
     sanity: bool = False
     """Run the sanity checks; standard always does."""
-    screen: Literal["none", "bf16"] = "none"
-    """bf16: attack in bf16 first. What it breaks counts once fp32 confirms it, and the rest is
-    attacked in fp32. It pays where many examples break."""
     device: Device = "auto"
     """Where to compute; auto: a GPU for each rank where there are GPUs."""
     threads: int | None = None
@@ -97,23 +94,20 @@ def validate(options: EvaluateOptions) -> None:
         value = getattr(o, name)
         if value is not None and value < 1:
             found.append(f"--{name.replace('_', '-')} {value}: give 1 or more")
-    if o.limit is not None and o.first is not None:
-        found.append("--limit and --first: give one of them")
-    if o.dataset is not None and o.dataset not in DATASETS:
-        found.append(f"--data {o.dataset}: choose one of {', '.join(DATASETS)}")
-    if o.threats and (o.norm, o.eps) != (None, None):
-        found.append("--threats and --norm, --eps: give one of them")
-    if o.step_size is not None and not 0 < o.step_size <= 1e3:
-        found.append(
-            f"--step-size {o.step_size}: give a length above 0, where 1 is the full pixel range"
-        )
-    if (o.mean is None) != (o.std is None):
-        found.append("--mean and --std: give both or neither")
-    if o.std is not None and min(o.std, default=0) <= 0:
-        found.append("--std: give numbers above 0")
-    if o.model is None and o.mean is not None:
-        found.append("--mean, --std: they belong to --model")
-    if o.save_adversarial is not None and not o.save_adversarial.parent.is_dir():
-        found.append(f"--save-adversarial {o.save_adversarial}: there is no such directory")
+    known = ", ".join(DATASETS)
+    step = f"--step-size {o.step_size}: give a length above 0, where 1 is the full pixel range"
+    nowhere = o.save_adversarial is not None and not o.save_adversarial.parent.is_dir()
+    two_ways = bool(o.threats) and (o.norm, o.eps) != (None, None)
+    problems = {
+        "--limit and --first: give one of them": None not in (o.limit, o.first),
+        f"--data {o.dataset}: choose one of {known}": o.dataset not in (None, *DATASETS),
+        "--threats and --norm, --eps: give one of them": two_ways,
+        step: o.step_size is not None and not 0 < o.step_size <= 1e3,
+        "--mean and --std: give both or neither": (o.mean is None) != (o.std is None),
+        "--std: give numbers above 0": o.std is not None and min(o.std, default=0) <= 0,
+        "--mean, --std: they belong to --model": o.model is None and o.mean is not None,
+        f"--save-adversarial {o.save_adversarial}: there is no such directory": nowhere,
+    }
+    found += [problem for problem, there in problems.items() if there]
     if found:
         raise UserError("; ".join(found))

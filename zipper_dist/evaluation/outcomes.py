@@ -1,8 +1,4 @@
-"""What attacks did to the examples of a block, and where that is kept.
-
-An outcome is found by everything that decides it (:func:`address`). A command with other settings
-therefore finds other outcomes, and the same command finds its own.
-"""
+"""What attacks did to the examples of a block, kept by everything that decides it."""
 
 from __future__ import annotations
 
@@ -52,8 +48,7 @@ class BlockOutcome:
 
 def address(facts: Mapping[str, Any]) -> str:
     """A short name for all that decides an outcome; other facts give another one."""
-    text = json.dumps(facts, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 class MemoryStore:
@@ -77,10 +72,7 @@ class MemoryStore:
 
 
 class DiskStore(MemoryStore):
-    """Outcomes below a directory, which all ranks share.
-
-    A file holds a block under an attack, and is written whole, so that work is never lost.
-    """
+    """Outcomes below a directory, which all ranks share: a file for a block under an attack."""
 
     def __init__(self, root: Path) -> None:
         super().__init__()
@@ -103,8 +95,7 @@ class DiskStore(MemoryStore):
             return super()._read(attack, block, size)  # there is no whole file
         images = None
         if "images" in tensors:
-            rows = tensors["rows"].tolist()
-            images = dict(zip(rows, tensors["images"], strict=True))
+            images = dict(zip(tensors["rows"].tolist(), tensors["images"], strict=True))
         return BlockOutcome(tensors["state"], images, spent)
 
     def save(self, attack: str, block: int, outcome: BlockOutcome) -> None:
@@ -114,7 +105,7 @@ class DiskStore(MemoryStore):
         if outcome.images:
             tensors["rows"] = torch.tensor(list(outcome.images))
             tensors["images"] = torch.stack(list(outcome.images.values())).contiguous()
-        content = safetensors.torch.save(tensors, {"spent": json.dumps(outcome.spent)})
         path = self.path(attack, block)
         path.parent.mkdir(exist_ok=True)
-        write_atomically(path, content)
+        spent = {"spent": json.dumps(outcome.spent)}
+        write_atomically(path, safetensors.torch.save(tensors, spent))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import pickle
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import safetensors
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -17,10 +20,14 @@ from zipper_dist.config.schema import DataConfig
 from zipper_dist.config.threat import ThreatModel
 from zipper_dist.data import Dataset
 from zipper_dist.errors import UserError
-from zipper_dist.evaluation.foreign import load_foreign
+from zipper_dist.evaluation.attack_list import check_threats
 from zipper_dist.evaluation.options import EvaluateOptions
 from zipper_dist.models import ModelSpec
 from zipper_dist.recipes.registry import recipe
+from zipper_dist.registry import load_reference
+
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+"""Names under which training scripts put the state dict into their checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -61,29 +68,20 @@ def load_target(options: EvaluateOptions) -> Target:
         raise UserError(f"{path}: say which network it is for with --model package.module:factory")
     else:
         file, name = path, path.stem
+    config = RunDirectory(file.parent).config
+    try:
+        run: dict[str, Any] = json.loads(config.read_text())["options"] if config.exists() else {}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{config}: damaged: {error}") from None
     # The code of a network outside the package runs for the run that was trained with it alone.
-    run = _run_options(file.parent)
     trust = ":" in run.get("model", {}).get("arch", "")
     spec, state = load_weights(file, trust)
     return Target(load_model(file, trust), file, name, checksum(state), spec, run)
 
 
-def _run_options(directory: Path) -> Mapping[str, Any]:
-    path = RunDirectory(directory).config
-    if not path.exists():
-        return {}
-    try:
-        options: dict[str, Any] = json.loads(path.read_text())["options"]
-        return options
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: damaged: {error}") from None
-
-
 def data_config(target: Target, options: EvaluateOptions) -> DataConfig:
-    """The test set: as the options say, or else as the run has it, whole.
-
-    Raises UserError where neither says which data set.
-    """
+    """The test set, whole: as the options say, or else as the run has it; raises UserError where
+    neither says which."""
     run: Mapping[str, Any] = target.run.get("data", {})
     source = options.dataset or run.get("source")
     if source is None:
@@ -95,12 +93,11 @@ def data_config(target: Target, options: EvaluateOptions) -> DataConfig:
     if not same and target.spec is not None and target.spec.height == target.spec.width:
         size = target.spec.height
     root = Path(run["root"]) if same else DataConfig().root
+    # No validation set is needed, and "test" cannot be too large for the training set.
     return DataConfig(
-        source=source,
-        root=options.data.root or root,
-        image_size=options.data.image_size or size,
-        validation="test",  # none is needed, and none can be too large for the training set
-    )
+        source=source, root=options.data.root or root,
+        image_size=options.data.image_size or size, validation="test",
+    )  # fmt: skip
 
 
 class Threats(NamedTuple):
@@ -112,11 +109,8 @@ class Threats(NamedTuple):
 
 
 def threats_of(target: Target, source: str, options: EvaluateOptions) -> Threats:
-    """The attacker's means: as the options say, or else what the network was trained for, or else
-    what the recipe for the data set trains for.
-
-    Raises UserError for a radius out of range, and for a norm that needs a radius.
-    """
+    """The attacker's means: as the options say, or the network's run, or the data set's recipe;
+    raises UserError for a radius out of range, and for a norm that needs a radius."""
     run = target.run
     trained = trained_threats(run)
     if not trained:
@@ -126,22 +120,17 @@ def threats_of(target: Target, source: str, options: EvaluateOptions) -> Threats
     if (options.norm, options.eps) != (None, None):
         norm = options.norm or trained[0].norm
         if options.eps is None and norm != trained[0].norm:
-            raise UserError(
-                f"--norm {norm}: give --eps too, because the network was trained for "
-                f"{trained[0].norm}"
-            )
+            why = f"because the network was trained for {trained[0].norm}"
+            raise UserError(f"--norm {norm}: give --eps too, {why}")
         models = (ThreatModel(norm, trained[0].eps if options.eps is None else options.eps),)
-    option = "--threats" if options.threats else "--eps"
-    problems = [line for threat in models for line in threat.problems(option)]
-    if problems:
-        raise UserError("; ".join(problems))
+    check_threats(models, "--threats" if options.threats else "--eps")
     step_size = run["eval"].get("step_size") if models == trained else None
     return Threats(tuple(dict.fromkeys(models)), options.step_size or step_size)
 
 
 def trained_threats(run: Mapping[str, Any]) -> tuple[ThreatModel, ...]:
-    """What a run evaluates itself against, from its options as in config.json; empty if they do
-    not say. See :meth:`~zipper_dist.config.schema.TrainConfig.threats`."""
+    """:meth:`~zipper_dist.config.schema.TrainConfig.threats` from the options as in config.json;
+    empty if they do not say."""
     evaluation: Mapping[str, Any] = run.get("eval", {})
     if evaluation.get("threats"):
         return tuple(map(ThreatModel.parse, evaluation["threats"]))
@@ -158,10 +147,8 @@ def check_fit(target: Target, data: Dataset) -> int:
     spec = target.spec
     needs = _kind(data)
     if spec is not None and _kind(spec) != needs:
-        raise UserError(
-            f"{target.file}: made for images of {_kind(spec)}, but {data.name} has images of "
-            f"{needs}"
-        )
+        has = f"{data.name} has images of {needs}"
+        raise UserError(f"{target.file}: made for images of {_kind(spec)}, but {has}")
     try:
         with torch.no_grad():
             logits: Tensor = target.model(data.test.images[:1].float() / 255)
@@ -180,3 +167,79 @@ def check_fit(target: Target, data: Dataset) -> int:
 
 def _kind(of: Dataset | ModelSpec) -> str:
     return f"{of.channels}×{of.height}×{of.width} (C×H×W) in {of.classes} classes"
+
+
+class Normalised(nn.Module):
+    """A network that first normalises images in [0, 1] by each channel's mean and deviation."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of images (B, C, H, W) in [0, 1]."""
+        logits: Tensor = self.network((images - self.mean) / self.std)
+        return logits
+
+
+def load_foreign(
+    factory: str, file: Path, mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> tuple[nn.Module, dict[str, Tensor]]:  # fmt: skip
+    """The network that ``package.module:factory`` makes with the state dict in ``file``, and its
+    state dict; raises UserError where they cannot be used or do not fit."""
+    made = load_reference(factory, "--model")
+    try:
+        network = made()  # type: ignore[operator]
+    except Exception as error:  # whatever the user's code raises
+        reason = f"{type(error).__name__}: {_one_line(error)}"
+        raise UserError(f"--model {factory}: cannot be made: {reason}") from None
+    if not isinstance(network, nn.Module):
+        made_what = type(network).__name__
+        raise UserError(f"--model {factory}: made a {made_what}, not a torch.nn.Module")
+    try:
+        network.load_state_dict(read_state_dict(file))
+    except (RuntimeError, TypeError) as error:
+        raise UserError(f"{file}: does not fit {factory}: {_one_line(error)}") from None
+    if mean is not None and std is not None:
+        network = Normalised(network, mean, std)
+    # The normalisation is part of what the network computes, so of its checksum too.
+    return network.eval(), {name: t.detach() for name, t in network.state_dict().items()}
+
+
+def read_state_dict(file: Path) -> dict[str, Tensor]:
+    """The state dict in a safetensors or ``.pt`` file, on the CPU; nothing in it is executed.
+    Raises UserError where it is absent, damaged, no state dict, or more than plain data."""
+    try:
+        if file.suffix == ".safetensors":
+            content: Any = safetensors.torch.load_file(file)
+        else:
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{file}: no such file") from None
+    except pickle.UnpicklingError:
+        raise UserError(
+            f"{file}: damaged, or holds more than tensors and plain containers. Loading such a "
+            "file would execute code from it, so it is refused: save the state dict alone"
+        ) from None
+    except (OSError, RuntimeError, EOFError, ValueError, safetensors.SafetensorError) as error:
+        raise UserError(f"{file}: cannot be read: {_one_line(error)}") from None
+    for wrapper in WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    tensors = isinstance(content, Mapping) and all(isinstance(v, Tensor) for v in content.values())
+    if not (tensors and content):
+        raise UserError(f"{file}: holds no state dict (names and tensors)")
+    if all(name.startswith("module.") for name in content):  # nn.DataParallel adds it
+        return {name.removeprefix("module."): tensor for name, tensor in content.items()}
+    return dict(content)
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else text[:300] + " …"

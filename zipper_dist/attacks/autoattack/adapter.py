@@ -1,15 +1,13 @@
 """An adapter to ``pyautoattack``, the authors' own package, and its attacks that follow gradients.
 
-The package draws random numbers for whatever batch an attack still works on, so that those of an
-example depend on which others have been broken. Here every draw is made for the whole of a fixed
-block of examples, and an example takes its own row of it: the numbers that the package draws when
-it attacks all examples of the block with the block's seed. (But for Square in L2, where the package
-draws at each query for those that still stand.) So an outcome depends on neither the batch nor what
-was attacked before, and the ensemble can use the outcomes of its parts.
+The package draws for whatever batch an attack still works on. Here every draw is made for a whole
+block of examples, of which each takes its row: the numbers that the package draws when it attacks
+the whole block with the block's seed (but for Square in L2). So an outcome depends on neither the
+batch nor earlier attacks, and the ensemble can use the outcomes of its parts.
 
-Sources of Auto-PGD and FAB, both by Croce and Hein: "Reliable evaluation of adversarial robustness
-with an ensemble of diverse parameter-free attacks" and "Minimally distorted adversarial examples
-with a fast adaptive boundary attack", ICML 2020.
+Sources of AutoAttack and Auto-PGD, and of FAB: Croce and Hein, "Reliable evaluation of adversarial
+robustness with an ensemble of diverse parameter-free attacks" and "Minimally distorted adversarial
+examples with a fast adaptive boundary attack", ICML 2020.
 """
 
 from __future__ import annotations
@@ -44,11 +42,8 @@ SILENT.propagate = False
 
 @dataclass(frozen=True)
 class FromAuthors(Attack):
-    """An attack of the package, on images that are classified right.
-
-    Its result has the adversarial image where it succeeded, elsewhere the clean one. The ball is
-    kept up to the rounding of the package.
-    """
+    """An attack of the package, on images that are classified right; they stay where it fails. The
+    ball is kept up to the package's rounding."""
 
     only_right: ClassVar[bool] = True
 
@@ -75,8 +70,7 @@ class _PlainGradient(torch.autograd.Function):
 
 
 def plain(network: Network) -> Network:
-    """``network`` as the package takes it: its gradient in the plain memory layout, and logits of
-    its own, because Square writes into them."""
+    """``network`` with its gradient in the plain layout, and logits that Square may write into."""
     return lambda images: network(_PlainGradient.apply(images)).clone()
 
 
@@ -146,26 +140,31 @@ class APGDOnDLR(APGD):
         return f"its loss (DLR) takes 3 classes or more, and this network has {classes}"
 
 
-@ATTACKS.register("apgd-t")
 @dataclass(frozen=True)
-class APGDTargeted(FromAuthors):
-    """Auto-PGD towards each of the 9 likeliest wrong classes (all, where there are fewer).
+class Targeted(FromAuthors):
+    """An attack towards each of the 9 likeliest wrong classes (all, where there are fewer)."""
 
-    On the targeted DLR loss, which takes 4 classes; with fewer, on the cross-entropy of the target.
-    An example is attacked until it is broken.
-    """
-
-    family = "apgd-t"
+    passes: ClassVar[int] = 2
+    """Forward passes of a step, a gradient counted as two."""
 
     iterations: int = ITERATIONS
-    """Gradient steps for a target."""
+    """Steps for a target."""
     targets: int = TARGETS
     """Wrong classes at most."""
 
     @property
     def cost(self) -> int:
         """See :class:`~zipper_dist.attacks.base.Attack`."""
-        return 2 * self.targets * self.iterations
+        return self.passes * self.targets * self.iterations
+
+
+@ATTACKS.register("apgd-t")
+@dataclass(frozen=True)
+class APGDTargeted(Targeted):
+    """Auto-PGD on the targeted DLR loss, until a target breaks the example; with fewer than 4
+    classes, on the cross-entropy of the target."""
+
+    family = "apgd-t"
 
     def iterates(self, network: Network, x: Tensor, y: Tensor, draws: Draws) -> Iterator[Tensor]:
         """See :class:`~zipper_dist.attacks.base.Attack`; yields after each target."""
@@ -191,23 +190,10 @@ class APGDTargeted(FromAuthors):
 
 @ATTACKS.register("fab-t")
 @dataclass(frozen=True)
-class FAB(FromAuthors):
-    """FAB towards each of the 9 likeliest wrong classes (all, where there are fewer).
+class FAB(Targeted):
+    """FAB, which draws no random numbers."""
 
-    It draws no random numbers.
-    """
-
-    family = "fab-t"
-
-    iterations: int = ITERATIONS
-    """Steps for a target."""
-    targets: int = TARGETS
-    """Wrong classes at most."""
-
-    @property
-    def cost(self) -> int:
-        """See :class:`~zipper_dist.attacks.base.Attack`."""
-        return 3 * self.targets * self.iterations
+    family, passes = "fab-t", 3
 
     def iterates(self, network: Network, x: Tensor, y: Tensor, draws: Draws) -> Iterator[Tensor]:
         """See :class:`~zipper_dist.attacks.base.Attack`; yields the result alone."""

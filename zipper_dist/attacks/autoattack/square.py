@@ -1,10 +1,8 @@
-"""Square, the black-box attack, by its authors' own code.
-
-Source: Andriushchenko, Croce, Flammarion and Hein, "Square Attack", ECCV 2020.
-"""
+"""Square (Andriushchenko, Croce, Flammarion and Hein, "Square Attack", ECCV 2020), black-box."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -15,11 +13,7 @@ from pyautoattack.square import SquareAttack
 from torch import Tensor
 
 from zipper_dist.accel.precision import Network
-from zipper_dist.attacks.autoattack.adapter import (
-    QUERIES,
-    FromAuthors,
-    plain,
-)
+from zipper_dist.attacks.autoattack.adapter import QUERIES, FromAuthors, plain
 from zipper_dist.attacks.base import ATTACKS
 from zipper_dist.attacks.draws import BlockRows, Draws
 
@@ -54,12 +48,8 @@ class BlockSquare(SquareAttack):  # type: ignore[misc]
 
 
 class FrugalSquare(BlockSquare):
-    """The same, but without queries whose answer is known.
-
-    Often a square changes nothing of an image, because all its pixels are at that end of their
-    range already. Then margin and loss are those of the example's best image so far, which is kept
-    here by the rule of the package, and compared by its pixels.
-    """
+    """The same, but without queries whose answer is known: a square that changes nothing of an
+    image leaves margin and loss as they are for the example's best image so far."""
 
     def __init__(self, network: Network, block: BlockRows, **options: Any) -> None:
         super().__init__(network, block, **options)
@@ -88,8 +78,7 @@ class FrugalSquare(BlockSquare):
 @ATTACKS.register("square")
 @dataclass(frozen=True)
 class Square(FromAuthors):
-    """Square, which asks the network for its logits alone; the examples of a block share its
-    squares."""
+    """Square, which asks for logits alone; the examples of a block share its squares."""
 
     one_block: ClassVar[bool] = True
 
@@ -124,11 +113,8 @@ class Square(FromAuthors):
 
 
 def _l2_size(high: int, wide: int) -> tuple[int, int]:
-    """The least size from ``high`` × ``wide`` up [pixels] that Square in L2 can tile.
-
-    The package lays tiles of a fifth of the height from a margin on, and fails where the last tile
-    does not fit. Black pixels are added then; what is changed in them is cut away.
-    """
+    """The least size from ``high`` × ``wide`` up [pixels] where the last of the package's tiles,
+    laid from a margin on, fits; it fails elsewhere."""
 
     def fits(height: int, width: int) -> bool:
         tile = height // 5
@@ -136,4 +122,4 @@ def _l2_size(high: int, wide: int) -> tuple[int, int]:
         return tile == 1 or (tile > 1 and margin <= height % tile and margin <= width % tile)
 
     sizes = [(h, w) for h in range(high, high + 8) for w in range(wide, wide + h)]
-    return min((size for size in sizes if fits(*size)), key=lambda size: size[0] * size[1])
+    return min((size for size in sizes if fits(*size)), key=math.prod)

@@ -35,9 +35,8 @@ class Figure:
     seconds: float
     """Computing time of all ranks together."""
     gradients_per_example: float
-    """Gradient evaluations, over all n examples."""
     forwards_per_example: float
-    """Forward passes without a gradient, over all n examples."""
+    """Forward passes without a gradient; like gradients, over all n examples."""
     settings: Mapping[str, Any]
 
 
@@ -67,13 +66,10 @@ class Report:
             table.add_column(heading, justify="right")
         for name, f in self.figures.items():
             table.add_row(
-                name,
-                f"{f.accuracy:.2f} %",
-                f"{f.interval[0]:.2f} … {f.interval[1]:.2f} %",
-                f"{f.seconds:.1f}",
-                f"{f.gradients_per_example:.0f}",
+                name, f"{f.accuracy:.2f} %", f"{f.interval[0]:.2f} … {f.interval[1]:.2f} %",
+                f"{f.seconds:.1f}", f"{f.gradients_per_example:.0f}",
                 f"{f.forwards_per_example:.0f}",
-            )
+            )  # fmt: skip
         return table
 
     def table(self, title: str = "") -> str:
@@ -85,20 +81,15 @@ class Report:
 
 
 def wilson_interval(correct: int, n: int) -> tuple[float, float]:
-    """The 95 % interval of ``correct`` out of ``n``, in per cent: the Wilson score interval.
-
-    Unlike the normal approximation it stays inside 0 … 100 and holds near the ends.
-    Source: Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927.
-    """
+    """The 95 % interval of ``correct`` out of ``n``, in per cent, by the Wilson score (Wilson,
+    "Probable Inference, the Law of Succession, and Statistical Inference", 1927)."""
     share, z2 = correct / n, Z_95**2
     middle = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = Z_95 * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
     return max(0.0, 100 * (middle - half)), min(100.0, 100 * (middle + half))
 
 
-def _tally(
-    found: Sequence[Found], where: str, blocks: Blocks
-) -> tuple[Tensor, Mapping[str, float]]:
+def _tally(found: Sequence[Found], where: str, blocks: Blocks) -> tuple[Tensor, dict[str, float]]:
     """The state of each example under one attack, uint8 (N,), and what it took."""
     state = torch.zeros(blocks.count, dtype=torch.uint8)
     spent: dict[str, float] = {"seconds": 0, "forwards": 0, "gradients": 0}
@@ -115,11 +106,8 @@ def _tally(
 def report(
     engine: Engine, wanted: Sequence[Measure], found: Sequence[Found] | None = None
 ) -> Report:
-    """Put together what ranks found; by default, what this one found.
-
-    The figures of an ensemble say what its attacks took, also where they were run for their own
-    sake.
-    """
+    """Put together what ranks found; by default, what this one found. An ensemble's figures say
+    what its attacks took, also where they were run for their own sake."""
     parts = distinct_parts(wanted)
     found = [engine.found(parts)] if found is None else found
     tallies = {p: _tally(found, engine.address(p), engine.blocks) for p in (None, *parts)}

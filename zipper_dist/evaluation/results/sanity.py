@@ -51,13 +51,9 @@ class Check:
 def sanity_measures(
     threat: ThreatModel, step_size: float | None, shape: torch.Size
 ) -> list[Measure]:
-    """The attacks that the checks need, by the names that the checks give them.
-
-    ``step_size``: as for :func:`~zipper_dist.evaluation.attack_list.measures`; ``shape``: of an
-    image, (C, H, W).
-    """
-    everything = 1.0 if threat.norm == "linf" else math.sqrt(shape.numel())
-    large = ThreatModel(threat.norm, everything)
+    """The attacks that the checks need, by the names that the checks give them; ``shape``: of an
+    image, (C, H, W)."""
+    large = ThreatModel(threat.norm, 1.0 if threat.norm == "linf" else math.sqrt(shape.numel()))
     attacks: dict[str, Attack] = {}
     for factor in (0.5, 1, 2):
         eps = threat.eps * factor
@@ -78,53 +74,51 @@ def sanity_measures(
 
 
 def check_attacks(sample: Report, full: Report, classes: int) -> Iterator[Check]:
-    """What the outcomes of attacks say.
-
-    ``sample``: of :func:`sanity_measures`; ``full``: of each attack that was asked for.
-    """
+    """What the outcomes of attacks say: ``sample`` of :func:`sanity_measures`, ``full`` of each
+    attack that was asked for."""
     for more, names in RISES.items():
         found = {name: sample.accuracy[name] for name in names}
         rise = max(b - a for a, b in pairwise(found.values()))
         listed = ", ".join(f"{name}: {accuracy:.1f} %" for name, accuracy in found.items())
-        yield _check(
-            more, rise <= SLACK, "Accuracy ", f"does not rise with {more} ({listed}).",
-            f"rises by {rise:.1f} points with {more} ({listed}): the attack fails; {HINT}.", found,
-        )  # fmt: skip
+        verdict = f"Accuracy does not rise with {more} ({listed})."
+        if rise > SLACK:
+            verdict = (
+                f"Accuracy rises by {rise:.1f} points with {more} ({listed}): the attack fails; "
+                f"{HINT}."
+            )
+        yield Check(more, rise <= SLACK, verdict, found)
+
     accuracy = _per_cent(sample.correct["large pgd"] & sample.correct["large cw"])
     chance = 100 / classes
-    yield _check(
-        "very large eps", accuracy <= chance + SLACK,
-        f"With a ball that holds every image, accuracy is {accuracy:.1f} %, ",
-        f"no better than guessing ({chance:.1f} %).",
-        f"though guessing gives {chance:.1f} %: the attack fails where it cannot; {HINT}.",
-        {"accuracy": accuracy, "chance": chance},
-    )  # fmt: skip
+    passed = accuracy <= chance + SLACK
+    verdict = f"With a ball that holds every image, accuracy is {accuracy:.1f} %, " + (
+        f"no better than guessing ({chance:.1f} %)."
+        if passed
+        else f"though guessing gives {chance:.1f} %: the attack fails where it cannot; {HINT}."
+    )
+    yield Check("very large eps", passed, verdict, {"accuracy": accuracy, "chance": chance})
+
     start, no_start = sample.accuracy["eps x 1"], sample.accuracy["no start"]
-    yield _check(
-        "random start", abs(start - no_start) <= START_SLACK,
-        f"With a random start PGD-20 leaves {start:.1f} %, without one {no_start:.1f} %: ",
-        "it matters little.",
-        "the loss is rugged around the images; use restarts, and the strongest attacks.",
-        {"with": start, "without": no_start},
-    )  # fmt: skip
+    passed = abs(start - no_start) <= START_SLACK
+    verdict = f"With a random start PGD-20 leaves {start:.1f} %, without one {no_start:.1f} %: " + (
+        "it matters little."
+        if passed
+        else "the loss is rugged around the images; use restarts, and the strongest attacks."
+    )
+    yield Check("random start", passed, verdict, {"with": start, "without": no_start})
+
     white = [name for name in full.correct if name not in ("clean", "square")]
     results = full
     if not ("square" in full.correct and {"apgd-ce", "apgd-t"} <= set(white)):
         white, results = ["eps x 1", "apgd-ce", "cw"], sample
     survives = torch.stack([results.correct[name] for name in ("clean", *white)]).all(0)
     only_square = _per_cent(survives & ~results.correct["square"])
-    yield _check(
-        "black box", only_square <= max(1.0, 200 / results.n),  # two examples of a small set
+    passed = only_square <= max(1.0, 200 / results.n)  # two examples of a small set
+    verdict = (
         f"Square, which sees no gradients, breaks {only_square:.1f} % of the examples that "
-        "gradient attacks do not",
-        ": they are no weaker than it.", f"; {HINT}.", {"only_square": only_square},
-    )  # fmt: skip
-
-
-def _check(
-    name: str, passed: bool, says: str, if_passed: str, if_failed: str, figures: Mapping[str, Any]
-) -> Check:
-    return Check(name, passed, says + (if_passed if passed else if_failed), figures)
+        f"gradient attacks do not{': they are no weaker than it.' if passed else f'; {HINT}.'}"
+    )
+    yield Check("black box", passed, verdict, {"only_square": only_square})
 
 
 def _per_cent(flags: Tensor) -> float:
@@ -132,11 +126,8 @@ def _per_cent(flags: Tensor) -> float:
 
 
 def check_network(model: nn.Module, network: Network, x: Tensor, y: Tensor) -> Iterator[Check]:
-    """What the network and the images themselves say.
-
-    ``model``: as it is evaluated; ``network``: what attacks differentiate; ``x``, ``y``: some
-    images and labels.
-    """
+    """What ``model`` as it is evaluated, ``network`` that attacks differentiate, and some images
+    ``x`` with labels ``y`` say."""
     training = [
         name or type(module).__name__
         for name, module in model.named_modules()
@@ -154,13 +145,11 @@ def check_network(model: nn.Module, network: Network, x: Tensor, y: Tensor) -> I
             "and an attack has to average over them, which these do not."
         )
     yield Check("eval mode", not (training or differs), verdict, {"training": training})
-    yield _gradients(network, logits, x, y)
-
-
-def _gradients(network: Network, logits: Tensor, x: Tensor, y: Tensor) -> Check:
     right = logits.argmax(1) == y
     if not bool(right.any()):
-        return Check("gradients", True, "No image is classified right, so there is none to check.")
+        verdict = "No image is classified right, so there is none to check."
+        yield Check("gradients", True, verdict)
+        return
     gradient = image_gradient(network, x[right], summed_cross_entropy(y[right])).flatten(1)
     finite = bool(logits.isfinite().all() and gradient.isfinite().all())
     zero = _per_cent((gradient == 0).all(1))
@@ -169,10 +158,9 @@ def _gradients(network: Network, logits: Tensor, x: Tensor, y: Tensor) -> Check:
     if not finite:
         verdict = f"Loss or gradients are NaN or infinite: {HINT}."
     elif not passed:
-        verdict = (
-            f"The gradient of the loss is exactly zero for {zero:.1f} % of the images: {HINT}."
-        )
-    return Check("gradients", passed, verdict, {"zero": zero, "finite": finite})
+        what = "The gradient of the loss is exactly zero"
+        verdict = f"{what} for {zero:.1f} % of the images: {HINT}."
+    yield Check("gradients", passed, verdict, {"zero": zero, "finite": finite})
 
 
 def check_images(clean: Tensor, attacked: Mapping[str, Tensor]) -> Check:
@@ -182,9 +170,7 @@ def check_images(clean: Tensor, attacked: Mapping[str, Tensor]) -> Check:
         for name, images in {"clean": clean, **attacked}.items()
         if not (images.isfinite().all() and images.min() >= 0 and images.max() <= 1)
     ]
-    verdict = (
-        f"Images outside [0, 1]: {', '.join(outside)}."
-        if outside
-        else "All images, clean and adversarial, lie in [0, 1]."
-    )
+    verdict = "All images, clean and adversarial, lie in [0, 1]."
+    if outside:
+        verdict = f"Images outside [0, 1]: {', '.join(outside)}."
     return Check("inputs", not outside, verdict)
