@@ -4,14 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from zipper_dist.models.layers import (
-    ACTIVATIONS,
-    conv1x1,
-    conv3x3,
-    global_average_pool,
-    scaled,
-    stage,
-)
+from zipper_dist.models.layers import ACTIVATIONS, average_pool, conv1x1, conv3x3, scaled, stages
 from zipper_dist.models.registry import NETWORKS, ModelSpec
 
 
@@ -42,31 +35,24 @@ class PreActBlock(nn.Module):
 class PreActResNet18(nn.Module):
     """The CIFAR variant of PreActResNet-18; (N, C, H, W) → logits (N, classes), for any H and W.
 
-    A 3×3 stem, four stages of two blocks with 64, 128, 256 and 512 channels, the last three halving
-    height and width, a global average pool and a linear layer. All layers start as PyTorch
-    initialises them.
-
-    There are two public variants. The paper has one more BN and ReLU before the pool (11,172,170
-    parameters for CIFAR-10); this one has none (11,171,146), as in kuangliu/pytorch-cifar and the
-    public code of friendly adversarial training (FAT), whose state-dict names it keeps.
+    The stages of ResNet-18 between a 3×3 stem and a global average pool with a linear layer, all
+    initialised by PyTorch. The paper has one more BN and ReLU before the pool; this one has none,
+    as in kuangliu/pytorch-cifar and the public code of FAT, whose state-dict names it keeps.
 
     Source: He et al. (2016, arXiv:1603.05027); kuangliu/pytorch-cifar, models/preact_resnet.py.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
-        activation = spec.activation
-        widths = [scaled(width, spec.width_multiplier) for width in (64, 128, 256, 512)]
+        widths = [scaled(width, spec.width_multiplier) for width in (64, 64, 128, 256, 512)]
         self.conv1 = conv3x3(spec.channels, widths[0])
-        self.layer1 = stage(PreActBlock, (widths[0], widths[0]), 1, activation)
-        self.layer2 = stage(PreActBlock, (widths[0], widths[1]), 2, activation)
-        self.layer3 = stage(PreActBlock, (widths[1], widths[2]), 2, activation)
-        self.layer4 = stage(PreActBlock, (widths[2], widths[3]), 2, activation)
-        self.linear = nn.Linear(widths[3], spec.classes)
+        layers = stages(PreActBlock, widths, 2, spec.activation)
+        self.layer1, self.layer2, self.layer3, self.layer4 = layers
+        self.linear = nn.Linear(widths[4], spec.classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, classes) of images (N, C, H, W) in [0, 1]."""
         features = self.layer2(self.layer1(self.conv1(images)))
         features = self.layer4(self.layer3(features))
-        logits: Tensor = self.linear(global_average_pool(features))
+        logits: Tensor = self.linear(average_pool(features))
         return logits

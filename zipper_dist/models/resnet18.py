@@ -4,14 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from zipper_dist.models.layers import (
-    ACTIVATIONS,
-    conv1x1,
-    conv3x3,
-    global_average_pool,
-    scaled,
-    stage,
-)
+from zipper_dist.models.layers import ACTIVATIONS, average_pool, conv1x1, conv3x3, scaled, stages
 from zipper_dist.models.registry import NETWORKS, ModelSpec
 
 
@@ -52,20 +45,17 @@ class ResNet18(nn.Module):
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
-        activation = spec.activation
-        widths = [scaled(width, spec.width_multiplier) for width in (64, 128, 256, 512)]
+        widths = [scaled(width, spec.width_multiplier) for width in (64, 64, 128, 256, 512)]
         self.conv1 = conv3x3(spec.channels, widths[0])
         self.bn1 = nn.BatchNorm2d(widths[0])
-        self.layer1 = stage(BasicBlock, (widths[0], widths[0]), 1, activation)
-        self.layer2 = stage(BasicBlock, (widths[0], widths[1]), 2, activation)
-        self.layer3 = stage(BasicBlock, (widths[1], widths[2]), 2, activation)
-        self.layer4 = stage(BasicBlock, (widths[2], widths[3]), 2, activation)
-        self.activation = ACTIVATIONS[activation]()
-        self.linear = nn.Linear(widths[3], spec.classes)
+        layers = stages(BasicBlock, widths, 2, spec.activation)
+        self.layer1, self.layer2, self.layer3, self.layer4 = layers
+        self.activation = ACTIVATIONS[spec.activation]()
+        self.linear = nn.Linear(widths[4], spec.classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, classes) of images (N, C, H, W) in [0, 1]."""
         features = self.activation(self.bn1(self.conv1(images)))
         features = self.layer4(self.layer3(self.layer2(self.layer1(features))))
-        logits: Tensor = self.linear(global_average_pool(features))
+        logits: Tensor = self.linear(average_pool(features))
         return logits
