@@ -20,7 +20,7 @@ def _source(config: DataConfig) -> Source:
 
 
 def fetch(config: DataConfig) -> None:
-    """Download the files of the data set that are missing; for one process, before all ``load``.
+    """Download the data set's missing files; for one process, before all :func:`load`.
 
     Raises:
         UserError: the source is unknown, a download fails or a file is broken.
@@ -31,10 +31,8 @@ def fetch(config: DataConfig) -> None:
 def load(config: DataConfig, seed: int) -> Dataset:
     """Read the data set, limited, resized and split as ``config`` says, onto the CPU.
 
-    ``seed`` decides which images are held out for validation, and nothing else.
-
-    Raises:
-        UserError: a file is missing or broken, or an option does not suit the data.
+    ``seed`` decides which images are held out for validation. Raises UserError where a file is
+    missing or broken, or an option does not suit the data.
     """
     size = config.image_size
     if size is not None and size < 1:

@@ -32,17 +32,16 @@ class Folder:
         for part in ("train", "test"):
             if not (root / part).is_dir():
                 raise UserError(
-                    f"folder: there is no directory {root / part}. Images must be in "
-                    f"{root}/train/CLASS/ and {root}/test/CLASS/; give the directory that holds "
-                    "train/ and test/ with --data.root"
+                    f"folder: there is no directory {root / part}. Give the directory that holds "
+                    "the images, in train/CLASS/ and test/CLASS/, with --data.root"
                 )
 
     def read(self, config: DataConfig) -> Parts:
-        """See :class:`~zipper_dist.data.registry.Source`; only images within the limit are decoded.
+        """The two sets, of which only images within the limit are decoded, and the class names.
 
         Raises:
-            UserError: the classes of train/ and test/ differ, an image cannot be read, or has
-                another size and there is no ``config.image_size`` to resize all to.
+            UserError: the classes of train/ and test/ differ, an image cannot be read, or sizes
+                differ and there is no ``config.image_size`` to resize all to.
         """
         self.fetch(config)
         root = config.root.expanduser()
@@ -74,15 +73,11 @@ def _check_classes(root: Path, train: Sequence[str], test: Sequence[str]) -> Non
     if train != test:
         only_train, only_test = sorted(set(train) - set(test)), sorted(set(test) - set(train))
         raise UserError(
-            f"folder: the classes of {root / 'train'} and {root / 'test'} must be the same; "
-            f"only in train/: {', '.join(only_train) or 'none'}; "
-            f"only in test/: {', '.join(only_test) or 'none'}"
+            f"folder: {root}: train/ and test/ must have the same classes; only in train/: "
+            f"{', '.join(only_train) or 'none'}; only in test/: {', '.join(only_test) or 'none'}"
         )
     if len(train) < 2:
-        raise UserError(
-            f"folder: {root / 'train'} holds only one folder, {train[0]!r}: "
-            "there must be one for each of two or more classes"
-        )
+        raise UserError(f"folder: {root}/train holds only one folder, {train[0]!r}: give two or more")
 
 
 def _limited(samples: list[Sample], limit: int | None, part: str) -> list[Sample]:
@@ -112,8 +107,7 @@ def _decode(path: str, size: tuple[int, int], resize: bool) -> npt.NDArray[np.ui
     if image.size != size:
         raise UserError(
             f"folder: {path} is {image.width}×{image.height} pixels, but the first image is "
-            f"{size[0]}×{size[1]}: bring all images to one size with --data.image-size, as in "
-            f"--data.image-size {size[1]}"
+            f"{size[0]}×{size[1]}: resize them all, as with --data.image-size {size[1]}"
         )
     return np.asarray(image)
 
@@ -126,9 +120,7 @@ def _load(path: str) -> Image.Image:
         image: Image.Image = default_loader(path)
         return image
     except Exception as error:  # every decoder has its own
-        raise UserError(
-            f"folder: {path} cannot be read as an image ({error}): repair or delete it"
-        ) from error
+        raise UserError(f"folder: {path} cannot be read as an image ({error})") from error
 
 
 DATASETS.register("folder")(Folder())

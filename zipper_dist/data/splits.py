@@ -15,10 +15,8 @@ from zipper_dist.rng import generator_at
 def limited_indices(count: int, limit: int | None, part: str) -> Tensor:
     """Indices of the images that ``--data.limit`` leaves of ``count``, ascending: int64 (M,).
 
-    The choice is random, but the same for every seed; ``part`` is ``train`` or ``test``.
-
-    Raises:
-        UserError: the limit is not positive.
+    The choice is random, but the same for every seed; ``part`` is ``train`` or ``test``. Raises
+    UserError for a limit below 1.
     """
     if limit is not None and limit < 1:
         raise UserError(f"--data.limit {limit}: must be at least 1 image")
@@ -29,10 +27,9 @@ def limited_indices(count: int, limit: int | None, part: str) -> Tensor:
 
 
 def limit_images(image_set: ImageSet, limit: int | None, part: str) -> ImageSet:
-    """Keep at most ``limit`` images, chosen at random but the same in every run and evaluation.
+    """Keep at most ``limit`` images, as :func:`limited_indices` chooses them.
 
-    Apply it before :func:`hold_out`: the limit counts training and validation images together. A
-    smaller limit of a limited set chooses the images that it chooses of the whole set.
+    A smaller limit of a limited set chooses the images that it chooses of the whole set.
     """
     if limit is None:
         return image_set
@@ -47,11 +44,9 @@ def hold_out(
 ) -> tuple[ImageSet, ImageSet]:
     """Hold validation images out of ``train``, at random by ``seed``: (train, validation).
 
-    ``validation`` is a fraction of the training set (``0.1``), a number of images (``1000``), or
-    ``test``: the training set stays complete and the validation set is the test set.
-
     Raises:
-        UserError: it is something else, or leaves one of the two sets empty.
+        UserError: ``validation`` (see :class:`~zipper_dist.config.schema.DataConfig`) cannot be
+            read, or leaves one of the two sets empty.
     """
     if validation == "test":
         return train, test
