@@ -1,7 +1,5 @@
 """Options out of range, found before any long work starts."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """Checks that several options share; each yields a line if the value is wrong."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 

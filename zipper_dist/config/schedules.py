@@ -6,7 +6,7 @@ import bisect
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
@@ -134,15 +134,31 @@ def progress(fraction: float) -> Interval:
     return Interval(fraction, "progress")
 
 
-_SCHEDULE = PrimitiveConstructorSpec(
-    nargs=1,
-    metavar="NUMBER|P:V,…",
-    instance_from_str=lambda args: Schedule.parse(args[0]),
-    is_instance=lambda value: isinstance(value, Schedule),
-    str_from_instance=lambda schedule: [str(schedule)],
-)
+class Parsed(Protocol):
+    """A class whose values are written as one word, which ``str`` gives back."""
 
+    @staticmethod
+    def parse(text: str) -> Any:
+        """Read a value; raises ValueError if ``text`` is none."""
+
+
+P = TypeVar("P", bound=Parsed)
+
+
+def one_word(kind: type[P], metavar: str) -> PrimitiveConstructorSpec[P]:
+    """How the parser reads and shows an option of class ``kind``."""
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=metavar,
+        instance_from_str=lambda args: kind.parse(args[0]),
+        is_instance=lambda value: isinstance(value, kind),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+_SCHEDULE = one_word(Schedule, "NUMBER|P:V,…")
 ScheduleOption = Annotated[Schedule, _SCHEDULE]
+IntervalOption = Annotated[Interval, one_word(Interval, "N|Nep|0.N")]
 
 OPTION_TYPES = ConstructorRegistry()
 """For the parser: a schedule in a dict is one option, too."""
@@ -151,15 +167,3 @@ OPTION_TYPES = ConstructorRegistry()
 @OPTION_TYPES.primitive_rule
 def _schedule_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Schedule] | None:
     return _SCHEDULE if info.type is Schedule else None
-
-
-IntervalOption = Annotated[
-    Interval,
-    PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="N|Nep|0.N",
-        instance_from_str=lambda args: Interval.parse(args[0]),
-        is_instance=lambda value: isinstance(value, Interval),
-        str_from_instance=lambda interval: [str(interval)],
-    ),
-]

@@ -1,7 +1,5 @@
 """Data sets, and the minibatches made of them."""
 
-from __future__ import annotations
-
 from zipper_dist.config.schema import DataConfig
 from zipper_dist.data.image_set import Dataset, ImageSet
 from zipper_dist.data.loader import Loader, Minibatch

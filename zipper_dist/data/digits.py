@@ -1,7 +1,5 @@
 """The digits of scikit-learn: 1,797 grey 8×8 images that come with the package."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 

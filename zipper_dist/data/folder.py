@@ -77,7 +77,7 @@ def _check_classes(root: Path, train: Sequence[str], test: Sequence[str]) -> Non
             f"{', '.join(only_train) or 'none'}; only in test/: {', '.join(only_test) or 'none'}"
         )
     if len(train) < 2:
-        raise UserError(f"folder: {root}/train holds only one folder, {train[0]!r}: give two or more")
+        raise UserError(f"folder: {root}/train holds only one folder, {train[0]!r}: give two")
 
 
 def _limited(samples: list[Sample], limit: int | None, part: str) -> list[Sample]:

@@ -1,7 +1,5 @@
 """Minibatches, made on the device where the images are."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """The published data sets that torchvision reads: CIFAR-10, CIFAR-100, SVHN and MNIST."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any

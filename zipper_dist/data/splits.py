@@ -1,7 +1,5 @@
 """Which images are used, and which of them are held out to choose the best weights."""
 
-from __future__ import annotations
-
 import math
 
 import torch

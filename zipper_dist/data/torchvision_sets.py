@@ -1,7 +1,5 @@
 """What the data sets that torchvision reads have in common: download, verify, open."""
 
-from __future__ import annotations
-
 import os
 import socket
 from abc import ABC, abstractmethod

@@ -1,7 +1,5 @@
 """The pieces that the networks share."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 

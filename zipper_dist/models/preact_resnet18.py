@@ -1,7 +1,5 @@
 """PreActResNet-18 for small images: ResNet-18 that normalises before each convolution."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from zipper_dist.models.layers import ACTIVATIONS, average_pool, conv1x1, conv3x3, scaled, stages

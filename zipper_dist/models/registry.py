@@ -1,7 +1,5 @@
 """What describes a network, and where the networks are registered."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The small convolutional network of the MNIST results."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 
 import torch

@@ -1,7 +1,5 @@
 """WRN-32-10, the wide residual network of the adversarial-training literature."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """Adversarial training (AT)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch.nn.functional as F

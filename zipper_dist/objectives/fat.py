@@ -1,7 +1,5 @@
 """Friendly adversarial training (FAT)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass

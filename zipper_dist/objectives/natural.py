@@ -1,7 +1,5 @@
 """Natural training (NT): no attack."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch.nn.functional as F

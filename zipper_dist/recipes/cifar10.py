@@ -1,7 +1,5 @@
 """CIFAR-10 with ResNet-18."""
 
-from __future__ import annotations
-
 from zipper_dist.config.schedules import Schedule, progress
 from zipper_dist.config.schema import (
     AttackConfig,

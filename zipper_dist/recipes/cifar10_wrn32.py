@@ -1,7 +1,5 @@
 """CIFAR-10 with WRN-32-10."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from zipper_dist.config.schema import ModelConfig, TrainConfig

@@ -1,12 +1,11 @@
 """The options of the training command, from its words, a file or a mapping."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import io
 import itertools
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
@@ -30,12 +29,9 @@ NOT_GIVEN = Schedule(())
 LEARNER_OPTION = re.compile(r"--learners\.([^.=]+)\.(?:no-)?([^.=]+)[^=]*(?:=(.*))?")
 """``--learners.NAME.FIELD``, alone or as ``--learners.NAME.FIELD=VALUE``."""
 
-ANY_NUMBER = 10**6
-
 
 def parse_train_options(arguments: Sequence[str]) -> TrainConfig:
-    """The options of the training command: a recipe, ``--options``, and ``--config FILE`` with
-    further ones, of which those on the command line win.
+    """The options of a recipe, of ``--config FILE``, and of the other words, which win.
 
     Raises:
         UserError: unknown recipe or objective, or a file that cannot be used.
@@ -52,10 +48,9 @@ def parse_train_options(arguments: Sequence[str]) -> TrainConfig:
 
 
 def train_options(name: str, changes: Mapping[str, Any]) -> TrainConfig:
-    """The options of recipe ``name`` with ``changes`` by dotted or nested names; prints nothing.
+    """The options of recipe ``name`` with ``changes`` by dotted or nested names.
 
-    Raises:
-        UserError: something in them is unknown or cannot be read.
+    Raises UserError if something in them is unknown or cannot be read; prints nothing.
     """
     printed = io.StringIO()
     with contextlib.redirect_stderr(printed), contextlib.redirect_stdout(printed):
@@ -91,9 +86,9 @@ def _parse(words: list[str], given: dict[str, Any], source: str) -> TrainConfig:
         words,
         "zipper_dist.train [RECIPE]",
         default,
-        f"{TrainConfig.__doc__}\n\nThese are the defaults of the recipe {name!r}. Give another "
-        f"recipe to start from its defaults: {choices()}. --config FILE takes options from a YAML "
-        "or JSON file, such as a run's config.json; --version prints the version.",
+        f"{TrainConfig.__doc__}\n\nThese are the defaults of the recipe {name!r}; others are "
+        f"{choices()}. --config FILE takes options from a YAML or JSON file, such as a run's "
+        "config.json; --version prints the version.",
     )
     NETWORKS.find(config.model.arch, "--model.arch")
     DATASETS.find(config.data.source, "--data.source")
@@ -145,7 +140,7 @@ def _values_taken(options: Any) -> dict[str, int]:
         if isinstance(value, bool):
             taken |= {name: 0, f"no-{name}": 0}
         elif isinstance(value, tuple):
-            taken[name] = ANY_NUMBER
+            taken[name] = sys.maxsize
         elif is_dataclass(value):
             taken |= _values_taken(value)
     return taken

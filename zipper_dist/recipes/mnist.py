@@ -1,15 +1,7 @@
 """MNIST with the small network of its adversarial-training literature."""
 
-from __future__ import annotations
-
 from zipper_dist.config.schedules import Schedule, progress
-from zipper_dist.config.schema import (
-    AttackConfig,
-    DataConfig,
-    MixConfig,
-    ModelConfig,
-    TrainConfig,
-)
+from zipper_dist.config.schema import AttackConfig, DataConfig, MixConfig, ModelConfig, TrainConfig
 from zipper_dist.objectives.at import AtConfig
 from zipper_dist.objectives.natural import NaturalConfig
 from zipper_dist.recipes.registry import RECIPES

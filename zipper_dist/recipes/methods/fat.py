@@ -1,7 +1,5 @@
 """Friendly adversarial training (FAT)."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from zipper_dist.config.schedules import Schedule
