@@ -51,24 +51,22 @@ class Registry(Mapping[str, T], Generic[T]):
             "package.module:NAME or path/to/file.py:NAME"
         )
 
-    def _discover(self) -> None:
+    def _discover(self) -> dict[str, T]:
         if not self._discovered:
             self._discovered = True
             package = importlib.import_module(self._package)
             for module in pkgutil.iter_modules(package.__path__):
                 importlib.import_module(f"{self._package}.{module.name}")
+        return self._found
 
     def __getitem__(self, name: str) -> T:
-        self._discover()
-        return self._found[name]
+        return self._discover()[name]
 
     def __iter__(self) -> Iterator[str]:
-        self._discover()
-        return iter(sorted(self._found))
+        return iter(sorted(self._discover()))
 
     def __len__(self) -> int:
-        self._discover()
-        return len(self._found)
+        return len(self._discover())
 
 
 def load_reference(reference: str, option: str) -> object:

@@ -75,14 +75,15 @@ def _short_descriptions() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _only_first_rank_prints() -> Iterator[None]:
-    with contextlib.ExitStack() as stack:
-        if not is_first_rank():
-            stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
-            stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
+    if is_first_rank():
+        yield
+        return
+    silence = io.StringIO()
+    with contextlib.redirect_stdout(silence), contextlib.redirect_stderr(silence):
         try:
             yield
         except SystemExit as end:
-            if end.code and not is_first_rank():
+            if end.code:
                 time.sleep(OTHER_RANKS_PATIENCE)
             raise
 

@@ -35,10 +35,8 @@ class Schedule:
                 pairs = [point.split(":") for point in text.split(",")]
                 points = [(float(at), float(value)) for at, value in pairs]
         except ValueError:
-            raise ValueError(
-                f"{text!r} is not a schedule: give a number, or points progress:value,… such as "
-                "0:1,0.667:1,1:0.4"
-            ) from None
+            wanted = "give a number, or points progress:value,… such as 0:1,0.667:1,1:0.4"
+            raise ValueError(f"{text!r} is not a schedule: {wanted}") from None
         progress = [at for at, _ in points]
         problem = ""
         if not all(math.isfinite(number) for point in points for number in point):
@@ -101,10 +99,8 @@ class Interval:
         if not 0 <= interval.amount < 1e18:
             raise ValueError(f"{text!r} is not an interval: it must be 0 or more; {wanted}")
         if interval.unit == "progress" and interval.amount > 1:
-            raise ValueError(
-                f"{text!r} is not an interval: a fraction of the run must be at most 1.0; give "
-                "iterations without a decimal point, epochs as 1.5ep"
-            )
+            problem = f"a fraction of the run must be at most 1.0; {wanted}"
+            raise ValueError(f"{text!r} is not an interval: {problem}")
         return interval
 
     def iterations(self, steps_per_epoch: int, total_steps: int) -> int:

@@ -148,10 +148,9 @@ class MixConfig:
     """The global learner: how the base learners are mixed and when they continue from it."""
 
     every: IntervalOption = progress(5 / 120)
-    """Interval between redistributions of the global learner; 0 = never [iterations, epochs as 5ep,
-    or a fraction of the run as 0.05]."""
+    """Interval between redistributions; 0 = never [iterations, epochs as 5ep, part of the run]."""
     start: IntervalOption = progress(75 / 120)
-    """First iteration of redistribution [iterations, epochs as 75ep, or a fraction of the run]."""
+    """First redistribution [iterations, epochs as 75ep, part of the run as 0.625]."""
     ema: float = 0.999
     """Decay α of the global learner's moving average."""
     gamma: ScheduleOption = CONSTANT
@@ -203,8 +202,7 @@ class EvalConfig:
     """Evaluation of the global learner while it trains, and of all learners at the end."""
 
     every: IntervalOption = epochs(1)
-    """Interval between validations, with a checkpoint each [iterations, epochs as 1ep, or a
-    fraction of the run as 0.1]."""
+    """Interval between validations and checkpoints [iterations, epochs (1ep), part of the run]."""
     attack_steps: int = 20
     """Steps of the PGD attack of the evaluation."""
     threats: tuple[ThreatOption, ...] = ()
@@ -250,8 +248,7 @@ class TrainConfig:
     device: Device = "auto"
     """Where to train; auto: on a GPU for each rank if there are GPUs."""
     precision: Precision = "auto"
-    """Arithmetic of training; auto: bf16 if the hardware has it, else fp32. Weights, averages,
-    losses and evaluation stay fp32."""
+    """Arithmetic of the networks in training; auto: bf16 if the hardware has it, else fp32."""
     compile: Literal["auto", "on", "off"] = "auto"
     """Compile the networks (torch.compile); auto: if that pays for itself within the run."""
     threads: int | None = None

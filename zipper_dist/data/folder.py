@@ -45,11 +45,9 @@ class Folder:
         """
         self.fetch(config)
         root = config.root.expanduser()
-        train_samples, names = _scan(root / "train")
-        test_samples, test_names = _scan(root / "test")
+        train_samples, names = _scan(root / "train", config.limit)
+        test_samples, test_names = _scan(root / "test", config.limit)
         _check_classes(root, names, test_names)
-        train_samples = _limited(train_samples, config.limit, "train")
-        test_samples = _limited(test_samples, config.limit, "test")
         wanted = config.image_size
         size = _load(train_samples[0][0]).size if wanted is None else (wanted, wanted)
         resize = wanted is not None
@@ -57,8 +55,8 @@ class Folder:
         return train, test, tuple(names)
 
 
-def _scan(directory: Path) -> tuple[list[Sample], list[str]]:
-    """The image files with their class numbers, in alphabetical order, and the class names."""
+def _scan(directory: Path, limit: int | None) -> tuple[list[Sample], list[str]]:
+    """The image files within the limit and their class numbers, in order; and the class names."""
     from torchvision.datasets import ImageFolder
 
     try:
@@ -66,7 +64,8 @@ def _scan(directory: Path) -> tuple[list[Sample], list[str]]:
     except OSError as error:
         # A class without images is a FileNotFoundError that names the class, not the path.
         raise UserError(f"folder: {directory}: {error}") from error
-    return found.samples, found.classes
+    chosen = limited_indices(len(found.samples), limit, directory.name)
+    return [found.samples[index] for index in chosen.tolist()], found.classes
 
 
 def _check_classes(root: Path, train: Sequence[str], test: Sequence[str]) -> None:
@@ -80,14 +79,9 @@ def _check_classes(root: Path, train: Sequence[str], test: Sequence[str]) -> Non
         raise UserError(f"folder: {root}/train holds only one folder, {train[0]!r}: give two")
 
 
-def _limited(samples: list[Sample], limit: int | None, part: str) -> list[Sample]:
-    return [samples[index] for index in limited_indices(len(samples), limit, part).tolist()]
-
-
 def _decode_all(samples: Sequence[Sample], size: tuple[int, int], resize: bool) -> ImageSet:
     """Decode the files in a few threads to (width, height) ``size`` [pixels]."""
-    width, height = size
-    pixels = np.empty((len(samples), height, width, 3), dtype=np.uint8)
+    pixels = np.empty((len(samples), *reversed(size), 3), dtype=np.uint8)
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
         # The first error, in the order of the files, is raised here and cancels what is waiting.
         images = pool.map(lambda sample: _decode(sample[0], size, resize), samples)

@@ -28,7 +28,6 @@ class DataFile:
 
     path: Path
     is_whole: Callable[[Path], bool]
-    """Checks that the file is complete."""
     download: Path
     """Where the download is stored: an archive, or ``path`` itself."""
     md5: str
@@ -112,10 +111,8 @@ class TorchvisionSet(ABC):
             self._refuse_broken(files)
             if any(not file.path.is_file() for file in files):
                 raise self._missing(files, "they have not been downloaded") from error
-            raise UserError(
-                f"{self.name}: the files in {files[0].path.parent} are corrupt ({error}). Delete "
-                "them and start again"
-            ) from error
+            problem = f"the files in {files[0].path.parent} are corrupt ({error})"
+            raise UserError(f"{self.name}: {problem}. Delete them and start again") from error
         return train, test, names
 
     def _read_part(self, root: Path, train: bool) -> tuple[ImageSet, tuple[str, ...]]:
@@ -136,8 +133,7 @@ class TorchvisionSet(ABC):
         if broken:
             raise UserError(
                 f"{self.name}: truncated, corrupt or unreadable: {_joined(broken)}. "
-                f"Delete {'it' if len(broken) == 1 else 'them'} and start again, "
-                "and what is missing will be downloaded"
+                f"Delete {'it' if len(broken) == 1 else 'them'} and start again"
             )
 
     def _missing(self, files: Sequence[DataFile], reason: str) -> UserError:

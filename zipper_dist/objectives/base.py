@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zipper_dist.accel.precision import AttackedNetwork
@@ -77,6 +78,17 @@ class SmoothedConfig(LearnerConfig):
         """See :class:`~zipper_dist.config.schema.LearnerConfig`."""
         yield from super().problems(option)
         yield from ranges.below_one(f"{option}.label-smoothing", self.label_smoothing)
+
+
+class CrossEntropy:
+    """The loss of the objectives that minimise the cross-entropy of the images they make."""
+
+    config: SmoothedConfig
+
+    def loss(self, model: nn.Module, batch: Minibatch, images: Tensor) -> tuple[Tensor, Tensor]:
+        """See :class:`Objective`."""
+        logits, smoothing = model(images), self.config.label_smoothing
+        return F.cross_entropy(logits, batch.labels, label_smoothing=smoothing), logits
 
 
 class AttackedObjective:

@@ -18,7 +18,7 @@ from zipper_dist.config.schema import LearnerConfig, TrainConfig
 from zipper_dist.data import DATASETS
 from zipper_dist.errors import UserError
 from zipper_dist.models import NETWORKS
-from zipper_dist.objectives import OBJECTIVES, with_objective
+from zipper_dist.objectives.base import OBJECTIVES, with_objective
 from zipper_dist.recipes.registry import choices, is_recipe, recipe
 
 DEFAULT_RECIPE = "digits"
@@ -79,7 +79,7 @@ def _parse(words: list[str], given: dict[str, Any], source: str) -> TrainConfig:
             learners[learner] = with_objective(options, kinds[learner], objectives[learner])
     weights = {learner: default.mix.weights.get(learner, NOT_GIVEN) for learner in learners}
     default = replace(default, learners=learners, mix=replace(default.mix, weights=weights))
-    _refuse_other_objectives_options(words, learners)
+    _refuse_foreign_options(words, learners)
     check_names(given, default, source)
     config = parse_options(
         TrainConfig,
@@ -115,9 +115,7 @@ def _options_of(learner: str, objective: str) -> type[LearnerConfig]:
     return kind
 
 
-def _refuse_other_objectives_options(
-    words: Sequence[str], learners: Mapping[str, LearnerConfig]
-) -> None:
+def _refuse_foreign_options(words: list[str], learners: Mapping[str, LearnerConfig]) -> None:
     """Raise UserError where a learner is given an option that only other objectives have."""
     for word in words:
         match = LEARNER_OPTION.fullmatch(word)

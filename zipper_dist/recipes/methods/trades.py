@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from zipper_dist.config.schema import TrainConfig
-from zipper_dist.objectives import with_objective
+from zipper_dist.objectives.base import with_objective
 from zipper_dist.objectives.trades import TradesConfig
 from zipper_dist.recipes.methods import LIKE_CIFAR10, alone, falling
 from zipper_dist.recipes.registry import METHODS
