@@ -38,10 +38,7 @@ class Registry(Mapping[str, T], Generic[T]):
         return add
 
     def find(self, name: str, option: str) -> T:
-        """The object of that name, or the one outside the package that ``name`` refers to.
-
-        Raises UserError, which begins with ``option`` and its value, if there is none.
-        """
+        """The object of that name or reference; UserError about ``option`` if there is none."""
         if name in self:
             return self[name]
         if ":" in name:

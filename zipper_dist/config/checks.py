@@ -47,6 +47,5 @@ def problems(config: TrainConfig) -> Iterator[str]:
 
 def validate(config: TrainConfig) -> None:
     """Raise UserError with everything that is out of range in ``config``, in one line."""
-    found = list(problems(config))
-    if found:
+    if found := list(problems(config)):
         raise UserError("; ".join(found))

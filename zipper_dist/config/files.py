@@ -50,10 +50,7 @@ def flattened(options: Mapping[str, Any], before: str = "") -> dict[str, Any]:
 
 
 def check_names(options: Mapping[str, Any], default: Any, source: str) -> None:
-    """Raise UserError where one of ``options`` by dotted names is none, or a group, in ``default``.
-
-    ``source`` is where they come from.
-    """
+    """Raise UserError if one of ``options``, from ``source``, is no single one in ``default``."""
     for name in options:
         node = default
         for part in name.split("."):

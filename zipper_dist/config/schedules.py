@@ -5,8 +5,9 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
@@ -77,8 +78,7 @@ Unit = Literal["iterations", "epochs", "progress"]
 
 @dataclass(frozen=True)
 class Interval:
-    """A number of iterations (``500``) or epochs (``5ep``), or a fraction of the run (``0.625``;
-    ``1.0`` is the whole run)."""
+    """Iterations (``500``), epochs (``5ep``), or a fraction of the run (``0.625``, ``1.0``)."""
 
     amount: float
     unit: Unit
@@ -130,31 +130,23 @@ def progress(fraction: float) -> Interval:
     return Interval(fraction, "progress")
 
 
-class Parsed(Protocol):
-    """A class whose values are written as one word, which ``str`` gives back."""
-
-    @staticmethod
-    def parse(text: str) -> Any:
-        """Read a value; raises ValueError if ``text`` is none."""
+T = TypeVar("T")
 
 
-P = TypeVar("P", bound=Parsed)
-
-
-def one_word(kind: type[P], metavar: str) -> PrimitiveConstructorSpec[P]:
-    """How the parser reads and shows an option of class ``kind``."""
+def one_word(kind: type[T], parse: Callable[[str], T], metavar: str) -> PrimitiveConstructorSpec[T]:
+    """How the parser reads and shows an option of class ``kind``, which is one word."""
     return PrimitiveConstructorSpec(
         nargs=1,
         metavar=metavar,
-        instance_from_str=lambda args: kind.parse(args[0]),
+        instance_from_str=lambda args: parse(args[0]),
         is_instance=lambda value: isinstance(value, kind),
         str_from_instance=lambda value: [str(value)],
     )
 
 
-_SCHEDULE = one_word(Schedule, "NUMBER|P:V,…")
+_SCHEDULE = one_word(Schedule, Schedule.parse, "NUMBER|P:V,…")
 ScheduleOption = Annotated[Schedule, _SCHEDULE]
-IntervalOption = Annotated[Interval, one_word(Interval, "N|Nep|0.N")]
+IntervalOption = Annotated[Interval, one_word(Interval, Interval.parse, "N|Nep|0.N")]
 
 OPTION_TYPES = ConstructorRegistry()
 """For the parser: a schedule in a dict is one option, too."""

@@ -53,4 +53,4 @@ class ThreatModel:
             yield f"{option} {self.eps}: give {wanted}, where 1 is the full pixel range"
 
 
-ThreatOption = Annotated[ThreatModel, one_word(ThreatModel, "NORM:EPS")]
+ThreatOption = Annotated[ThreatModel, one_word(ThreatModel, ThreatModel.parse, "NORM:EPS")]

@@ -18,10 +18,9 @@ def _source(config: DataConfig) -> Source:
 
 
 def fetch(config: DataConfig) -> None:
-    """Download the data set's missing files; for one process, before all :func:`load`.
+    """Download the data set's missing files, in one process before all :func:`load`.
 
-    Raises:
-        UserError: the source is unknown, a download fails or a file is broken.
+    Raises UserError if the source is unknown, a download fails or a file is broken.
     """
     _source(config).fetch(config)
 

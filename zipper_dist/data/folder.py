@@ -61,8 +61,7 @@ def _scan(directory: Path, limit: int | None) -> tuple[list[Sample], list[str]]:
 
     try:
         found = ImageFolder(directory)
-    except OSError as error:
-        # A class without images is a FileNotFoundError that names the class, not the path.
+    except OSError as error:  # for a class without images, it names no path
         raise UserError(f"folder: {directory}: {error}") from error
     chosen = limited_indices(len(found.samples), limit, directory.name)
     return [found.samples[index] for index in chosen.tolist()], found.classes

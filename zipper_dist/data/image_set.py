@@ -97,17 +97,13 @@ class Dataset:
             image_set: ImageSet = getattr(self, part)
             if len(image_set) == 0:
                 raise ValueError(f"the {part} set is empty")
-            size, wanted = image_set.images.shape[1:], self.train.images.shape[1:]
+            size, wanted = tuple(image_set.images.shape[1:]), tuple(self.train.images.shape[1:])
             if size != wanted:
-                raise ValueError(
-                    f"the images of the {part} set are {tuple(size)}, not {tuple(wanted)} (C, H, W)"
-                )
+                raise ValueError(f"images of the {part} set are {size}, not {wanted} (C, H, W)")
             lowest, highest = int(image_set.labels.min()), int(image_set.labels.max())
             if lowest < 0 or highest >= self.classes:
-                raise ValueError(
-                    f"the labels of the {part} set go from {lowest} to {highest}, not from 0 to "
-                    f"{self.classes - 1}"
-                )
+                found = f"labels of the {part} set go from {lowest} to {highest}"
+                raise ValueError(f"{found}, not from 0 to {self.classes - 1}")
 
     @property
     def channels(self) -> int:

@@ -19,9 +19,6 @@ class Minibatch:
     labels: Tensor
     """int64 (B,)."""
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
 
 class Loader:
     """The minibatches of training, each a pure function of (images, seed, iteration).

@@ -23,10 +23,8 @@ class Cifar(TorchvisionSet):
         kind = self._kind()
         folder, archive = root / kind.base_folder, root / kind.filename
         named = [*kind.train_list, *kind.test_list, (kind.meta["filename"], kind.meta["md5"])]
-        return [
-            DataFile(folder / name, has_md5(md5), archive, kind.tgz_md5, (kind.url,))
-            for name, md5 in named
-        ]
+        download = (archive, kind.tgz_md5, (kind.url,))
+        return [DataFile(folder / name, has_md5(md5), *download) for name, md5 in named]
 
     def open(self, root: Path, train: bool) -> Raw:
         """See :class:`TorchvisionSet`."""
@@ -41,11 +39,8 @@ class Svhn(TorchvisionSet):
         """See :class:`TorchvisionSet`."""
         from torchvision.datasets import SVHN
 
-        published = [SVHN.split_list[part] for part in ("train", "test")]
-        return [
-            DataFile(root / name, has_md5(md5), root / name, md5, (url,))
-            for url, name, md5 in published
-        ]
+        parts = [SVHN.split_list[part] for part in ("train", "test")]
+        return [DataFile(root / f, has_md5(md5), root / f, md5, (url,)) for url, f, md5 in parts]
 
     def open(self, root: Path, train: bool) -> Raw:
         """See :class:`TorchvisionSet`."""

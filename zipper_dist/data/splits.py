@@ -1,6 +1,6 @@
 """Which images are used, and which of them are held out to choose the best weights."""
 
-import math
+import contextlib
 
 import torch
 from torch import Tensor
@@ -42,32 +42,20 @@ def hold_out(
 ) -> tuple[ImageSet, ImageSet]:
     """Hold validation images out of ``train``, at random by ``seed``: (train, validation).
 
-    Raises:
-        UserError: ``validation`` (see :class:`~zipper_dist.config.schema.DataConfig`) cannot be
-            read, or leaves one of the two sets empty.
+    Raises UserError if ``validation``, as in the options, is wrong or leaves a set empty.
     """
     if validation == "test":
         return train, test
-    count = _held_out(validation, len(train))
-    order = torch.randperm(len(train), generator=generator_at("cpu", seed, "validation"))
-    held_out, kept = order[:count].sort().values, order[count:].sort().values
-    return train.subset(kept).as_whole(), train.subset(held_out).as_whole()
-
-
-def _held_out(validation: str, images: int) -> int:
-    """How many of the training images to hold out [images]."""
-    try:
-        count = int(validation)
-    except ValueError:
-        try:
-            fraction = float(validation)
-        except ValueError:
-            fraction = math.nan
-        count = round(fraction * images) if 0 < fraction < 1 else 0
+    images, count = len(train), 0
+    with contextlib.suppress(ValueError):
+        fraction = float(validation)
+        count = round(fraction * images) if 0 < fraction < 1 else int(validation)
     if not 1 <= count < images:
         raise UserError(
             f"--data.validation {validation}: give a fraction such as 0.1, a number of images such "
             f"as 1000, or test; of the {images} training images (see --data.limit) at least 1 must "
             "be held out and 1 must remain"
         )
-    return count
+    order = torch.randperm(len(train), generator=generator_at("cpu", seed, "validation"))
+    held_out, kept = order[:count].sort().values, order[count:].sort().values
+    return train.subset(kept).as_whole(), train.subset(held_out).as_whole()

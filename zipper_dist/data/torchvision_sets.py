@@ -15,8 +15,7 @@ from zipper_dist.data.image_set import ImageSet
 from zipper_dist.data.registry import Parts
 from zipper_dist.errors import UserError, in_one_line
 
-SERVER_TIMEOUT = 10.0
-"""Give up on a server that has sent nothing for so long [seconds]."""
+SERVER_TIMEOUT = 10.0  # of a server that sends nothing [seconds]
 
 Raw = tuple[npt.NDArray[np.uint8], npt.ArrayLike, tuple[str, ...]]
 """Pixels (N, H, W, C), labels and class names."""

@@ -9,6 +9,8 @@ from zipper_dist.models.registry import NETWORKS, ModelSpec
 class PreActBlock(nn.Module):
     """BN, act, conv, BN, act, conv, plus the shortcut; (N, in, H, W) → (N, out, H/s, W/s)."""
 
+    shortcut_name = "shortcut"
+
     def __init__(self, in_channels: int, out_channels: int, stride: int, activation: str) -> None:
         super().__init__()
         self.activation = ACTIVATIONS[activation]()
@@ -16,15 +18,21 @@ class PreActBlock(nn.Module):
         self.conv1 = conv3x3(in_channels, out_channels, stride)
         self.bn2 = nn.BatchNorm2d(out_channels)
         self.conv2 = conv3x3(out_channels, out_channels)
-        self.shortcut: nn.Sequential | None = None
-        if stride != 1 or in_channels != out_channels:
-            self.shortcut = nn.Sequential(conv1x1(in_channels, out_channels, stride))
+        reshapes = stride != 1 or in_channels != out_channels
+        shortcut = self.convolution(in_channels, out_channels, stride) if reshapes else None
+        self.add_module(self.shortcut_name, shortcut)
+
+    @staticmethod
+    def convolution(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+        """A shortcut that changes the shape, with the names of its state."""
+        return nn.Sequential(conv1x1(in_channels, out_channels, stride))
 
     def forward(self, features: Tensor) -> Tensor:
         """The block's features (N, out, H/s, W/s)."""
         activated = self.activation(self.bn1(features))
         # An identity shortcut carries the raw features, a convolution gets the activated ones.
-        shortcut: Tensor = features if self.shortcut is None else self.shortcut(activated)
+        convolution = getattr(self, self.shortcut_name)
+        shortcut: Tensor = features if convolution is None else convolution(activated)
         residual: Tensor = self.conv2(self.activation(self.bn2(self.conv1(activated))))
         return residual + shortcut
 

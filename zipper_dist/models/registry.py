@@ -55,8 +55,7 @@ NETWORKS: Registry[Factory] = Registry("architecture", "zipper_dist.models")
 def build(spec: ModelSpec) -> nn.Module:
     """The network that ``spec`` describes, as :data:`Factory` says.
 
-    Raises:
-        UserError: the description is wrong or does not suit the images, or a factory fails.
+    Raises UserError if the description is wrong or does not suit the images, or a factory fails.
     """
     factory = NETWORKS.find(spec.arch, "--model.arch")
     if spec.activation not in ACTIVATIONS:

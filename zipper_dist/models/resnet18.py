@@ -35,8 +35,8 @@ class ResNet18(nn.Module):
     """The CIFAR variant of ResNet-18; (N, C, H, W) → logits (N, classes), for any H and W.
 
     A 3×3 stem without pooling, four stages of two blocks with 64, 128, 256 and 512 channels, the
-    last three halving height and width, a global average pool and a linear layer. All layers start
-    as PyTorch initialises them, as in the public code that the published results come from.
+    last three halving height and width, a global average pool and a linear layer, all initialised
+    by PyTorch.
 
     Source: He et al. (2016, arXiv:1512.03385); state-dict names as in kuangliu/pytorch-cifar.
     """

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from zipper_dist.models.layers import ACTIVATIONS, scaled
 from zipper_dist.models.registry import NETWORKS, ModelSpec
 
-LEAST_PIXELS = 16
-"""The height and width of which the last feature map has one pixel [pixels]."""
+LEAST_PIXELS = 16  # of which the last feature map has one
 
 
 @NETWORKS.register("small_cnn")

@@ -5,33 +5,18 @@ from collections import OrderedDict
 from torch import Tensor, nn
 
 from zipper_dist.models.layers import ACTIVATIONS, average_pool, conv1x1, conv3x3, scaled, stages
+from zipper_dist.models.preact_resnet18 import PreActBlock
 from zipper_dist.models.registry import NETWORKS, ModelSpec
 
 BLOCKS_PER_STAGE = (32 - 2) // 6
 """Of the 32 layers two are the stem and the classifier; a block has two, and there are 3 stages."""
 
 
-class WideBlock(nn.Module):
-    """BN, act, conv, BN, act, conv, plus the shortcut; (N, in, H, W) → (N, out, H/s, W/s)."""
+class WideBlock(PreActBlock):
+    """The block of PreActResNet-18 with the shortcut's name in the code of FAT."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, activation: str) -> None:
-        super().__init__()
-        self.activation = ACTIVATIONS[activation]()
-        self.bn1 = nn.BatchNorm2d(in_channels)
-        self.conv1 = conv3x3(in_channels, out_channels, stride)
-        self.bn2 = nn.BatchNorm2d(out_channels)
-        self.conv2 = conv3x3(out_channels, out_channels)
-        self.convShortcut: nn.Conv2d | None = None
-        if stride != 1 or in_channels != out_channels:
-            self.convShortcut = conv1x1(in_channels, out_channels, stride)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """The block's features (N, out, H/s, W/s)."""
-        activated = self.activation(self.bn1(features))
-        # An identity shortcut carries the raw features, a convolution gets the activated ones.
-        shortcut: Tensor = features if self.convShortcut is None else self.convShortcut(activated)
-        residual: Tensor = self.conv2(self.activation(self.bn2(self.conv1(activated))))
-        return residual + shortcut
+    shortcut_name = "convShortcut"
+    convolution = staticmethod(conv1x1)
 
 
 @NETWORKS.register("wrn32_10")

@@ -41,10 +41,7 @@ class Objective(Protocol):
         """The images to train on (B, C, H, W), attacked if the method attacks."""
 
     def loss(self, model: nn.Module, batch: Minibatch, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss (a scalar) and the logits (B, classes) of ``images`` from :meth:`perturb`.
-
-        ``model`` comes in training mode and is left in it.
-        """
+        """The loss, and the logits (B, classes) of ``images``; ``model`` is in training mode."""
 
 
 class ObjectiveClass(Protocol):

@@ -15,10 +15,8 @@ def cifar10_wrn32_gowal() -> TrainConfig:
     """CIFAR-10, WRN-32-10, by "Uncovering the Limits of Adversarial Training against Norm-Bounded
     Adversarial Examples" (Gowal et al., 2020), without additional data.
 
-    The paper's: TRADES with β = 6, SiLU, batches of 512 with a learning rate of 0.1 for every 256
-    images, Nesterov momentum, weight decay 5e-4, a tenth of the learning rate from one half and a
-    hundredth from three quarters of the run, and the average of the weights with decay 0.995 as the
-    result. Ours: the length of the run, and the attack's step, which is that of the other recipes.
+    Ours are the length of the run and the attack's step, which is that of the other recipes; the
+    learning rate is the paper's 0.1 for every 256 images of a minibatch.
     """
     base = cifar10_wrn32()
     learner = replace(

@@ -22,7 +22,6 @@ from zipper_dist.objectives.base import OBJECTIVES, with_objective
 from zipper_dist.recipes.registry import choices, is_recipe, recipe
 
 DEFAULT_RECIPE = "digits"
-
 NOT_GIVEN = Schedule(())
 """The default of a learner's mixing weight: it makes the option known to the parser."""
 
