@@ -1,7 +1,5 @@
 """Errors that end a command, each with its exit status."""
 
-from __future__ import annotations
-
 
 def in_one_line(error: BaseException) -> str:
     """The kind of an error and its message, without line breaks."""

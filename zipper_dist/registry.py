@@ -3,8 +3,6 @@
 Objects outside the package are named ``package.module:NAME`` or ``path/to/file.py:NAME``.
 """
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 import pkgutil
@@ -19,11 +17,9 @@ T = TypeVar("T")
 
 
 class Registry(Mapping[str, T], Generic[T]):
-    """The objects of one kind, sorted by name.
+    """The objects of one ``kind`` (a word for messages), sorted by name.
 
-    Args:
-        kind: what one of them is, for messages: "objective".
-        package: the package whose modules register them; imported at the first look-up.
+    ``package`` has the modules that register them; it is imported at the first look-up.
     """
 
     def __init__(self, kind: str, package: str) -> None:
@@ -42,11 +38,7 @@ class Registry(Mapping[str, T], Generic[T]):
         return add
 
     def find(self, name: str, option: str) -> T:
-        """The object of that name, or the one outside the package that ``name`` refers to.
-
-        Raises:
-            UserError: there is none; the message begins with ``option`` and its value.
-        """
+        """The object of that name or reference; UserError about ``option`` if there is none."""
         if name in self:
             return self[name]
         if ":" in name:
@@ -56,48 +48,40 @@ class Registry(Mapping[str, T], Generic[T]):
             "package.module:NAME or path/to/file.py:NAME"
         )
 
-    def _discover(self) -> None:
+    def _discover(self) -> dict[str, T]:
         if not self._discovered:
             self._discovered = True
             package = importlib.import_module(self._package)
             for module in pkgutil.iter_modules(package.__path__):
                 importlib.import_module(f"{self._package}.{module.name}")
+        return self._found
 
     def __getitem__(self, name: str) -> T:
-        self._discover()
-        return self._found[name]
+        return self._discover()[name]
 
     def __iter__(self) -> Iterator[str]:
-        self._discover()
-        return iter(sorted(self._found))
+        return iter(sorted(self._discover()))
 
     def __len__(self) -> int:
-        self._discover()
-        return len(self._found)
+        return len(self._discover())
 
 
 def load_reference(reference: str, option: str) -> object:
     """The object that ``package.module:NAME`` or ``path/to/file.py:NAME`` refers to.
 
-    The module is on Python's path or in the working directory; it is imported.
-
-    Raises:
-        UserError: the module cannot be imported, or has nothing of that name.
+    Imports the module, from Python's path or the working directory; UserError if that fails.
     """
     module_name, _, name = reference.rpartition(":")
     if not (module_name and name):
         raise UserError(f"{option} {reference}: give package.module:NAME or path/to/file.py:NAME")
     try:
-        import_module = _import_file if module_name.endswith(".py") else _import_name
-        return getattr(import_module(module_name), name)
+        if module_name.endswith(".py"):
+            return getattr(_import_file(module_name), name)
+        if "" not in sys.path and str(Path.cwd()) not in sys.path:
+            sys.path.insert(0, str(Path.cwd()))
+        return getattr(importlib.import_module(module_name), name)
     except Exception as error:  # whatever the user's code raises
         raise UserError(f"{option} {reference}: cannot be loaded: {in_one_line(error)}") from None
-
-
-def _import_name(name: str) -> object:
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    return importlib.import_module(name)
 
 
 def _import_file(file: str) -> object:

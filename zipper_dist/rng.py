@@ -3,8 +3,6 @@
 A draw depends on its address alone, not on the process, the order or interruptions.
 """
 
-from __future__ import annotations
-
 import hashlib
 
 import torch

@@ -1,7 +1,5 @@
 """Options out of range, found before any long work starts."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 
@@ -49,6 +47,5 @@ def problems(config: TrainConfig) -> Iterator[str]:
 
 def validate(config: TrainConfig) -> None:
     """Raise UserError with everything that is out of range in ``config``, in one line."""
-    found = list(problems(config))
-    if found:
+    if found := list(problems(config)):
         raise UserError("; ".join(found))

@@ -1,7 +1,5 @@
 """What the commands have in common: reading options, and ending in an orderly way."""
 
-from __future__ import annotations
-
 import contextlib
 import inspect
 import io
@@ -37,17 +35,12 @@ def parse_options(
     default: Options | None = None,
     description: str = "",
 ) -> Options:
-    """The options of the command ``prog`` from the words of its command line.
+    """The options, a ``kind``, of the command ``prog`` (as in ``python -m``) from its words.
 
-    Args:
-        kind: the dataclass of the options.
-        arguments: the words.
-        prog: the command's name, as in ``python -m``.
-        default: values of options that are not given, in place of the defaults of ``kind``.
-        description: text of ``--help``, in place of the docstring of ``kind``.
+    ``default`` and ``description`` stand in place of the defaults and the docstring of ``kind``.
 
     Raises:
-        SystemExit: unknown options or values that cannot be read (status 2, after a message);
+        SystemExit: a word cannot be read (status 2, after a message), or the words ask for
             ``--help``, ``--version`` or a completion script (status 0).
     """
     with _only_first_rank_prints():
@@ -70,8 +63,7 @@ def parse_options(
 
 @contextlib.contextmanager
 def _short_descriptions() -> Iterator[None]:
-    """Make a completion script's descriptions one line each: of one that has several, a shell
-    would offer all but the first as if they were options."""
+    """Make a completion script's descriptions one line each; a shell takes others for options."""
     script = io.StringIO()
     try:
         with contextlib.redirect_stdout(script):
@@ -83,14 +75,15 @@ def _short_descriptions() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _only_first_rank_prints() -> Iterator[None]:
-    with contextlib.ExitStack() as stack:
-        if not is_first_rank():
-            stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
-            stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
+    if is_first_rank():
+        yield
+        return
+    silence = io.StringIO()
+    with contextlib.redirect_stdout(silence), contextlib.redirect_stderr(silence):
         try:
             yield
         except SystemExit as end:
-            if end.code and not is_first_rank():
+            if end.code:
                 time.sleep(OTHER_RANKS_PATIENCE)
             raise
 

@@ -1,7 +1,5 @@
 """Options from a file, or from any mapping, as the words of a command line."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import is_dataclass
@@ -14,8 +12,7 @@ from zipper_dist.errors import UserError, in_one_line
 def read_options(path: Path) -> dict[str, Any]:
     """The options in a YAML or JSON file, or in a run's config.json, by dotted names.
 
-    Raises:
-        UserError: it cannot be read, or is no mapping.
+    Raises UserError if it cannot be read or is no mapping.
     """
     try:
         text = path.read_text()
@@ -23,10 +20,8 @@ def read_options(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"--config {path}: cannot be read ({error.strerror})") from None
     except ImportError:
-        raise UserError(
-            f"--config {path}: YAML takes the package PyYAML (pip install zipper_dist[yaml]); a "
-            ".json file needs nothing"
-        ) from None
+        wanted = "YAML takes PyYAML (pip install zipper_dist[yaml]); a .json file needs nothing"
+        raise UserError(f"--config {path}: {wanted}") from None
     except ValueError as error:
         raise UserError(f"--config {path}: damaged: {in_one_line(error)}") from None
     if isinstance(content, Mapping) and isinstance(content.get("options"), Mapping):
@@ -55,12 +50,7 @@ def flattened(options: Mapping[str, Any], before: str = "") -> dict[str, Any]:
 
 
 def check_names(options: Mapping[str, Any], default: Any, source: str) -> None:
-    """Check that ``options`` by dotted names are options of ``default``; ``source`` is where they
-    come from.
-
-    Raises:
-        UserError: a name is unknown or stands for a group of options.
-    """
+    """Raise UserError if one of ``options``, from ``source``, is no single one in ``default``."""
     for name in options:
         node = default
         for part in name.split("."):

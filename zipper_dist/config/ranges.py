@@ -1,7 +1,5 @@
 """Checks that several options share; each yields a line if the value is wrong."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 
@@ -23,8 +21,7 @@ def below_one(option: str, value: float, largest: float = 0.999999) -> Iterator[
 def length(option: str, value: float | None) -> Iterator[str]:
     """``value``, if it is given, must be the length of a step."""
     if value is not None and not (0 < value <= 1000):
-        wanted = "give a length above 0 and up to 1000, where 1 is the full pixel range"
-        yield f"{option} {value}: {wanted}"
+        yield f"{option} {value}: give above 0 and up to 1000, where 1 is the full pixel range"
 
 
 def at_least_one(option: str, value: int | None) -> Iterator[str]:
@@ -33,10 +30,8 @@ def at_least_one(option: str, value: int | None) -> Iterator[str]:
         yield f"{option} {value}: give 1 or more"
 
 
-def values(
-    option: str, schedule: Schedule, high: float = math.inf, low: float = 0.0
-) -> Iterator[str]:
-    """The values of ``schedule`` must lie in ``low`` … ``high``."""
-    if min(schedule.values) < low or max(schedule.values) > high:
-        wanted = f"lie in {low:g} … {high:g}" if math.isfinite(high) else f"be {low:g} or more"
+def values(option: str, schedule: Schedule, high: float = math.inf) -> Iterator[str]:
+    """The values of ``schedule`` must lie in 0 … ``high``."""
+    if min(schedule.values) < 0 or max(schedule.values) > high:
+        wanted = f"lie in 0 … {high:g}" if math.isfinite(high) else "be 0 or more"
         yield f"{option} {schedule}: its values must {wanted}"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
@@ -35,10 +36,8 @@ class Schedule:
                 pairs = [point.split(":") for point in text.split(",")]
                 points = [(float(at), float(value)) for at, value in pairs]
         except ValueError:
-            raise ValueError(
-                f"{text!r} is not a schedule: give a number, or points progress:value,… such as "
-                "0:1,0.667:1,1:0.4"
-            ) from None
+            wanted = "give a number, or points progress:value,… such as 0:1,0.667:1,1:0.4"
+            raise ValueError(f"{text!r} is not a schedule: {wanted}") from None
         progress = [at for at, _ in points]
         problem = ""
         if not all(math.isfinite(number) for point in points for number in point):
@@ -79,8 +78,7 @@ Unit = Literal["iterations", "epochs", "progress"]
 
 @dataclass(frozen=True)
 class Interval:
-    """A number of iterations (``500``) or epochs (``5ep``), or a fraction of the run (``0.625``;
-    ``1.0`` is the whole run)."""
+    """Iterations (``500``), epochs (``5ep``), or a fraction of the run (``0.625``, ``1.0``)."""
 
     amount: float
     unit: Unit
@@ -101,10 +99,8 @@ class Interval:
         if not 0 <= interval.amount < 1e18:
             raise ValueError(f"{text!r} is not an interval: it must be 0 or more; {wanted}")
         if interval.unit == "progress" and interval.amount > 1:
-            raise ValueError(
-                f"{text!r} is not an interval: a fraction of the run must be at most 1.0; give "
-                "iterations without a decimal point, epochs as 1.5ep"
-            )
+            problem = f"a fraction of the run must be at most 1.0; {wanted}"
+            raise ValueError(f"{text!r} is not an interval: {problem}")
         return interval
 
     def iterations(self, steps_per_epoch: int, total_steps: int) -> int:
@@ -134,15 +130,23 @@ def progress(fraction: float) -> Interval:
     return Interval(fraction, "progress")
 
 
-_SCHEDULE = PrimitiveConstructorSpec(
-    nargs=1,
-    metavar="NUMBER|P:V,…",
-    instance_from_str=lambda args: Schedule.parse(args[0]),
-    is_instance=lambda value: isinstance(value, Schedule),
-    str_from_instance=lambda schedule: [str(schedule)],
-)
+T = TypeVar("T")
 
+
+def one_word(kind: type[T], parse: Callable[[str], T], metavar: str) -> PrimitiveConstructorSpec[T]:
+    """How the parser reads and shows an option of class ``kind``, which is one word."""
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=metavar,
+        instance_from_str=lambda args: parse(args[0]),
+        is_instance=lambda value: isinstance(value, kind),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+_SCHEDULE = one_word(Schedule, Schedule.parse, "NUMBER|P:V,…")
 ScheduleOption = Annotated[Schedule, _SCHEDULE]
+IntervalOption = Annotated[Interval, one_word(Interval, Interval.parse, "N|Nep|0.N")]
 
 OPTION_TYPES = ConstructorRegistry()
 """For the parser: a schedule in a dict is one option, too."""
@@ -151,15 +155,3 @@ OPTION_TYPES = ConstructorRegistry()
 @OPTION_TYPES.primitive_rule
 def _schedule_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Schedule] | None:
     return _SCHEDULE if info.type is Schedule else None
-
-
-IntervalOption = Annotated[
-    Interval,
-    PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="N|Nep|0.N",
-        instance_from_str=lambda args: Interval.parse(args[0]),
-        is_instance=lambda value: isinstance(value, Interval),
-        str_from_instance=lambda interval: [str(interval)],
-    ),
-]

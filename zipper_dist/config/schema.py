@@ -1,7 +1,5 @@
 """The options of a training run, as ``--help`` shows them and ``config.json`` holds them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,15 +26,15 @@ class DataConfig:
     """The images."""
 
     source: str = "digits"
-    """The data set: digits, mnist, cifar10, cifar100, svhn, folder, or package.module:NAME or
+    """Data set: digits, mnist, cifar10, cifar100, svhn, folder, package.module:NAME or
     path/file.py:NAME."""
     root: Path = Path("data")
     """Directory of the data sets and their downloads; of train/ and test/ for the folder recipe."""
     limit: int | None = None
     """Use at most so many training images and so many test images [images]."""
     validation: str = "0.1"
-    """Training images held out to choose the best weights: a fraction (0.1) or a number (1000), or
-    `test` to choose them on the test set, as the paper does."""
+    """Training images held out to choose the best weights: a fraction (0.1), a number (1000), or
+    `test`: choose on the test set, as the paper does."""
     image_size: int | None = None
     """Resize every image to this height and width [pixels]."""
     crop_padding: int = 0
@@ -50,7 +48,7 @@ class ModelConfig:
     """The network; its input channels, image size and class count come from the data."""
 
     arch: str = "small_cnn"
-    """Architecture: small_cnn, resnet18, preact_resnet18, wrn32_10, or package.module:factory or
+    """Architecture: small_cnn, resnet18, preact_resnet18, wrn32_10, package.module:factory or
     path/file.py:factory."""
     width: float = 1.0
     """Multiplies the number of channels of every layer."""
@@ -60,7 +58,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class AttackConfig:
-    """The attack a learner trains against: PGD on the loss of its objective, images in [0, 1]."""
+    """The attack that a learner trains against: PGD on the loss of its objective."""
 
     norm: Norm = "linf"
     """Norm of the perturbation."""
@@ -88,8 +86,8 @@ class LearnerConfig:
     """A base learner that is trained by SGD; each objective adds its options in a subclass."""
 
     objective: str = "natural"
-    """How a minibatch becomes a loss: natural (no attack), at (adversarial training), trades, fat
-    (friendly adversarial training), mart, or package.module:Class or path/file.py:Class."""
+    """How a minibatch becomes a loss: natural (no attack), at (adversarial training), trades, fat,
+    mart, package.module:Class or path/file.py:Class."""
     lr: float = 0.1
     """Learning rate, before the schedule."""
     momentum: float = 0.9
@@ -135,8 +133,7 @@ class AttackedLearnerConfig(LearnerConfig):
         return ThreatModel(self.attack.norm, self.attack.eps)
 
     def passes(self) -> int:
-        """A training step, and two passes for each step of the attack; the second passes of TRADES
-        and AWP do not count."""
+        """A training step, and two passes for each step of the attack."""
         return super().passes() + 2 * self.attack.steps
 
     def problems(self, option: str) -> Iterator[str]:
@@ -151,25 +148,18 @@ class MixConfig:
     """The global learner: how the base learners are mixed and when they continue from it."""
 
     every: IntervalOption = progress(5 / 120)
-    """Interval between redistributions of the global learner to the base learners; 0 = never
-    [iterations, epochs as 5ep, or a fraction of the run as 0.05]."""
+    """Interval between redistributions; 0 = never [iterations, epochs as 5ep, part of the run]."""
     start: IntervalOption = progress(75 / 120)
-    """First iteration at which redistribution is allowed [iterations, epochs as 75ep, or a fraction
-    of the run as 0.625]."""
+    """First redistribution [iterations, epochs as 75ep, part of the run as 0.625]."""
     ema: float = 0.999
     """Decay α of the global learner's moving average."""
     gamma: ScheduleOption = CONSTANT
-    """Mixing weight γ of the second of two learners over the run [progress 0 … 1]; the first has
-    1 - γ."""
+    """Mixing weight γ of the second of two learners; the first has 1 - γ [progress 0 … 1]."""
     weights: dict[str, ScheduleOption] = field(default_factory=dict)
     """Mixing weight of each learner, in place of gamma; their sum must be 1 [progress 0 … 1]."""
 
     def mixing_weights(self, names: Sequence[str]) -> Mapping[str, Callable[[float], float]]:
-        """w_a by progress 0 … 1 for the learners ``names``.
-
-        Raises:
-            ValueError: :meth:`problems` finds something wrong with the weights.
-        """
+        """w_a by progress 0 … 1 for the learners ``names``; ValueError if there are problems."""
         if len(names) == 1:
             return {names[0]: CONSTANT}
         if set(self.weights) == set(names):
@@ -188,16 +178,13 @@ class MixConfig:
 
     def _problems_of_weights(self, names: Sequence[str]) -> Iterator[str]:
         weights, listed = self.weights, ", ".join(names)
-        for name in weights:
+        for name in [*weights, *names]:
             if name not in names:
                 yield f"--mix.weights.{name}: the learners are {listed}"
                 return
-        for name in names:
             if name not in weights:
-                yield (
-                    f"--mix.weights.{name}: give every learner ({listed}) a schedule, whose sum is "
-                    "1 throughout; --mix.gamma is for two learners"
-                )
+                wanted = f"give every learner ({listed}) a schedule; their sum must be 1"
+                yield f"--mix.weights.{name}: {wanted}; --mix.gamma is for two learners"
                 return
         for name, weight in weights.items():
             yield from ranges.values(f"--mix.weights.{name}", weight, 1)
@@ -206,10 +193,7 @@ class MixConfig:
             total = sum(weight(at) for weight in weights.values())
             if abs(total - 1) > SUM_TOLERANCE:
                 terms = " + ".join(f"{name} {weight(at):g}" for name, weight in weights.items())
-                yield (
-                    f"--mix.weights: their sum at progress {at:g} is {total:g} ({terms}): it must "
-                    "be 1 throughout the run"
-                )
+                yield f"--mix.weights: their sum at progress {at:g} is {total:g} ({terms}), not 1"
                 return
 
 
@@ -218,17 +202,15 @@ class EvalConfig:
     """Evaluation of the global learner while it trains, and of all learners at the end."""
 
     every: IntervalOption = epochs(1)
-    """Interval between evaluations on the validation set, with a checkpoint each [iterations,
-    epochs as 1ep, or a fraction of the run as 0.1]."""
+    """Interval between validations and checkpoints [iterations, epochs (1ep), part of the run]."""
     attack_steps: int = 20
     """Steps of the PGD attack of the evaluation."""
     threats: tuple[ThreatOption, ...] = ()
-    """What to evaluate against, as linf:8/255 l2:0.5; default: --eval.norm and --eval.eps, or what
-    the learners train against."""
+    """What to evaluate against (linf:8/255 l2:0.5); default: eval.norm and eps, or as trained."""
     norm: Norm | None = None
-    """Norm of the perturbation; default: that of the attack trained against."""
+    """Norm of the perturbation; default: as trained."""
     eps: float | None = None
-    """Its radius; default: that of the attack trained against [1 = the full pixel range]."""
+    """Its radius; default: as trained [1 = the full pixel range]."""
     step_size: float | None = None
     """Length of a step; default: 2.5 eps / steps [1 = the full pixel range]."""
     limit: int | None = None
@@ -266,8 +248,7 @@ class TrainConfig:
     device: Device = "auto"
     """Where to train; auto: on a GPU for each rank if there are GPUs."""
     precision: Precision = "auto"
-    """Arithmetic of training; auto: bf16 if the hardware multiplies it natively, else fp32.
-    Weights, averages, losses and evaluation stay fp32."""
+    """Arithmetic of the networks in training; auto: bf16 if the hardware has it, else fp32."""
     compile: Literal["auto", "on", "off"] = "auto"
     """Compile the networks (torch.compile); auto: if that pays for itself within the run."""
     threads: int | None = None
@@ -275,10 +256,10 @@ class TrainConfig:
     resume: Literal["auto", "never"] = "auto"
     """auto: continue the run in the run directory, if there is one; never: start over."""
     log_every: int = 10
-    """Write a line of metrics for each learner every so many iterations [iterations]."""
+    """Interval between lines of metrics [iterations]."""
     metrics: tuple[str, ...] = ("jsonl", "terminal")
-    """Where metrics go: jsonl (metrics.jsonl in the run directory), terminal, or
-    package.module:Class or path/file.py:Class."""
+    """Where metrics go: jsonl (a file of the run), terminal, package.module:Class or
+    path/file.py:Class."""
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     mix: MixConfig = field(default_factory=MixConfig)
@@ -286,8 +267,7 @@ class TrainConfig:
     eval: EvalConfig = field(default_factory=EvalConfig)
 
     def threats(self) -> tuple[ThreatModel, ...]:
-        """What the run is evaluated against: as its options say, or else what its learners train
-        against, in their order, each once. Empty if neither says."""
+        """What the run is evaluated against: as its options say, or else as its learners train."""
         if self.eval.threats:
             return self.eval.threats
         trained = [learner.threat() for learner in self.learners.values()]

@@ -8,21 +8,17 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Annotated, Literal
 
-from tyro.constructors import PrimitiveConstructorSpec
+from zipper_dist.config.schedules import one_word
 
 Norm = Literal["linf", "l2"]
 NORMS: tuple[Norm, ...] = ("linf", "l2")
 
-LARGEST = {"linf": 1.0, "l2": 1e3}
-"""The largest radius by norm [1 = the full pixel range]."""
+LARGEST = {"linf": 1.0, "l2": 1e3}  # radius [1 = the full pixel range]
 
 
 @dataclass(frozen=True)
 class ThreatModel:
-    """All perturbations of norm ``norm`` up to ``eps`` [1 = the full pixel range].
-
-    Written ``linf:8/255`` or ``l2:0.5``.
-    """
+    """All perturbations up to ``eps`` [1 = the full pixel range]; ``linf:8/255``, ``l2:0.5``."""
 
     norm: Norm = "linf"
     eps: float = 8 / 255
@@ -57,13 +53,4 @@ class ThreatModel:
             yield f"{option} {self.eps}: give {wanted}, where 1 is the full pixel range"
 
 
-ThreatOption = Annotated[
-    ThreatModel,
-    PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="NORM:EPS",
-        instance_from_str=lambda args: ThreatModel.parse(args[0]),
-        is_instance=lambda value: isinstance(value, ThreatModel),
-        str_from_instance=lambda threat: [str(threat)],
-    ),
-]
+ThreatOption = Annotated[ThreatModel, one_word(ThreatModel, ThreatModel.parse, "NORM:EPS")]

@@ -1,7 +1,5 @@
 """Data sets, and the minibatches made of them."""
 
-from __future__ import annotations
-
 from zipper_dist.config.schema import DataConfig
 from zipper_dist.data.image_set import Dataset, ImageSet
 from zipper_dist.data.loader import Loader, Minibatch
@@ -20,10 +18,9 @@ def _source(config: DataConfig) -> Source:
 
 
 def fetch(config: DataConfig) -> None:
-    """Download the files of the data set that are missing; for one process, before all ``load``.
+    """Download the data set's missing files, in one process before all :func:`load`.
 
-    Raises:
-        UserError: the source is unknown, a download fails or a file is broken.
+    Raises UserError if the source is unknown, a download fails or a file is broken.
     """
     _source(config).fetch(config)
 
@@ -31,10 +28,8 @@ def fetch(config: DataConfig) -> None:
 def load(config: DataConfig, seed: int) -> Dataset:
     """Read the data set, limited, resized and split as ``config`` says, onto the CPU.
 
-    ``seed`` decides which images are held out for validation, and nothing else.
-
-    Raises:
-        UserError: a file is missing or broken, or an option does not suit the data.
+    ``seed`` decides which images are held out for validation. Raises UserError where a file is
+    missing or broken, or an option does not suit the data.
     """
     size = config.image_size
     if size is not None and size < 1:

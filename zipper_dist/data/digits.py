@@ -1,7 +1,5 @@
 """The digits of scikit-learn: 1,797 grey 8×8 images that come with the package."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 
@@ -15,16 +13,13 @@ TEST_IMAGES_PER_CLASS = 36
 
 
 class Digits:
-    """The images, which need no files."""
+    """The images, of which 36 of each class are the test set."""
 
     def fetch(self, config: DataConfig) -> None:
         """Do nothing: the images are installed with scikit-learn."""
 
     def read(self, config: DataConfig) -> Parts:
-        """The training set (1,437 images), the test set (360) and the class names.
-
-        scikit-learn has no test set; ours is the same for every seed, 36 images of every class.
-        """
+        """1,437 training and 360 test images (our choice, the same for every seed), and names."""
         from sklearn.datasets import load_digits
 
         bunch = load_digits()

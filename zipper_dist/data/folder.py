@@ -32,25 +32,22 @@ class Folder:
         for part in ("train", "test"):
             if not (root / part).is_dir():
                 raise UserError(
-                    f"folder: there is no directory {root / part}. Images must be in "
-                    f"{root}/train/CLASS/ and {root}/test/CLASS/; give the directory that holds "
-                    "train/ and test/ with --data.root"
+                    f"folder: there is no directory {root / part}. Give the directory that holds "
+                    "the images, in train/CLASS/ and test/CLASS/, with --data.root"
                 )
 
     def read(self, config: DataConfig) -> Parts:
-        """See :class:`~zipper_dist.data.registry.Source`; only images within the limit are decoded.
+        """The two sets, of which only images within the limit are decoded, and the class names.
 
         Raises:
-            UserError: the classes of train/ and test/ differ, an image cannot be read, or has
-                another size and there is no ``config.image_size`` to resize all to.
+            UserError: the classes of train/ and test/ differ, an image cannot be read, or sizes
+                differ and there is no ``config.image_size`` to resize all to.
         """
         self.fetch(config)
         root = config.root.expanduser()
-        train_samples, names = _scan(root / "train")
-        test_samples, test_names = _scan(root / "test")
+        train_samples, names = _scan(root / "train", config.limit)
+        test_samples, test_names = _scan(root / "test", config.limit)
         _check_classes(root, names, test_names)
-        train_samples = _limited(train_samples, config.limit, "train")
-        test_samples = _limited(test_samples, config.limit, "test")
         wanted = config.image_size
         size = _load(train_samples[0][0]).size if wanted is None else (wanted, wanted)
         resize = wanted is not None
@@ -58,41 +55,32 @@ class Folder:
         return train, test, tuple(names)
 
 
-def _scan(directory: Path) -> tuple[list[Sample], list[str]]:
-    """The image files with their class numbers, in alphabetical order, and the class names."""
+def _scan(directory: Path, limit: int | None) -> tuple[list[Sample], list[str]]:
+    """The image files within the limit and their class numbers, in order; and the class names."""
     from torchvision.datasets import ImageFolder
 
     try:
         found = ImageFolder(directory)
-    except OSError as error:
-        # A class without images is a FileNotFoundError that names the class, not the path.
+    except OSError as error:  # for a class without images, it names no path
         raise UserError(f"folder: {directory}: {error}") from error
-    return found.samples, found.classes
+    chosen = limited_indices(len(found.samples), limit, directory.name)
+    return [found.samples[index] for index in chosen.tolist()], found.classes
 
 
 def _check_classes(root: Path, train: Sequence[str], test: Sequence[str]) -> None:
     if train != test:
         only_train, only_test = sorted(set(train) - set(test)), sorted(set(test) - set(train))
         raise UserError(
-            f"folder: the classes of {root / 'train'} and {root / 'test'} must be the same; "
-            f"only in train/: {', '.join(only_train) or 'none'}; "
-            f"only in test/: {', '.join(only_test) or 'none'}"
+            f"folder: {root}: train/ and test/ must have the same classes; only in train/: "
+            f"{', '.join(only_train) or 'none'}; only in test/: {', '.join(only_test) or 'none'}"
         )
     if len(train) < 2:
-        raise UserError(
-            f"folder: {root / 'train'} holds only one folder, {train[0]!r}: "
-            "there must be one for each of two or more classes"
-        )
-
-
-def _limited(samples: list[Sample], limit: int | None, part: str) -> list[Sample]:
-    return [samples[index] for index in limited_indices(len(samples), limit, part).tolist()]
+        raise UserError(f"folder: {root}/train holds only one folder, {train[0]!r}: give two")
 
 
 def _decode_all(samples: Sequence[Sample], size: tuple[int, int], resize: bool) -> ImageSet:
     """Decode the files in a few threads to (width, height) ``size`` [pixels]."""
-    width, height = size
-    pixels = np.empty((len(samples), height, width, 3), dtype=np.uint8)
+    pixels = np.empty((len(samples), *reversed(size), 3), dtype=np.uint8)
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
         # The first error, in the order of the files, is raised here and cancels what is waiting.
         images = pool.map(lambda sample: _decode(sample[0], size, resize), samples)
@@ -112,8 +100,7 @@ def _decode(path: str, size: tuple[int, int], resize: bool) -> npt.NDArray[np.ui
     if image.size != size:
         raise UserError(
             f"folder: {path} is {image.width}×{image.height} pixels, but the first image is "
-            f"{size[0]}×{size[1]}: bring all images to one size with --data.image-size, as in "
-            f"--data.image-size {size[1]}"
+            f"{size[0]}×{size[1]}: resize them all, as with --data.image-size {size[1]}"
         )
     return np.asarray(image)
 
@@ -126,9 +113,7 @@ def _load(path: str) -> Image.Image:
         image: Image.Image = default_loader(path)
         return image
     except Exception as error:  # every decoder has its own
-        raise UserError(
-            f"folder: {path} cannot be read as an image ({error}): repair or delete it"
-        ) from error
+        raise UserError(f"folder: {path} cannot be read as an image ({error})") from error
 
 
 DATASETS.register("folder")(Folder())

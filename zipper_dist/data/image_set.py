@@ -11,23 +11,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 RESIZED_AT_ONCE = 1024
-"""Images that are held as floating-point numbers at a time while they are resized [images]."""
+"""Images that are resized at a time, as floating-point numbers [images]."""
 
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Labelled images in the memory of one device.
-
-    Sets made by this package are channels-last in memory, which the loader reads without a copy.
-    """
+    """Labelled images on one device; channels-last in memory, if this package made them."""
 
     images: Tensor
     """Pixels from 0 (black) to 255: uint8 (N, C, H, W)."""
     labels: Tensor
     """The class of each image, from 0: int64 (N,), on the same device."""
     numbers: Tensor | None = None
-    """Indices of the images in the set that they were chosen from: int64 (N,), on the CPU; None:
-    all of that set, in order."""
+    """Indices in the set that they were chosen from: int64 (N,), on the CPU; None: all of it."""
     of: int | None = None
     """Size of that set; None: as many as are here."""
 
@@ -68,8 +64,7 @@ class ImageSet:
         count, channels, height, width = self.images.shape
         if (height, width) == (size, size):
             return self
-        shape = (count, size, size, channels)
-        images = self.images.new_empty(shape).permute(0, 3, 1, 2)
+        images = self.images.new_empty((count, size, size, channels)).permute(0, 3, 1, 2)
         for start in range(0, count, RESIZED_AT_ONCE):
             chosen = slice(start, start + RESIZED_AT_ONCE)
             chunk = self.images[chosen].to(torch.float32)
@@ -102,18 +97,13 @@ class Dataset:
             image_set: ImageSet = getattr(self, part)
             if len(image_set) == 0:
                 raise ValueError(f"the {part} set is empty")
-            size, wanted = image_set.images.shape[1:], self.train.images.shape[1:]
+            size, wanted = tuple(image_set.images.shape[1:]), tuple(self.train.images.shape[1:])
             if size != wanted:
-                raise ValueError(
-                    f"the images of the {part} set are {tuple(size)}, those of the train set "
-                    f"{tuple(wanted)} (C, H, W)"
-                )
+                raise ValueError(f"images of the {part} set are {size}, not {wanted} (C, H, W)")
             lowest, highest = int(image_set.labels.min()), int(image_set.labels.max())
             if lowest < 0 or highest >= self.classes:
-                raise ValueError(
-                    f"the labels of the {part} set go from {lowest} to {highest}, "
-                    f"but there are {self.classes} classes, 0 to {self.classes - 1}"
-                )
+                found = f"labels of the {part} set go from {lowest} to {highest}"
+                raise ValueError(f"{found}, not from 0 to {self.classes - 1}")
 
     @property
     def channels(self) -> int:

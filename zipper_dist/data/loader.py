@@ -1,7 +1,5 @@
 """Minibatches, made on the device where the images are."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch
@@ -21,21 +19,12 @@ class Minibatch:
     labels: Tensor
     """int64 (B,)."""
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
 
 class Loader:
     """The minibatches of training, each a pure function of (images, seed, iteration).
 
-    Every epoch has its own order; its last, incomplete minibatch is dropped.
-
-    Args:
-        image_set: the training images; minibatches are made on their device.
-        batch_size: images in a minibatch [images].
-        seed: seed of the order and of the augmentation.
-        crop_padding: random crops after so many black pixels on each side [pixels].
-        flip: mirror half of the images left to right.
+    Every epoch has its own order; its last, incomplete minibatch is dropped. For ``crop_padding``
+    [pixels] and ``flip`` see :class:`~zipper_dist.config.schema.DataConfig`.
 
     Raises:
         UserError: ``batch_size`` or ``crop_padding`` does not suit the images.
@@ -51,15 +40,11 @@ class Loader:
     ) -> None:
         smaller_side = min(image_set.images.shape[2:])
         if not 1 <= batch_size <= len(image_set):
-            raise UserError(
-                f"--batch-size {batch_size}: must be from 1 to {len(image_set)}, "
-                "the number of training images"
-            )
+            wanted = f"must be from 1 to {len(image_set)}, the number of training images"
+            raise UserError(f"--batch-size {batch_size}: {wanted}")
         if not 0 <= crop_padding < smaller_side:
-            raise UserError(
-                f"--data.crop-padding {crop_padding}: must be from 0 to {smaller_side - 1} "
-                "pixels, less than the side of an image"
-            )
+            wanted = f"must be from 0 to {smaller_side - 1}, less than the side of an image"
+            raise UserError(f"--data.crop-padding {crop_padding}: {wanted} [pixels]")
         self.batch_size = batch_size
         self.steps_per_epoch = len(image_set) // batch_size
         self._seed = seed
@@ -76,8 +61,12 @@ class Loader:
         if t < 1:
             raise ValueError(f"iterations are counted from 1, not {t}")
         epoch, position = divmod(t - 1, self.steps_per_epoch)
+        if epoch != self._epoch:
+            generator = generator_at("cpu", self._seed, "permutation", epoch)
+            self._order = torch.randperm(len(self._labels), generator=generator)
+            self._epoch = epoch
         start = position * self.batch_size
-        chosen = self._epoch_order(epoch)[start : start + self.batch_size]
+        chosen = self._order[start : start + self.batch_size]
         if self._crop_padding or self._flip:
             pixels, labels = self._augmented(chosen, t)
         else:
@@ -85,14 +74,6 @@ class Loader:
             pixels, labels = self._pixels.index_select(0, chosen), self._labels[chosen]
         images = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.channels_last)
         return Minibatch(images.div_(255), labels)
-
-    def _epoch_order(self, epoch: int) -> Tensor:
-        """The order of the images in an epoch; the last one asked for is cached."""
-        if epoch != self._epoch:
-            generator = generator_at("cpu", self._seed, "permutation", epoch)
-            self._order = torch.randperm(len(self._labels), generator=generator)
-            self._epoch = epoch
-        return self._order
 
     def _augmented(self, chosen: Tensor, t: int) -> tuple[Tensor, Tensor]:
         """Pixels (B, H, W, C) of the chosen images, cropped and flipped, and their labels."""

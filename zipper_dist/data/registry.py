@@ -1,7 +1,5 @@
 """Where the data sets are registered."""
 
-from __future__ import annotations
-
 from typing import Protocol
 
 from zipper_dist.config.schema import DataConfig

@@ -1,8 +1,6 @@
 """Which images are used, and which of them are held out to choose the best weights."""
 
-from __future__ import annotations
-
-import math
+import contextlib
 
 import torch
 from torch import Tensor
@@ -15,10 +13,8 @@ from zipper_dist.rng import generator_at
 def limited_indices(count: int, limit: int | None, part: str) -> Tensor:
     """Indices of the images that ``--data.limit`` leaves of ``count``, ascending: int64 (M,).
 
-    The choice is random, but the same for every seed; ``part`` is ``train`` or ``test``.
-
-    Raises:
-        UserError: the limit is not positive.
+    The choice is random, but the same for every seed; ``part`` is ``train`` or ``test``. Raises
+    UserError for a limit below 1.
     """
     if limit is not None and limit < 1:
         raise UserError(f"--data.limit {limit}: must be at least 1 image")
@@ -29,10 +25,9 @@ def limited_indices(count: int, limit: int | None, part: str) -> Tensor:
 
 
 def limit_images(image_set: ImageSet, limit: int | None, part: str) -> ImageSet:
-    """Keep at most ``limit`` images, chosen at random but the same in every run and evaluation.
+    """Keep at most ``limit`` images, as :func:`limited_indices` chooses them.
 
-    Apply it before :func:`hold_out`: the limit counts training and validation images together. A
-    smaller limit of a limited set chooses the images that it chooses of the whole set.
+    A smaller limit of a limited set chooses the images that it chooses of the whole set.
     """
     if limit is None:
         return image_set
@@ -47,34 +42,20 @@ def hold_out(
 ) -> tuple[ImageSet, ImageSet]:
     """Hold validation images out of ``train``, at random by ``seed``: (train, validation).
 
-    ``validation`` is a fraction of the training set (``0.1``), a number of images (``1000``), or
-    ``test``: the training set stays complete and the validation set is the test set.
-
-    Raises:
-        UserError: it is something else, or leaves one of the two sets empty.
+    Raises UserError if ``validation``, as in the options, is wrong or leaves a set empty.
     """
     if validation == "test":
         return train, test
-    count = _held_out(validation, len(train))
-    order = torch.randperm(len(train), generator=generator_at("cpu", seed, "validation"))
-    held_out, kept = order[:count].sort().values, order[count:].sort().values
-    return train.subset(kept).as_whole(), train.subset(held_out).as_whole()
-
-
-def _held_out(validation: str, images: int) -> int:
-    """How many of the training images to hold out [images]."""
-    try:
-        count = int(validation)
-    except ValueError:
-        try:
-            fraction = float(validation)
-        except ValueError:
-            fraction = math.nan
-        count = round(fraction * images) if 0 < fraction < 1 else 0
+    images, count = len(train), 0
+    with contextlib.suppress(ValueError):
+        fraction = float(validation)
+        count = round(fraction * images) if 0 < fraction < 1 else int(validation)
     if not 1 <= count < images:
         raise UserError(
             f"--data.validation {validation}: give a fraction such as 0.1, a number of images such "
             f"as 1000, or test; of the {images} training images (see --data.limit) at least 1 must "
             "be held out and 1 must remain"
         )
-    return count
+    order = torch.randperm(len(train), generator=generator_at("cpu", seed, "validation"))
+    held_out, kept = order[:count].sort().values, order[count:].sort().values
+    return train.subset(kept).as_whole(), train.subset(held_out).as_whole()

@@ -1,14 +1,11 @@
 """What the data sets that torchvision reads have in common: download, verify, open."""
 
-from __future__ import annotations
-
 import os
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +15,10 @@ from zipper_dist.data.image_set import ImageSet
 from zipper_dist.data.registry import Parts
 from zipper_dist.errors import UserError, in_one_line
 
-DIGIT_NAMES = tuple("0123456789")
+SERVER_TIMEOUT = 10.0  # of a server that sends nothing [seconds]
 
-SERVER_TIMEOUT = 10.0
-"""Give up on a server that has sent nothing for so long [seconds]."""
-
-Pixels = npt.NDArray[np.uint8]
-Raw = tuple[Pixels, npt.ArrayLike, tuple[str, ...]]
+Raw = tuple[npt.NDArray[np.uint8], npt.ArrayLike, tuple[str, ...]]
+"""Pixels (N, H, W, C), labels and class names."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +27,6 @@ class DataFile:
 
     path: Path
     is_whole: Callable[[Path], bool]
-    """Checks that the file is complete."""
     download: Path
     """Where the download is stored: an archive, or ``path`` itself."""
     md5: str
@@ -41,12 +34,8 @@ class DataFile:
     urls: tuple[str, ...]
     """Addresses of the download; the first that works is used."""
 
-    def is_missing(self) -> bool:
-        """Whether there is no such file."""
-        return not self.path.is_file()
-
     def is_broken(self) -> bool:
-        """Whether the file is there but is incomplete or cannot be read."""
+        """Whether the file is there but incomplete or unreadable."""
         try:
             return self.path.is_file() and not self.is_whole(self.path)
         except OSError:
@@ -83,7 +72,6 @@ class TorchvisionSet(ABC):
     shape: tuple[int, int, int]
     """Height, width and channels of an image."""
     classes: int
-    """Number of classes."""
 
     @abstractmethod
     def files(self, root: Path) -> list[DataFile]:
@@ -91,24 +79,21 @@ class TorchvisionSet(ABC):
 
     @abstractmethod
     def open(self, root: Path, train: bool) -> Raw:
-        """Pixels (N, H, W, C), labels and class names of the training or the test set."""
+        """The content of the training or the test set."""
 
     def fetch(self, config: DataConfig) -> None:
-        """See :class:`~zipper_dist.data.registry.Source`; raises UserError if a download fails or a
-        file is broken."""
+        """Download what is missing; raises UserError if that fails or a file is broken."""
         files = self.files(config.root.expanduser())
         self._refuse_broken(files)
         timeout = socket.getdefaulttimeout()
         socket.setdefaulttimeout(SERVER_TIMEOUT)  # without one, a silent server hangs the command
         try:
             for file in files:
-                if file.is_missing():
+                if not file.path.is_file():
                     file.fetch()
         except BaseException as error:  # a keyboard interrupt, too
-            # What is broken now was not there before.
-            for file in files:
-                if file.is_broken():
-                    file.path.unlink()
+            for file in filter(DataFile.is_broken, files):  # half of a download
+                file.path.unlink()
             if not isinstance(error, Exception):
                 raise
             raise self._missing(files, f"the download failed: {in_one_line(error)}") from error
@@ -116,30 +101,23 @@ class TorchvisionSet(ABC):
             socket.setdefaulttimeout(timeout)
 
     def read(self, config: DataConfig) -> Parts:
-        """See :class:`~zipper_dist.data.registry.Source`; raises UserError if a file is missing or
-        broken."""
+        """The two sets and the class names; raises UserError if a file is missing or broken."""
         root = config.root.expanduser()
         try:
-            train, names = self._read_part(root, train=True)
-            test, _ = self._read_part(root, train=False)
+            (train, names), (test, _) = (self._read_part(root, part) for part in (True, False))
         except Exception as error:  # torchvision raises many kinds, and names no file
             files = self.files(root)
             self._refuse_broken(files)
-            if any(file.is_missing() for file in files):
+            if any(not file.path.is_file() for file in files):
                 raise self._missing(files, "they have not been downloaded") from error
-            raise UserError(
-                f"{self.name}: the files in {files[0].path.parent} are corrupt ({error}). Delete "
-                "them and start again"
-            ) from error
+            problem = f"the files in {files[0].path.parent} are corrupt ({error})"
+            raise UserError(f"{self.name}: {problem}. Delete them and start again") from error
         return train, test, names
 
     def _read_part(self, root: Path, train: bool) -> tuple[ImageSet, tuple[str, ...]]:
-        pixels, labels, names = self.open(root, train)
-        self._check(pixels, np.asarray(labels))
-        return ImageSet.from_pixels(pixels, labels), names
-
-    def _check(self, pixels: Pixels, labels: npt.NDArray[Any]) -> None:
-        """Raise ValueError unless the arrays are what this data set must hold."""
+        """The images and class names; raises ValueError if they are not this data set's."""
+        pixels, raw_labels, names = self.open(root, train)
+        labels = np.asarray(raw_labels)
         if pixels.dtype != np.uint8 or pixels.shape[1:] != self.shape:
             raise ValueError(f"images of {pixels.dtype} {pixels.shape[1:]}, not uint8 {self.shape}")
         if len(pixels) != len(labels) or len(pixels) == 0:
@@ -147,18 +125,18 @@ class TorchvisionSet(ABC):
         lowest, highest = labels.min(), labels.max()
         if lowest < 0 or highest >= self.classes:
             raise ValueError(f"labels from {lowest} to {highest}, not 0 to {self.classes - 1}")
+        return ImageSet.from_pixels(pixels, labels), names
 
     def _refuse_broken(self, files: Sequence[DataFile]) -> None:
         broken = [file.path for file in files if file.is_broken()]
         if broken:
             raise UserError(
                 f"{self.name}: truncated, corrupt or unreadable: {_joined(broken)}. "
-                f"Delete {'it' if len(broken) == 1 else 'them'} and start again, "
-                "and what is missing will be downloaded"
+                f"Delete {'it' if len(broken) == 1 else 'them'} and start again"
             )
 
     def _missing(self, files: Sequence[DataFile], reason: str) -> UserError:
-        missing = [file for file in files if file.is_missing()] or list(files)
+        missing = [file for file in files if not file.path.is_file()] or list(files)
         return UserError(
             f"{self.name}: missing {_joined(file.path.name for file in missing)} in "
             f"{missing[0].path.parent.absolute()}: {reason}. "

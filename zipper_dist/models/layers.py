@@ -1,8 +1,7 @@
 """The pieces that the networks share."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +10,9 @@ from torch import Tensor, nn
 ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU}
 """The activations by the name that ``--model.activation`` and weights files give them."""
 
+Block = Callable[[int, int, int, str], nn.Module]
+"""Makes a residual block from (channels in, channels out, stride, activation)."""
+
 
 def scaled(width: int, multiplier: float) -> int:
     """``width`` [channels] times ``multiplier``, rounded, and at least 1."""
@@ -18,10 +20,7 @@ def scaled(width: int, multiplier: float) -> int:
 
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
-    """A 3×3 convolution that keeps height and width (divides them by ``stride``, rounding up).
-
-    It has no bias: the batch normalisation that follows it would cancel one.
-    """
+    """A 3×3 convolution with padding; without bias, which batch normalisation would cancel."""
     return nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
 
 
@@ -30,22 +29,19 @@ def conv1x1(in_channels: int, out_channels: int, stride: int) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False)
 
 
-def stage(
-    block: Callable[[int, int, int, str], nn.Module],
-    channels: tuple[int, int],
-    stride: int,
-    activation: str,
-    blocks: int = 2,
-) -> nn.Sequential:
-    """``blocks`` blocks, each made by ``block(in, out, stride, activation)``.
+def stages(
+    block: Block, widths: list[int], blocks: int, activation: str
+) -> Iterator[nn.Sequential]:
+    """Stages of ``blocks`` blocks: ``widths`` are the channels of the stem and of each stage.
 
-    (N, in, H, W) → (N, out, H/stride, W/stride), with ``channels`` = (in, out).
+    (N, in, H, W) → (N, out, H/s, W/s), with stride s = 1 in the first stage and 2 in the others.
     """
-    first = block(*channels, stride, activation)
-    more = [block(channels[1], channels[1], 1, activation) for _ in range(blocks - 1)]
-    return nn.Sequential(first, *more)
+    for number, (before, width) in enumerate(itertools.pairwise(widths)):
+        first = block(before, width, 1 if number == 0 else 2, activation)
+        more = [block(width, width, 1, activation) for _ in range(blocks - 1)]
+        yield nn.Sequential(first, *more)
 
 
-def global_average_pool(features: Tensor) -> Tensor:
+def average_pool(features: Tensor) -> Tensor:
     """The mean over all positions: (N, C, H, W) → (N, C), for any H and W."""
     return torch.flatten(F.adaptive_avg_pool2d(features, 1), 1)

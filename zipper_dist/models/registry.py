@@ -1,7 +1,5 @@
 """What describes a network, and where the networks are registered."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -57,9 +55,7 @@ NETWORKS: Registry[Factory] = Registry("architecture", "zipper_dist.models")
 def build(spec: ModelSpec) -> nn.Module:
     """The network that ``spec`` describes, as :data:`Factory` says.
 
-    Raises:
-        UserError: the architecture or the activation is unknown, a number is out of range, the
-            images are too small for the architecture, or a factory outside the package fails.
+    Raises UserError if the description is wrong or does not suit the images, or a factory fails.
     """
     factory = NETWORKS.find(spec.arch, "--model.arch")
     if spec.activation not in ACTIVATIONS:
@@ -68,17 +64,15 @@ def build(spec: ModelSpec) -> nn.Module:
     if not (math.isfinite(spec.width_multiplier) and spec.width_multiplier > 0):
         raise UserError(f"--model.width {spec.width_multiplier:g}: must be more than 0")
     if spec.channels < 1 or spec.classes < 1:
-        raise UserError(
-            f"no network for images of {spec.channels} channels in {spec.classes} classes"
-        )
+        raise UserError(f"no network for {spec.channels} channels and {spec.classes} classes")
     spec.require_pixels(1)
     try:
         network = factory(spec)
     except Exception as error:
         if not spec.is_from_outside:
             raise
-        reason = in_one_line(error)
-        raise UserError(f"--model.arch {spec.arch}: cannot be built: {reason}") from None
+        problem = f"cannot be built: {in_one_line(error)}"
+        raise UserError(f"--model.arch {spec.arch}: {problem}") from None
     if not isinstance(network, nn.Module):
         raise UserError(f"--model.arch {spec.arch}: makes a {type(network).__name__}, no nn.Module")
     return network

@@ -1,17 +1,8 @@
 """ResNet-18 for small images."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
-from zipper_dist.models.layers import (
-    ACTIVATIONS,
-    conv1x1,
-    conv3x3,
-    global_average_pool,
-    scaled,
-    stage,
-)
+from zipper_dist.models.layers import ACTIVATIONS, average_pool, conv1x1, conv3x3, scaled, stages
 from zipper_dist.models.registry import NETWORKS, ModelSpec
 
 
@@ -44,28 +35,25 @@ class ResNet18(nn.Module):
     """The CIFAR variant of ResNet-18; (N, C, H, W) → logits (N, classes), for any H and W.
 
     A 3×3 stem without pooling, four stages of two blocks with 64, 128, 256 and 512 channels, the
-    last three halving height and width, a global average pool and a linear layer. All layers start
-    as PyTorch initialises them, as in the public code that the published results come from.
+    last three halving height and width, a global average pool and a linear layer, all initialised
+    by PyTorch.
 
     Source: He et al. (2016, arXiv:1512.03385); state-dict names as in kuangliu/pytorch-cifar.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
-        activation = spec.activation
-        widths = [scaled(width, spec.width_multiplier) for width in (64, 128, 256, 512)]
+        widths = [scaled(width, spec.width_multiplier) for width in (64, 64, 128, 256, 512)]
         self.conv1 = conv3x3(spec.channels, widths[0])
         self.bn1 = nn.BatchNorm2d(widths[0])
-        self.layer1 = stage(BasicBlock, (widths[0], widths[0]), 1, activation)
-        self.layer2 = stage(BasicBlock, (widths[0], widths[1]), 2, activation)
-        self.layer3 = stage(BasicBlock, (widths[1], widths[2]), 2, activation)
-        self.layer4 = stage(BasicBlock, (widths[2], widths[3]), 2, activation)
-        self.activation = ACTIVATIONS[activation]()
-        self.linear = nn.Linear(widths[3], spec.classes)
+        layers = stages(BasicBlock, widths, 2, spec.activation)
+        self.layer1, self.layer2, self.layer3, self.layer4 = layers
+        self.activation = ACTIVATIONS[spec.activation]()
+        self.linear = nn.Linear(widths[4], spec.classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, classes) of images (N, C, H, W) in [0, 1]."""
         features = self.activation(self.bn1(self.conv1(images)))
         features = self.layer4(self.layer3(self.layer2(self.layer1(features))))
-        logits: Tensor = self.linear(global_average_pool(features))
+        logits: Tensor = self.linear(average_pool(features))
         return logits

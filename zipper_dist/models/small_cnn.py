@@ -1,7 +1,5 @@
 """The small convolutional network of the MNIST results."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 
 import torch
@@ -10,18 +8,15 @@ from torch import Tensor, nn
 from zipper_dist.models.layers import ACTIVATIONS, scaled
 from zipper_dist.models.registry import NETWORKS, ModelSpec
 
-LEAST_PIXELS = 16
-"""The height and width of which the last feature map has one pixel [pixels]."""
+LEAST_PIXELS = 16  # of which the last feature map has one
 
 
 @NETWORKS.register("small_cnn")
 class SmallCNN(nn.Module):
     """Four convolutions and three fully connected layers; (N, C, H, W) → logits (N, classes).
 
-    3×3 convolutions without padding (32, 32, max-pooling 2, 64, 64, max-pooling 2), then fully
-    connected layers of 200, 200 and ``classes`` features, with ReLU between all of them and dropout
-    of 0.5 after the first fully connected one. Convolutions start Kaiming-normal (fan in) with zero
-    biases, the last layer starts at zero, the other two as PyTorch initialises them.
+    Convolutions start Kaiming-normal (fan in) with zero biases, the last layer at zero, the other
+    two as PyTorch initialises them.
 
     Source: the network of Carlini and Wagner (2017, arXiv:1608.04644), with the initialisation of
     the public TRADES code (models/small_cnn.py), whose state-dict names it keeps.

@@ -1,15 +1,9 @@
 """Adversarial training (AT)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
-import torch.nn.functional as F
-from torch import Tensor, nn
-
 from zipper_dist.config.schema import AttackedLearnerConfig
-from zipper_dist.data import Minibatch
-from zipper_dist.objectives.base import OBJECTIVES, AttackedObjective, SmoothedConfig
+from zipper_dist.objectives.base import OBJECTIVES, AttackedObjective, CrossEntropy, SmoothedConfig
 
 
 @dataclass(frozen=True)
@@ -20,7 +14,7 @@ class AtConfig(SmoothedConfig, AttackedLearnerConfig):
 
 
 @OBJECTIVES.register("at")
-class Adversarial(AttackedObjective):
+class Adversarial(CrossEntropy, AttackedObjective):
     """Cross-entropy on images attacked by PGD.
 
     Source: Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", ICLR
@@ -29,9 +23,3 @@ class Adversarial(AttackedObjective):
 
     Config = AtConfig
     config: AtConfig
-
-    def loss(self, model: nn.Module, batch: Minibatch, images: Tensor) -> tuple[Tensor, Tensor]:
-        """See :class:`zipper_dist.objectives.base.Objective`."""
-        logits = model(images)
-        loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.config.label_smoothing)
-        return loss, logits

@@ -1,12 +1,11 @@
 """What an objective is, and where they are registered."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zipper_dist.accel.precision import AttackedNetwork
@@ -42,14 +41,11 @@ class Objective(Protocol):
         """The images to train on (B, C, H, W), attacked if the method attacks."""
 
     def loss(self, model: nn.Module, batch: Minibatch, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss (a scalar), and the logits (B, classes) of ``images`` from :meth:`perturb`.
-
-        ``model`` comes in training mode and is left in it.
-        """
+        """The loss, and the logits (B, classes) of ``images``; ``model`` is in training mode."""
 
 
 class ObjectiveClass(Protocol):
-    """A class of objectives."""
+    """A class of objectives, with the class of their options."""
 
     @property
     def Config(self) -> type[LearnerConfig]:
@@ -73,13 +69,23 @@ class SmoothedConfig(LearnerConfig):
     """A base learner that trains on a cross-entropy."""
 
     label_smoothing: float = 0.0
-    """Share of a label that is spread evenly over all classes, in the cross-entropy that is trained
-    on; attacks use the labels as they are."""
+    """Share of a label spread over all classes in the loss; attacks use labels as they are."""
 
     def problems(self, option: str) -> Iterator[str]:
         """See :class:`~zipper_dist.config.schema.LearnerConfig`."""
         yield from super().problems(option)
         yield from ranges.below_one(f"{option}.label-smoothing", self.label_smoothing)
+
+
+class CrossEntropy:
+    """The loss of the objectives that minimise the cross-entropy of the images they make."""
+
+    config: SmoothedConfig
+
+    def loss(self, model: nn.Module, batch: Minibatch, images: Tensor) -> tuple[Tensor, Tensor]:
+        """See :class:`Objective`."""
+        logits, smoothing = model(images), self.config.label_smoothing
+        return F.cross_entropy(logits, batch.labels, label_smoothing=smoothing), logits
 
 
 class AttackedObjective:
@@ -110,10 +116,9 @@ ConfigT = TypeVar("ConfigT", bound=LearnerConfig)
 
 
 def with_objective(learner: LearnerConfig, kind: type[ConfigT], name: str = "") -> ConfigT:
-    """The options ``learner`` for another objective, whose options are of class ``kind``.
+    """The options ``learner`` as a ``kind``, for an objective ``name`` that is not the kind's own.
 
     Options that both have are kept, except where ``learner`` has the default of its own class.
-    ``name`` is the name of the objective, if it is not the default of ``kind``.
     """
     old, new = type(learner)(), kind()
     kept = {

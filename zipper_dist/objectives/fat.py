@@ -1,7 +1,5 @@
 """Friendly adversarial training (FAT)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,8 +19,7 @@ class FatConfig(AtConfig):
 
     objective: str = "fat"
     tau: ScheduleOption = QUARTERS
-    """Stop the attack on an image after so many steps at which it was misclassified; rounded down,
-    by default 0, 1, 2 and 3 in the quarters of the run [steps, by progress 0 … 1]."""
+    """Stop the attack on an image after so many misclassified steps [steps, by progress 0 … 1]."""
 
     def problems(self, option: str) -> Iterator[str]:
         """See :class:`~zipper_dist.config.schema.LearnerConfig`."""

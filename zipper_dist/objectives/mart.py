@@ -1,7 +1,5 @@
 """MART: adversarial training that weights misclassified images more."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -33,8 +31,7 @@ class MartConfig(AttackedLearnerConfig):
 class Mart(AttackedObjective):
     """BCE(p(x′), y) + λ · KL(p(x) ‖ p(x′)) · (1 − p_y(x)), the mean over the images.
 
-    x′ is attacked as in adversarial training. BCE(p, y) = −log p_y − log(1 − max_{k≠y} p_k). The
-    networks' passes are as in :class:`~zipper_dist.objectives.trades.Trades`.
+    x′ is attacked as in adversarial training. BCE(p, y) = −log p_y − log(1 − max_{k≠y} p_k).
 
     Source: Wang et al., "Improving Adversarial Robustness Requires Revisiting Misclassified
     Examples", ICLR 2020, table 1.
@@ -55,8 +52,7 @@ class Mart(AttackedObjective):
 def boosted_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """The mean of −log p_y − log(1 − max_{k≠y} p_k) over logits (B, classes).
 
-    log(1 − p_k) is computed from the logits of the other classes, so that it stays finite where p_k
-    rounds to 1, without the constants that the public release adds.
+    log(1 − p_k) comes from the logits of the other classes and stays finite where p_k rounds to 1.
     """
     wrong = logits.scatter(1, labels.unsqueeze(1), -float("inf"))
     strongest = wrong.detach().argmax(1, keepdim=True)

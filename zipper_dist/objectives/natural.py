@@ -1,14 +1,17 @@
 """Natural training (NT): no attack."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from zipper_dist.data import Minibatch
-from zipper_dist.objectives.base import OBJECTIVES, Attacked, SmoothedConfig, StepContext
+from zipper_dist.objectives.base import (
+    OBJECTIVES,
+    Attacked,
+    CrossEntropy,
+    SmoothedConfig,
+    StepContext,
+)
 
 
 @dataclass(frozen=True)
@@ -17,20 +20,14 @@ class NaturalConfig(SmoothedConfig):
 
 
 @OBJECTIVES.register("natural")
-class Natural:
+class Natural(CrossEntropy):
     """Cross-entropy on the images as they are."""
 
     Config = NaturalConfig
 
     def __init__(self, config: NaturalConfig, attacked: Attacked) -> None:
-        self.label_smoothing = config.label_smoothing
+        self.config = config
 
     def perturb(self, batch: Minibatch, context: StepContext) -> Tensor:
         """The images as they are."""
         return batch.images
-
-    def loss(self, model: nn.Module, batch: Minibatch, images: Tensor) -> tuple[Tensor, Tensor]:
-        """See :class:`zipper_dist.objectives.base.Objective`."""
-        logits = model(images)
-        loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)
-        return loss, logits

@@ -1,7 +1,5 @@
 """TRADES: clean accuracy, and predictions that an attack does not change."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -28,19 +26,16 @@ class TradesConfig(SmoothedConfig, AttackedLearnerConfig):
         yield from super().problems(option)
         yield from ranges.number(f"{option}.beta", self.beta, 0, 1e3)
         if not self.attack.random_start:
-            yield (
-                f"{option}.attack.no-random-start: trades has to start at random, because what it "
-                "attacks has no gradient at the clean image"
-            )
+            reason = "what trades attacks has no gradient at the clean image"
+            yield f"{option}.attack.no-random-start: start at random, because {reason}"
 
 
 @OBJECTIVES.register("trades")
 class Trades(AttackedObjective):
     """CE(f(x), y) + β · KL(p(x) ‖ p(x′)), where x′ maximises the same divergence.
 
-    Clean and attacked images go through the network one after the other, as in the public release,
-    so that BatchNorm normalises each with its own statistics. The release makes a third pass, over
-    the clean images again, for the divergence; here the first pass serves for both terms.
+    Clean and attacked images go through the network one after the other, so that BatchNorm
+    normalises each with its own statistics; the clean pass serves for both terms.
 
     Source: Zhang et al., "Theoretically Principled Trade-off between Robustness and Accuracy", ICML
     2019, algorithm 1 (β is 1/λ there).

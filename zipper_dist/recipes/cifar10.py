@@ -1,8 +1,4 @@
-"""CIFAR-10 with ResNet-18, and other data with the same setting."""
-
-from __future__ import annotations
-
-from dataclasses import replace
+"""CIFAR-10 with ResNet-18."""
 
 from zipper_dist.config.schedules import Schedule, progress
 from zipper_dist.config.schema import (
@@ -48,24 +44,3 @@ def cifar10() -> TrainConfig:
         },
         eval=EvalConfig(step_size=0.003),
     )
-
-
-@RECIPES.register("cifar100")
-def cifar100() -> TrainConfig:
-    """CIFAR-100 with the CIFAR-10 setting."""
-    base = cifar10()
-    return replace(base, data=replace(base.data, source="cifar100"))
-
-
-@RECIPES.register("svhn")
-def svhn() -> TrainConfig:
-    """SVHN with the CIFAR-10 setting, as published; without flips, as they change digits."""
-    base = cifar10()
-    return replace(base, data=replace(base.data, source="svhn", flip=False))
-
-
-@RECIPES.register("folder")
-def folder() -> TrainConfig:
-    """A directory of class folders, with the CIFAR-10 setting."""
-    base = cifar10()
-    return replace(base, data=replace(base.data, source="folder", validation="0.1"))

@@ -1,14 +1,9 @@
 """CIFAR-10 with WRN-32-10."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from zipper_dist.config.schema import ModelConfig, TrainConfig
-from zipper_dist.objectives import with_objective
-from zipper_dist.objectives.trades import TradesConfig
 from zipper_dist.recipes.cifar10 import cifar10, thirds
-from zipper_dist.recipes.methods import alone, falling
 from zipper_dist.recipes.registry import RECIPES
 
 
@@ -24,32 +19,4 @@ def cifar10_wrn32() -> TrainConfig:
             "natural": replace(natural, schedule=thirds(0.05)),
             "adversarial": replace(adversarial, lr=0.1, weight_decay=7e-4, schedule=thirds(0.05)),
         },
-    )
-
-
-@RECIPES.register("cifar10-wrn32-gowal")
-def cifar10_wrn32_gowal() -> TrainConfig:
-    """CIFAR-10, WRN-32-10, by "Uncovering the Limits of Adversarial Training against Norm-Bounded
-    Adversarial Examples" (Gowal et al., 2020), without additional data.
-
-    The paper's: TRADES with β = 6, SiLU, batches of 512 with a learning rate of 0.1 for every 256
-    images, Nesterov momentum, weight decay 5e-4, a tenth of the learning rate from one half and a
-    hundredth from three quarters of the run, and the average of the weights with decay 0.995 as the
-    result. Ours: the length of the run, and the attack's step, which is that of the other recipes.
-    """
-    base = cifar10_wrn32()
-    learner = replace(
-        with_objective(base.learners["adversarial"], TradesConfig),
-        lr=0.2,
-        nesterov=True,
-        weight_decay=5e-4,
-        schedule=falling((0.5, 0.1), (0.75, 0.01)),
-    )
-    config = alone(base, "adversarial", learner)
-    return replace(
-        config,
-        epochs=200,
-        batch_size=512,
-        model=replace(base.model, activation="silu"),
-        mix=replace(config.mix, ema=0.995),
     )

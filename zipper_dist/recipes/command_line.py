@@ -1,12 +1,11 @@
 """The options of the training command, from its words, a file or a mapping."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import io
 import itertools
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
@@ -19,23 +18,19 @@ from zipper_dist.config.schema import LearnerConfig, TrainConfig
 from zipper_dist.data import DATASETS
 from zipper_dist.errors import UserError
 from zipper_dist.models import NETWORKS
-from zipper_dist.objectives import OBJECTIVES, with_objective
+from zipper_dist.objectives.base import OBJECTIVES, with_objective
 from zipper_dist.recipes.registry import choices, is_recipe, recipe
 
 DEFAULT_RECIPE = "digits"
-
 NOT_GIVEN = Schedule(())
 """The default of a learner's mixing weight: it makes the option known to the parser."""
 
 LEARNER_OPTION = re.compile(r"--learners\.([^.=]+)\.(?:no-)?([^.=]+)[^=]*(?:=(.*))?")
 """``--learners.NAME.FIELD``, alone or as ``--learners.NAME.FIELD=VALUE``."""
 
-ANY_NUMBER = 10**6
-
 
 def parse_train_options(arguments: Sequence[str]) -> TrainConfig:
-    """The options of the training command: a recipe, ``--options``, and ``--config FILE`` with
-    further ones, of which those on the command line win.
+    """The options of a recipe, of ``--config FILE``, and of the other words, which win.
 
     Raises:
         UserError: unknown recipe or objective, or a file that cannot be used.
@@ -52,10 +47,9 @@ def parse_train_options(arguments: Sequence[str]) -> TrainConfig:
 
 
 def train_options(name: str, changes: Mapping[str, Any]) -> TrainConfig:
-    """The options of recipe ``name`` with ``changes`` by dotted or nested names; prints nothing.
+    """The options of recipe ``name`` with ``changes`` by dotted or nested names.
 
-    Raises:
-        UserError: something in them is unknown or cannot be read.
+    Raises UserError if something in them is unknown or cannot be read; prints nothing.
     """
     printed = io.StringIO()
     with contextlib.redirect_stderr(printed), contextlib.redirect_stdout(printed):
@@ -84,16 +78,16 @@ def _parse(words: list[str], given: dict[str, Any], source: str) -> TrainConfig:
             learners[learner] = with_objective(options, kinds[learner], objectives[learner])
     weights = {learner: default.mix.weights.get(learner, NOT_GIVEN) for learner in learners}
     default = replace(default, learners=learners, mix=replace(default.mix, weights=weights))
-    _refuse_other_objectives_options(words, learners)
+    _refuse_foreign_options(words, learners)
     check_names(given, default, source)
     config = parse_options(
         TrainConfig,
         words,
         "zipper_dist.train [RECIPE]",
         default,
-        f"{TrainConfig.__doc__}\n\nThese are the defaults of the recipe {name!r}. Give another "
-        f"recipe to start from its defaults: {choices()}. --config FILE takes options from a YAML "
-        "or JSON file, such as a run's config.json; --version prints the version.",
+        f"{TrainConfig.__doc__}\n\nThese are the defaults of the recipe {name!r}; others are "
+        f"{choices()}. --config FILE takes options from a YAML or JSON file, such as a run's "
+        "config.json; --version prints the version.",
     )
     NETWORKS.find(config.model.arch, "--model.arch")
     DATASETS.find(config.data.source, "--data.source")
@@ -120,9 +114,7 @@ def _options_of(learner: str, objective: str) -> type[LearnerConfig]:
     return kind
 
 
-def _refuse_other_objectives_options(
-    words: Sequence[str], learners: Mapping[str, LearnerConfig]
-) -> None:
+def _refuse_foreign_options(words: list[str], learners: Mapping[str, LearnerConfig]) -> None:
     """Raise UserError where a learner is given an option that only other objectives have."""
     for word in words:
         match = LEARNER_OPTION.fullmatch(word)
@@ -145,7 +137,7 @@ def _values_taken(options: Any) -> dict[str, int]:
         if isinstance(value, bool):
             taken |= {name: 0, f"no-{name}": 0}
         elif isinstance(value, tuple):
-            taken[name] = ANY_NUMBER
+            taken[name] = sys.maxsize
         elif is_dataclass(value):
             taken |= _values_taken(value)
     return taken

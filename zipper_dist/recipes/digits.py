@@ -1,7 +1,5 @@
 """The digits of scikit-learn: any machine, about a minute."""
 
-from __future__ import annotations
-
 from zipper_dist.config.schedules import Schedule, epochs, progress
 from zipper_dist.config.schema import (
     AttackConfig,

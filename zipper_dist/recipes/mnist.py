@@ -1,15 +1,7 @@
 """MNIST with the small network of its adversarial-training literature."""
 
-from __future__ import annotations
-
 from zipper_dist.config.schedules import Schedule, progress
-from zipper_dist.config.schema import (
-    AttackConfig,
-    DataConfig,
-    MixConfig,
-    ModelConfig,
-    TrainConfig,
-)
+from zipper_dist.config.schema import AttackConfig, DataConfig, MixConfig, ModelConfig, TrainConfig
 from zipper_dist.objectives.at import AtConfig
 from zipper_dist.objectives.natural import NaturalConfig
 from zipper_dist.recipes.registry import RECIPES
@@ -17,10 +9,8 @@ from zipper_dist.recipes.registry import RECIPES
 
 @RECIPES.register("mnist")
 def mnist() -> TrainConfig:
-    """MNIST with the network and attack of TRADES' release: 20 epochs, redistribution from 12.
-
-    The ramp of eps is ours: from scratch, training at eps 0.3 stalls at the accuracy of guessing.
-    """
+    """MNIST with the network and attack of TRADES' release; the ramp of eps is ours, as training
+    at eps 0.3 from scratch stalls at the accuracy of guessing."""
     schedule = Schedule(((0.0, 1.0), (0.55, 1.0), (0.75, 0.1), (1.0, 0.01)))
     ramp = Schedule(((0.0, 0.1), (0.3, 1.0)))
     return TrainConfig(

@@ -1,7 +1,6 @@
 """Recipes and methods by name."""
 
-from __future__ import annotations
-
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import cast
@@ -36,11 +35,7 @@ def choices() -> str:
 
 
 def recipe(name: str) -> TrainConfig:
-    """The options of a recipe by its name, or by a reference to one outside the package.
-
-    Raises:
-        UserError: there is none.
-    """
+    """The options of a recipe by its name, or a reference to one outside; UserError if none."""
     if name in RECIPES:
         return replace(RECIPES[name](), recipe=name)
     base, _, method = name.rpartition("-")
@@ -53,11 +48,9 @@ def recipe(name: str) -> TrainConfig:
 
 def is_recipe(name: str) -> bool:
     """Whether there is a recipe of that name."""
-    try:
-        recipe(name)
-    except UserError:
-        return False
-    return True
+    with contextlib.suppress(UserError):
+        return bool(recipe(name))
+    return False
 
 
 def _from_outside(reference: str) -> TrainConfig:

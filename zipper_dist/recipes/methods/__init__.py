@@ -1,11 +1,8 @@
 """The methods that Zipper is compared with: functions from a Zipper recipe to their own.
 
-They train one learner on the same data, network and attack. Published hyper-parameters are set as
-published, with epochs scaled to the length of the recipe; others are those of Zipper's learner.
-Sources: the public releases of TRADES, FAT and MART for CIFAR-10, and of TRADES for MNIST.
+They train one learner on the same data, network and attack, with the hyper-parameters of the
+public releases of TRADES, FAT and MART, epochs scaled; others are those of Zipper's learner.
 """
-
-from __future__ import annotations
 
 import math
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Adversarial training (AT)."""
 
-from __future__ import annotations
-
 from zipper_dist.config.schema import TrainConfig
 from zipper_dist.recipes.methods import alone
 from zipper_dist.recipes.registry import METHODS

@@ -1,12 +1,10 @@
 """Friendly adversarial training (FAT)."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from zipper_dist.config.schedules import Schedule
 from zipper_dist.config.schema import TrainConfig
-from zipper_dist.objectives import with_objective
+from zipper_dist.objectives.base import with_objective
 from zipper_dist.objectives.fat import FatConfig
 from zipper_dist.recipes.methods import LIKE_CIFAR10, alone, falling
 from zipper_dist.recipes.registry import METHODS

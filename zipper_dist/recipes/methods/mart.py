@@ -1,11 +1,9 @@
 """MART."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from zipper_dist.config.schema import TrainConfig
-from zipper_dist.objectives import with_objective
+from zipper_dist.objectives.base import with_objective
 from zipper_dist.objectives.mart import MartConfig
 from zipper_dist.recipes.methods import LIKE_CIFAR10, alone, falling
 from zipper_dist.recipes.registry import METHODS

@@ -1,7 +1,5 @@
 """Natural training (NT)."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from zipper_dist.config.schema import TrainConfig

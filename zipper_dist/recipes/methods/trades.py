@@ -1,11 +1,9 @@
 """TRADES."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from zipper_dist.config.schema import TrainConfig
-from zipper_dist.objectives import with_objective
+from zipper_dist.objectives.base import with_objective
 from zipper_dist.objectives.trades import TradesConfig
 from zipper_dist.recipes.methods import LIKE_CIFAR10, alone, falling
 from zipper_dist.recipes.registry import METHODS
@@ -15,9 +13,8 @@ from zipper_dist.recipes.registry import METHODS
 def trades(base: TrainConfig) -> TrainConfig:
     """TRADES (Zhang et al., 2019), published for CIFAR-10 and MNIST.
 
-    On CIFAR-10 the learning rate falls at epochs 75, 90 and 100 (of Zipper's 120), on MNIST at 55,
-    75 and 90 of 100. On MNIST the ramp of eps is ours, and so is the learning rate (it is that of
-    Zipper's adversarial learner): the published 0.01 is for five times as many epochs.
+    On MNIST the ramp of eps and the learning rate are those of Zipper's adversarial learner: the
+    published 0.01 is for five times as many epochs.
     """
     learner = with_objective(base.learners["adversarial"], TradesConfig)
     if base.data.source in LIKE_CIFAR10:
