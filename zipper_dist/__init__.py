@@ -22,12 +22,10 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 
-# fmt: off
 __all__ = [  # noqa: RUF022
     "__version__", "attacks", "Run", "benchmark", "fit", "load_model", "recipe", "ThreatModel",
     "UserError", "Report", "ATTACKS", "DATASETS", "NETWORKS", "OBJECTIVES", "RECIPES",
-]
-# fmt: on
+]  # fmt: skip
 
 # Where the names are that are not in zipper_dist.api.
 _MODULES = {

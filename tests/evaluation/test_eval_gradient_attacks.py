@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from evaluation.conftest import EPS
 from zipper_dist.attacks import PGD, Cw, Fgsm, Mim
-from zipper_dist.attacks.variants import momentum, summed_margin
+from zipper_dist.attacks.cw import summed_margin
+from zipper_dist.attacks.mim import momentum
 from zipper_dist.config.threat import Norm, ThreatModel
 
 Set = tuple[Tensor, Tensor]

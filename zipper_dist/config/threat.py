@@ -11,8 +11,6 @@ from typing import Annotated, Literal
 from zipper_dist.config.schedules import one_word
 
 Norm = Literal["linf", "l2"]
-NORMS: tuple[Norm, ...] = ("linf", "l2")
-
 LARGEST = {"linf": 1.0, "l2": 1e3}  # radius [1 = the full pixel range]
 
 
@@ -31,7 +29,7 @@ class ThreatModel:
             eps = float(Fraction(radius)) if "/" in radius else float(radius)
         except (ValueError, ZeroDivisionError):
             eps = math.nan
-        if norm not in NORMS or not colon or math.isnan(eps):
+        if norm not in LARGEST or not colon or math.isnan(eps):
             raise ValueError(f"{text!r} is not a threat model: give linf:8/255 or l2:0.5")
         return ThreatModel("linf" if norm == "linf" else "l2", eps)
 

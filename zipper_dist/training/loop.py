@@ -21,29 +21,29 @@ def train(run: RunContext, state: TrainState) -> None:
     Every learner takes a step on the same minibatch; the global learner is the moving average of
     their mixture; from t′ on, every c iterations, the learners continue from it.
     """
-    for t in range(state.at + 1, state.plan.total_steps + 1):
+    plan = state.plan
+    for t in range(state.at + 1, plan.total_steps + 1):
         batch = state.loader.minibatch(t)
         for learner in state.learners:
             step(state, learner, batch, t)
         state.mixer.accumulate(t, {learner.name: learner.mixable for learner in state.learners})
         state.at = t
         report(run, state)
-        complete_iteration(run, state)  # validate, redistribute, save
-        run.signals.check()
+        if plan.validates_at(t):
+            validate(state)
+        if plan.redistributes_at(t):
+            redistribute(run, state)
+        if plan.validates_at(t):
+            save(run, state)
+        run.signals.check()  # stops the run
 
 
 def complete_iteration(run: RunContext, state: TrainState) -> None:
-    """Validate, redistribute and save after iteration ``state.at``, where these are due.
-
-    A continued run begins with this: the signal may have come while this rank waited for others.
-    """
-    t, plan = state.at, state.plan
-    if plan.validates_at(t):
+    """Before a continued run goes on: what a signal kept from being done after ``state.at``."""
+    if state.plan.validates_at(state.at):
         validate(state)
-    if plan.redistributes_at(t) and state.mixer.synced_at < t:
+    if state.plan.redistributes_at(state.at) and state.mixer.synced_at < state.at:
         redistribute(run, state)
-    if plan.validates_at(t):
-        save(run, state)
 
 
 def step(state: TrainState, learner: BaseLearner, batch: Minibatch, t: int) -> None:
