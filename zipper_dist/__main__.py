@@ -1,7 +1,5 @@
 """``python -m zipper_dist COMMAND …`` is ``python -m zipper_dist.COMMAND …``."""
 
-from __future__ import annotations
-
 import runpy
 import sys
 

@@ -7,8 +7,6 @@ Nothing is printed unless asked for, and the state of the process is restored. B
 :class:`zipper_dist.UserError` with the message that the commands print.
 """
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys
@@ -23,7 +21,6 @@ from torch import Tensor, nn
 from zipper_dist.checkpoint.run_directory import RunDirectory, as_json
 from zipper_dist.checkpoint.weights import load_model as load_weights_file
 from zipper_dist.config.checks import validate
-from zipper_dist.config.files import flattened
 from zipper_dist.config.schema import DataConfig, TrainConfig
 from zipper_dist.config.threat import ThreatModel
 from zipper_dist.data import fetch, load
@@ -35,6 +32,7 @@ from zipper_dist.evaluation.in_memory import evaluate_model
 from zipper_dist.evaluation.results.report import Report
 from zipper_dist.recipes.command_line import train_options
 from zipper_dist.recipes.registry import recipe
+from zipper_dist.recipes.registry import recipe as named_recipe
 from zipper_dist.training.run import run as train
 
 __all__ = ["Run", "benchmark", "fit", "load_model", "recipe"]
@@ -46,6 +44,7 @@ class Run:
     def __init__(self, directory: str | Path) -> None:
         self.directory = Path(directory)
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._trusted = False
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -55,12 +54,12 @@ class Run:
             raise UserError(f"{self.directory}: no run is complete here")
         return finished
 
-    def model(self, learner: str = "global") -> nn.Module:
-        """The network ``global``, ``best`` or of a base learner, in eval mode, on the CPU."""
-        return load_weights_file(RunDirectory(self.directory).weights(learner), trust=True)
+    def model(self, learner: str = "global", *, trust: bool = False) -> nn.Module:
+        """The network ``global``, ``best`` or of a base learner, in eval mode, on the CPU.
 
-    def __repr__(self) -> str:
-        return f"Run({str(self.directory)!r})"
+        ``trust``: as for :func:`load_model`; a run that :func:`fit` made is trusted."""
+        file = RunDirectory(self.directory).weights(learner)
+        return load_weights_file(file, trust=trust or self._trusted)
 
 
 @preserved_process_state()
@@ -81,47 +80,53 @@ def fit(
         run_dir: the run directory; by default a temporary one, deleted with the Run.
         verbose: show progress and results on the terminal.
 
-    Raises UserError for bad options or a directory of another run, and TrainingDiverged.
+    Raises UserError for bad options or a directory of another run, CommandError (of which it is
+    one) where training diverges or a rank is lost.
     """
     if ranks < 1:
         raise UserError(f"ranks {ranks}: give 1 or more")
-    changes = dict(options or {})
-    if isinstance(recipe, TrainConfig):
-        changes = flattened(as_json(recipe)) | flattened(changes)
-        recipe = recipe.recipe
     temporary = None if run_dir else tempfile.TemporaryDirectory(prefix="zipper-")
     directory = Path(temporary.name if temporary else str(run_dir)).expanduser()
-    config = train_options(recipe, changes | {"run-dir": str(directory)})
+    config = train_options(recipe, {**(options or {}), "run-dir": str(directory)})
     if ranks == 1:
-        train(config, Console() if verbose else None)
+        train(config, Console() if verbose else None, environment={})
     else:
         _train_in_processes(config, ranks, verbose)
     run = Run(directory)
-    run._temporary = temporary
+    run._temporary, run._trusted = temporary, True
     return run
 
 
 def _train_in_processes(config: TrainConfig, ranks: int, verbose: bool) -> None:
     """Run the training command in ``ranks`` processes on this machine."""
     validate(config)
+    if config.learners.keys() != named_recipe(config.recipe).learners.keys():
+        raise UserError(f"ranks {ranks}: the learners must be those of recipe {config.recipe}")
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "options.json"
         file.write_text(json.dumps(as_json(config)))
         launcher = ["zipper_dist.launcher", "--standalone", f"--nproc_per_node={ranks}"]
         command = [*launcher, "-m", "zipper_dist.train", "--config", str(file)]
-        done = subprocess.run(
+        process = subprocess.Popen(
             [sys.executable, "-m", *command],
-            stdout=None if verbose else subprocess.PIPE,
+            stdout=None if verbose else subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C comes to it once, from here
             text=True,
         )
-    if done.returncode != 0:
+        try:
+            _, errors = process.communicate()
+        except KeyboardInterrupt:
+            process.terminate()  # the ranks save their state
+            process.wait()
+            raise
+    if process.returncode != 0:
         prefix = "zipper: error: "
-        errors = [line for line in done.stderr.splitlines() if line.startswith(prefix)]
-        message = errors[0].removeprefix(prefix) if errors else done.stderr.strip()
-        kind = UserError if done.returncode == UserError.status else CommandError
-        raise kind(message or f"training ended with status {done.returncode}")
+        lines = [line for line in errors.splitlines() if line.startswith(prefix)]
+        message = lines[0].removeprefix(prefix) if lines else errors.strip()
+        kind = UserError if process.returncode == UserError.status else CommandError
+        raise kind(message or f"training ended with status {process.returncode}")
 
 
 def load_model(path: str | Path, *, trust: bool = False) -> nn.Module:

@@ -1,8 +1,6 @@
 """torchrun, but the exit status of the job is that of the rank that failed first, and torchrun's
 own stack trace is left out: ``zipper-launch --nproc_per_node=2 -m zipper_dist.train …``."""
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

@@ -50,10 +50,10 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def _discover(self) -> dict[str, T]:
         if not self._discovered:
-            self._discovered = True
             package = importlib.import_module(self._package)
             for module in pkgutil.iter_modules(package.__path__):
                 importlib.import_module(f"{self._package}.{module.name}")
+            self._discovered = True
         return self._found
 
     def __getitem__(self, name: str) -> T:

@@ -1,8 +1,6 @@
 """The training command: ``python -m zipper_dist.train [RECIPE] [--option value …]``, on two ranks
 ``torchrun --nproc_per_node=2 -m zipper_dist.train …``."""
 
-from __future__ import annotations
-
 import sys
 
 from rich.console import Console

@@ -138,7 +138,7 @@ def test_ascend_steps_along_the_direction_it_is_given() -> None:
     ball = make_ball("linf", x, 0.1)
     going_on = torch.tensor([1.0, 0.0, 1.0, 0.0]).view(4, 1, 1, 1)
     iterates = ascend(
-        model, x, ball, summed_cross_entropy(y), 0.03, 2, direction=lambda g: g * going_on
+        model, x, ball, summed_cross_entropy(y), [0.03, 0.03], direction=lambda g: g * going_on
     )
     x_adv = list(iterates)[-1]
     assert torch.equal(x_adv[1::2], x[1::2])

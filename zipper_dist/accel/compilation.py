@@ -1,7 +1,5 @@
 """torch.compile: whether it pays for itself, how it is used, where compiled code is kept."""
 
-from __future__ import annotations
-
 import copy
 import os
 import shutil

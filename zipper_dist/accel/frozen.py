@@ -1,7 +1,5 @@
 """The state a network is attacked in: eval mode, weights frozen."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 

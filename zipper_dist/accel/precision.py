@@ -1,8 +1,6 @@
 """How a network is run: precision, compilation, the attack's view of it. Weights, optimizer state,
 averages, BatchNorm statistics and losses are fp32 in every precision."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass

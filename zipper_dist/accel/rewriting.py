@@ -1,7 +1,5 @@
 """Rewrites of a traced network in eval mode that make it faster and keep its results."""
 
-from __future__ import annotations
-
 import operator
 from collections import Counter
 from dataclasses import dataclass

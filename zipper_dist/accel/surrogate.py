@@ -1,8 +1,6 @@
 """The surrogate: a faster copy of a network for attacks to differentiate, in eval mode, frozen, in
 the working precision, channels-last, with BatchNorm folded (:mod:`zipper_dist.accel.rewriting`)."""
 
-from __future__ import annotations
-
 import copy
 import logging
 from collections.abc import Callable

@@ -1,8 +1,6 @@
 """The loop of every gradient attack: ascend a loss inside a ball, one step at a time."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -44,13 +42,13 @@ def logits_at(network: Network, images: Tensor) -> Tensor:
 
 
 def ascend(
-    network: Network, x_start: Tensor, ball: Ball, loss: Loss, step_size: float, steps: int,
+    network: Network, x_start: Tensor, ball: Ball, loss: Loss, step_sizes: Sequence[float],
     direction: Direction | None = None,
 ) -> Iterator[Tensor]:  # fmt: skip
-    """Yield the images (B, C, H, W) after each of ``steps`` steps in ``ball``, along the gradient
-    or the ``direction`` made of it; the next step reads the tensor that was yielded."""
+    """Yield the images (B, C, H, W) after each step in ``ball``, so long, along the gradient or the
+    ``direction`` made of it; the next step reads the tensor that was yielded."""
     x_adv = x_start.detach()
-    for _ in range(steps):
+    for step_size in step_sizes:
         gradient = image_gradient(network, x_adv, loss)
         x_adv = ball.step(x_adv, direction(gradient) if direction else gradient, step_size)
         yield x_adv  # under no context manager, or it would hold for the caller

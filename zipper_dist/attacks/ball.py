@@ -4,8 +4,6 @@ Every image that a ball returns is inside **exactly**: the norm of x′ − x, e
 at most the Python float eps, and every pixel lies in [0, 1]. A NaN in a gradient counts as 0.
 """
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence

@@ -175,7 +175,7 @@ class Iterated(Attack):
         loss, direction = self.loss(network, x, y), self.direction()
         if self.steps == 0:
             yield start
-        yield from ascend(network, start, ball, loss, self.step, self.steps, direction)
+        yield from ascend(network, start, ball, loss, [self.step] * self.steps, direction)
 
 
 def in_steps(

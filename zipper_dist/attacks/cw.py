@@ -1,7 +1,5 @@
 """CW: Carlini and Wagner, "Towards Evaluating the Robustness of Neural Networks", 2017 (f₆)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -4,8 +4,6 @@ Source: Zhang, Yu, Jiao, Xing, El Ghaoui and Jordan, "Theoretically Principled T
 Robustness and Accuracy", ICML 2019, algorithm 1.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """FGSM: Goodfellow, Shlens and Szegedy, "Explaining and Harnessing Adversarial Examples", 2015."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -23,4 +21,4 @@ class Fgsm(Attack):
     def iterates(self, network: Network, x: Tensor, y: Tensor, draws: Draws) -> Iterator[Tensor]:
         """See :class:`~zipper_dist.attacks.base.Attack`."""
         ball = make_ball(self.norm, x, self.eps)
-        yield from ascend(network, x, ball, summed_cross_entropy(y), self.eps, 1)
+        yield from ascend(network, x, ball, summed_cross_entropy(y), [self.eps])

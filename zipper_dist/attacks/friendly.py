@@ -4,8 +4,6 @@ Source: Zhang, Xu, Han, Niu, Cui, Sugiyama and Kankanhalli, "Attacks Which Do No
 Adversarial Learning Stronger", ICML 2020, algorithm 1.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """MIM: Dong et al., "Boosting Adversarial Attacks with Momentum", CVPR 2018."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

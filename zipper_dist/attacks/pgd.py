@@ -4,8 +4,6 @@ Source: Madry, Makelov, Schmidt, Tsipras and Vladu, "Towards Deep Learning Model
 Adversarial Attacks", ICLR 2018.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, TypeVar
 

@@ -1,7 +1,5 @@
 """Writing files so that a reader, or a crash, never meets a half-written one."""
 
-from __future__ import annotations
-
 import errno
 import os
 import secrets

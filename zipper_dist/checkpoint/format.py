@@ -4,8 +4,6 @@ Learners may continue from different iterations, where a signal stopped their ra
 have the last redistribution in common (:func:`choose`).
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence

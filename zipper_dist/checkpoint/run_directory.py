@@ -76,7 +76,8 @@ class RunDirectory:
         """Delete the files of an earlier run; other files stay."""
         for name in [*learners, "global", "best"]:
             self.weights(name).unlink(missing_ok=True)
-        for path in (self.config, self.metrics, self.summary, self.root / "evaluation.json"):
+        evaluations = self.root.glob("evaluation*.json")
+        for path in (self.config, self.metrics, self.summary, *evaluations):
             path.unlink(missing_ok=True)
         for path in self.checkpoints.glob("*.ckpt"):
             path.unlink()

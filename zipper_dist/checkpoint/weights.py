@@ -2,8 +2,6 @@
 the :class:`ModelSpec` and a checksum. Loading one runs foreign code only if the caller trusts it.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping

@@ -38,6 +38,11 @@ def problems(config: TrainConfig) -> Iterator[str]:
         yield f"--data.crop-padding {config.data.crop_padding}: give 0 or more"
     if not (math.isfinite(config.model.width) and 0 < config.model.width <= 64):
         yield f"--model.width {config.model.width}: give 0.01 … 64"
+    if not config.learners:
+        yield "learners: give one or more"
+    for name in config.learners:
+        if not name.isidentifier() or name in ("global", "best"):
+            yield f"learners.{name}: give letters, digits and _, and not global or best"
     yield from config.mix.problems(list(config.learners))
     yield from config.eval.problems()
     yield from _threats(config)

@@ -1,7 +1,5 @@
 """How a process uses its device, cores, threads and memory."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import os
@@ -65,7 +63,8 @@ def preserved_process_state() -> Iterator[None]:
             restored.callback(torch.cuda.set_device, torch.cuda.current_device())
         if threading.current_thread() is threading.main_thread():
             for number in CAUGHT:
-                restored.callback(signal.signal, number, signal.getsignal(number))
+                if (handler := signal.getsignal(number)) is not None:
+                    restored.callback(signal.signal, number, handler)
         if not dist.is_initialized():
             restored.callback(leave_job)
         yield

@@ -1,7 +1,5 @@
 """Stopping when a signal asks for it."""
 
-from __future__ import annotations
-
 import os
 import signal
 import threading

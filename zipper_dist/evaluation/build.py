@@ -1,7 +1,5 @@
 """Puts the parts of the evaluation command together from its options."""
 
-from __future__ import annotations
-
 import hashlib
 import platform
 from dataclasses import dataclass, replace

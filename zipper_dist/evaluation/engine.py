@@ -3,8 +3,6 @@
 Its work is a generator that yields between the steps of an attack, for other work in between.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """The end of an evaluation: its files and the table on the terminal, from all ranks' outcomes."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -1,7 +1,5 @@
 """Evaluation of a network in this process, with everything in memory and nothing printed."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """The options of the evaluation command, and what is out of range in them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -94,13 +92,11 @@ def validate(options: EvaluateOptions) -> None:
         value = getattr(o, name)
         if value is not None and value < 1:
             found.append(f"--{name.replace('_', '-')} {value}: give 1 or more")
-    known = ", ".join(DATASETS)
     step = f"--step-size {o.step_size}: give a length above 0, where 1 is the full pixel range"
     nowhere = o.save_adversarial is not None and not o.save_adversarial.parent.is_dir()
     two_ways = bool(o.threats) and (o.norm, o.eps) != (None, None)
     problems = {
         "--limit and --first: give one of them": None not in (o.limit, o.first),
-        f"--data {o.dataset}: choose one of {known}": o.dataset not in (None, *DATASETS),
         "--threats and --norm, --eps: give one of them": two_ways,
         step: o.step_size is not None and not 0 < o.step_size <= 1e3,
         "--mean and --std: give both or neither": (o.mean is None) != (o.std is None),
@@ -111,3 +107,5 @@ def validate(options: EvaluateOptions) -> None:
     found += [problem for problem, there in problems.items() if there]
     if found:
         raise UserError("; ".join(found))
+    if o.dataset is not None:
+        DATASETS.find(o.dataset, "--data")

@@ -1,7 +1,5 @@
 """What attacks did to the examples of a block, kept by everything that decides it."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """What is evaluated: a network, and what the run that made it says about data and attack."""
 
-from __future__ import annotations
-
 import json
 import pickle
 from collections.abc import Mapping, Sequence
@@ -23,7 +21,7 @@ from zipper_dist.errors import UserError
 from zipper_dist.evaluation.attack_list import check_threats
 from zipper_dist.evaluation.options import EvaluateOptions
 from zipper_dist.models import ModelSpec
-from zipper_dist.recipes.registry import recipe
+from zipper_dist.recipes.registry import is_recipe, recipe
 from zipper_dist.registry import load_reference
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
@@ -89,7 +87,9 @@ def data_config(target: Target, options: EvaluateOptions) -> DataConfig:
             f"--data: say which data set {target.file} is for: no config.json of a run is beside it"
         )
     same = source == run.get("source")
-    size = run.get("image_size") if same else recipe(source).data.image_size
+    size = run.get("image_size")
+    if not same:
+        size = recipe(source).data.image_size if is_recipe(source) else None
     if not same and target.spec is not None and target.spec.height == target.spec.width:
         size = target.spec.height
     root = Path(run["root"]) if same else DataConfig().root
@@ -113,18 +113,21 @@ def threats_of(target: Target, source: str, options: EvaluateOptions) -> Threats
     raises UserError for a radius out of range, and for a norm that needs a radius."""
     run = target.run
     trained = trained_threats(run)
-    if not trained:
+    if not trained and is_recipe(source):
         run = as_json(recipe(source))
         trained = trained_threats(run)
+    if not (trained or options.threats or (options.norm and options.eps)):
+        raise UserError(f"--threats: give one, because no recipe for {source} says any")
     models = options.threats or trained
     if (options.norm, options.eps) != (None, None):
-        norm = options.norm or trained[0].norm
-        if options.eps is None and norm != trained[0].norm:
-            why = f"because the network was trained for {trained[0].norm}"
+        first = trained[0] if trained else ThreatModel()
+        norm = options.norm or first.norm
+        if options.eps is None and norm != first.norm:
+            why = f"because the network was trained for {first.norm}"
             raise UserError(f"--norm {norm}: give --eps too, {why}")
-        models = (ThreatModel(norm, trained[0].eps if options.eps is None else options.eps),)
+        models = (ThreatModel(norm, first.eps if options.eps is None else options.eps),)
     check_threats(models, "--threats" if options.threats else "--eps")
-    step_size = run["eval"].get("step_size") if models == trained else None
+    step_size = run["eval"].get("step_size") if trained and models == trained else None
     return Threats(tuple(dict.fromkeys(models)), options.step_size or step_size)
 
 

@@ -1,7 +1,5 @@
 """Records: what a run reports while it goes on, a line of metrics.jsonl each."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Brings the records of all ranks to the sinks on rank 0."""
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections.abc import Iterator, Sequence

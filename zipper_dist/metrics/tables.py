@@ -1,7 +1,5 @@
 """The table at the end of a run, from its summary."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from rich.console import Console

@@ -46,22 +46,26 @@ def parse_train_options(arguments: Sequence[str]) -> TrainConfig:
     return _parse(words, given, f"--config {found.config}")
 
 
-def train_options(name: str, changes: Mapping[str, Any]) -> TrainConfig:
-    """The options of recipe ``name`` with ``changes`` by dotted or nested names.
+def train_options(start: str | TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
+    """The options of a recipe, or ``start`` itself, with ``changes`` by dotted or nested names.
 
     Raises UserError if something in them is unknown or cannot be read; prints nothing.
     """
     printed = io.StringIO()
     with contextlib.redirect_stderr(printed), contextlib.redirect_stdout(printed):
         try:
-            return _parse([name], flattened(changes), "options")
+            if isinstance(start, TrainConfig):
+                return _parse([], flattened(changes), "options", start)
+            return _parse([start], flattened(changes), "options")
         except SystemExit:
             # The parser's message is a box: a title, the message, a line, where to find help.
             message = printed.getvalue().partition("\n")[2].partition("──")[0]
             raise UserError(" ".join(message.replace("│", " ").split())) from None
 
 
-def _parse(words: list[str], given: dict[str, Any], source: str) -> TrainConfig:
+def _parse(
+    words: list[str], given: dict[str, Any], source: str, start: TrainConfig | None = None
+) -> TrainConfig:
     """The options of ``words``, and below them those ``given`` by dotted names in ``source``."""
     name = given.get("recipe") or DEFAULT_RECIPE
     given = {key: value for key, value in given.items() if key != "recipe"}
@@ -71,7 +75,7 @@ def _parse(words: list[str], given: dict[str, Any], source: str) -> TrainConfig:
     if position is not None:
         name = words.pop(position)
     words = [*as_words(given), *words]
-    default = recipe(name)
+    default = start or recipe(name)
     learners = dict(default.learners)
     for learner, options in default.learners.items():
         if objectives.get(learner, options.objective) != options.objective:

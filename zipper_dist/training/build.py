@@ -1,7 +1,5 @@
 """Builds a run from its options."""
 
-from __future__ import annotations
-
 import copy
 
 from zipper_dist.accel.compilation import resolve_compile, work

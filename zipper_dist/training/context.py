@@ -1,7 +1,5 @@
 """What the parts of a training process share, and the state that it trains."""
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The end of a run: weights, accuracy of every learner on the test set, summary."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import Tensor

@@ -1,7 +1,5 @@
 """A network's floating-point state in one flat tensor, for averaging, mixing and all-reduces."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

@@ -1,14 +1,12 @@
 """The base learner: a network, its objective, its SGD and its schedules."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from zipper_dist.accel.precision import Acceleration
-from zipper_dist.config.schema import AttackedLearnerConfig, LearnerConfig
+from zipper_dist.config.schema import LearnerConfig
 from zipper_dist.data import Minibatch
 from zipper_dist.metrics.records import StepResult
 from zipper_dist.objectives import StepContext, make_objective
@@ -51,8 +49,7 @@ class BaseLearner:
             fused=fused,
         )
         self.average = self.state.flat.clone() if config.weight_average > 0 else None
-        awp = config.awp if isinstance(config, AttackedLearnerConfig) else 0.0
-        self._awp = WeightPerturbation(model, awp)
+        self._awp = WeightPerturbation(model, getattr(config, "awp", 0.0))
         self._acceleration = acceleration
         self._seed = seed
         self._total_steps = total_steps

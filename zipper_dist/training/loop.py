@@ -1,7 +1,5 @@
 """The training loop: the algorithm, and what each of its lines does on the ranks of a job."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import replace
 

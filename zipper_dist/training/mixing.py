@@ -14,8 +14,6 @@ its *share*; the term P θ_g belongs to the share of one learner, the leader.
 What is stored is acc_a / S with S ← α_t S, a Python float: an iteration adds to the tensor and does
 not multiply it, which is half the work, and more exact: α in fp32 has few digits of 1 - α."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 
 import torch

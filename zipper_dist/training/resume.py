@@ -1,7 +1,5 @@
 """Saving a run in checkpoints, and continuing it from them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 

@@ -1,8 +1,7 @@
 """A training run in this process of the job, from options to summary."""
 
-from __future__ import annotations
-
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -28,15 +27,19 @@ from zipper_dist.training.loop import complete_iteration, train
 from zipper_dist.training.resume import resume, save
 
 
-def run(config: TrainConfig, console: Console | None = None) -> dict[str, Any]:
-    """Train, from options to summary, in this process of the job.
+def run(
+    config: TrainConfig,
+    console: Console | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> dict[str, Any]:
+    """Train, from options to summary, in this process of the job that ``environment`` tells of.
 
     Rank 0 shows progress and results on the ``console``, if there is one. Returns the summary,
     empty on the other ranks. CommandError: bad input, divergence, a lost rank, or a signal.
     """
     validate(config)
     sinks = make_sinks(config.metrics)
-    placed = plan(Machine.detect(os.environ), list(config.learners), config.device, config.threads)
+    placed = plan(Machine.detect(environment), list(config.learners), config.device, config.threads)
     signals, world, directory = Signals(), World(placed), RunDirectory.of(config)
     context = RunContext(
         config=config,

@@ -4,8 +4,6 @@ Validation is asynchronous: every rank posts a snapshot, a copy of its shares of
 rank 0 evaluates the sum of the shares whenever it would otherwise wait.
 """
 
-from __future__ import annotations
-
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping

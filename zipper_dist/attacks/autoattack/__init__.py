@@ -1,7 +1,5 @@
 """AutoAttack: four attacks in turn, each on the examples that the ones before did not break."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from zipper_dist.attacks.autoattack import adapter

@@ -10,8 +10,6 @@ robustness with an ensemble of diverse parameter-free attacks" and "Minimally di
 examples with a fast adaptive boundary attack", ICML 2020.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

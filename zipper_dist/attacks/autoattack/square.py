@@ -1,7 +1,5 @@
 """Square (Andriushchenko, Croce, Flammarion and Hein, "Square Attack", ECCV 2020), black-box."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The figures of an evaluation: accuracy under each attack, its interval, and what it took."""
 
-from __future__ import annotations
-
 import io
 import math
 from collections.abc import Mapping, Sequence

@@ -4,8 +4,6 @@ They follow the advice of Carlini et al., "On Evaluating Adversarial Robustness"
 Athalye, Carlini and Wagner, "Obfuscated Gradients Give a False Sense of Security", ICML 2018.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field

@@ -4,8 +4,6 @@ A new one is a class derived from :class:`Sink`, registered by name in a file of
 given from outside: ``--metrics jsonl terminal my_package.module:MySink``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """metrics.jsonl: one JSON object a line, flushed as it happens."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The progress of a run on the terminal: a live table, or plain lines where there is none."""
 
-from __future__ import annotations
-
 import time
 
 from rich.console import Console, Group
