@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,33 @@ def test_options_of_a_recipe_can_be_changed_as_objects(run: zipper_dist.Run) -> 
     options = zipper_dist.recipe("digits")
     assert options.learners["adversarial"].threat() == zipper_dist.ThreatModel("linf", 0.17)
     assert_equal(weights(zipper_dist.fit(options, SHORT)), weights(run))
+
+
+def test_options_may_have_other_learners_than_their_recipe() -> None:
+    options = zipper_dist.recipe("digits")
+    alone = replace(options, learners={"robust": options.learners["adversarial"]})
+    few = {name: value for name, value in SHORT.items() if not name.startswith("learners.")}
+    run = zipper_dist.fit(alone, {**few, "learners.robust.attack.steps": 1})
+    assert set(run.summary["final"]["learners"]) == {"robust", "global"}
+    with pytest.raises(zipper_dist.UserError, match="those of recipe digits"):
+        zipper_dist.fit(alone, few, ranks=2)
+    named = replace(options, learners={"global": options.learners["adversarial"]})
+    with pytest.raises(zipper_dist.UserError, match=r"learners\.global"):
+        zipper_dist.fit(named, few)
+
+
+def test_a_job_that_the_caller_is_part_of_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.setenv("RANK", "2")
+    store = dist.FileStore(str(tmp_path / "store"), 1)
+    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        assert zipper_dist.fit("digits", SHORT).summary["steps"] == 6
+        assert dist.is_initialized()
+    finally:
+        dist.destroy_process_group()
 
 
 @pytest.mark.parametrize("ranks", [1, 2])

@@ -61,7 +61,7 @@ def test_mnist_on_two_ranks(tmp_path: Path) -> None:
     options = typed("""
         --steps 150 --batch-size 64 --model.width 0.5 --learners.natural.lr 0.05
         --mix.start 120 --mix.every 10 --mix.ema 0.95 --eval.every 75 --eval.attack-steps 10
-        --eval.limit 200 --learners.adversarial.attack.eps 0.2
+        --eval.limit 600 --learners.adversarial.attack.eps 0.2
         --learners.adversarial.attack.steps 3 --learners.adversarial.attack.step-size 0.1
     """)
     arguments = ["mnist", "--data.root", str(SHARED_DATA), *options, "--run-dir", "run"]
