@@ -318,7 +318,7 @@ def damaged(run_directory: Path, tmp_path: Path) -> Path:
         ({"limit": 0}, "--limit 0: give 1 or more"),
         ({"first": 0}, "--first 0: give 1 or more"),
         ({"first": 5, "limit": 5}, "--limit and --first: give one of them"),
-        ({"dataset": "imagenet"}, "--data imagenet: choose one of"),
+        ({"dataset": "imagenet"}, "--data imagenet: unknown data set; choose from cifar10"),
         ({"learner": "best"}, "no best.safetensors here; --learner can be global"),
         ({"mean": (0.5,)}, "--mean and --std"),
         ({"save_adversarial": Path("/nowhere/a.safetensors")}, "there is no such directory"),
