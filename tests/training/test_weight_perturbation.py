@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -55,7 +57,7 @@ def test_a_step_is_that_of_a_plain_implementation(objective: str) -> None:
     images = learner.objective.perturb(minibatch, StepContext(1, "a", 3, 0.3))
     result = learner.step(minibatch, 3)
 
-    seed_global_generators(1, "modules", "a", 3)  # what dropout draws from
+    seed_global_generators(1, "modules of awp", "a", 3)  # what dropout draws from
     torch.autograd.backward(learner.objective.loss(proxy, minibatch, images)[0])
     with torch.no_grad():
         for weight in weights_of(proxy).values():
@@ -65,6 +67,7 @@ def test_a_step_is_that_of_a_plain_implementation(objective: str) -> None:
     shifted = copy.deepcopy(model)
     for name, weight in weights_of(shifted).items():
         weight.data += shifts[name].detach()
+    seed_global_generators(1, "modules", "a", 3)
     loss, _ = learner.objective.loss(shifted, minibatch, images)
     torch.autograd.backward(loss)
     with torch.no_grad():
@@ -84,6 +87,15 @@ def test_a_step_is_that_of_a_plain_implementation(objective: str) -> None:
     assert not torch.allclose(without.state.flat, learner.state.flat, atol=1e-5)
 
 
+@contextmanager
+def moved(model: nn.Module, gamma: float, loss: Callable[[], Tensor]) -> Iterator[None]:
+    """The weights of ``model`` moved along the gradient of ``loss()``."""
+    perturbation = WeightPerturbation(model, gamma)
+    gradients = torch.autograd.grad(loss(), perturbation.weights)
+    with perturbation.along(list(gradients)):
+        yield
+
+
 def test_the_perturbation_has_the_size_and_direction_it_should() -> None:
     model = network()
     FlatState(model)
@@ -96,10 +108,10 @@ def test_the_perturbation_has_the_size_and_direction_it_should() -> None:
 
     with torch.no_grad():
         value_before = float(loss())
-    with WeightPerturbation(model, GAMMA).along(loss):
+    with moved(model, GAMMA, loss):
         perturbed = weights_of(model)
         for name, weight in weights_of(before).items():
-            size = float((perturbed[name] - weight).norm() / weight.norm())
+            size = float((perturbed[name] - weight).detach().norm() / weight.norm())
             assert size == pytest.approx(GAMMA, rel=1e-4)
         others = [n for n, _ in model.named_parameters() if n not in perturbed]
         assert len(others) == 4
@@ -110,26 +122,24 @@ def test_the_perturbation_has_the_size_and_direction_it_should() -> None:
 
 
 def test_the_weights_come_back_bit_for_bit() -> None:
-    model = network()
+    model = network().eval()  # the perturbation leaves buffers alone
     state = FlatState(model)
     minibatch = batch(model, 1)
     before = state.state_dict()
-    perturbation = WeightPerturbation(model, 0.7)
     for _ in range(3):
-        with perturbation.along(lambda: model(minibatch.images).square().mean()):
+        with moved(model, 0.7, lambda: model(minibatch.images).square().mean()):
             assert not torch.equal(state.state_dict()["0.weight"], before["0.weight"])
         assert all(map(torch.equal, state.state_dict().values(), before.values()))
         assert all(parameter.grad is None for parameter in model.parameters())
 
 
 def test_the_weights_come_back_after_an_error() -> None:
-    model = network()
+    model = network().eval()  # the perturbation leaves buffers alone
     before = copy.deepcopy(model.state_dict())
     minibatch = batch(model, 1)
-    perturbation = WeightPerturbation(model, GAMMA)
     with (
         pytest.raises(KeyboardInterrupt),
-        perturbation.along(lambda: model(minibatch.images).square().mean()),
+        moved(model, GAMMA, lambda: model(minibatch.images).square().mean()),
     ):
         raise KeyboardInterrupt
     assert all(map(torch.equal, model.state_dict().values(), before.values()))
@@ -141,7 +151,7 @@ def test_a_layer_without_a_gradient_stays_where_it_is() -> None:
     last = model[-1]  # type: ignore[index]
     nn.init.zeros_(last.weight)  # as SmallCNN starts: no gradient gets past it
     before = copy.deepcopy(model.state_dict())
-    with WeightPerturbation(model, GAMMA).along(lambda: model(minibatch.images).sum()):
+    with moved(model, GAMMA, lambda: model(minibatch.images).sum()):
         assert torch.equal(model.state_dict()["0.weight"], before["0.weight"])
         assert bool(model.state_dict()["0.weight"].isfinite().all())
 

@@ -14,7 +14,7 @@ from zipper_dist.config import ranges
 from zipper_dist.config.schema import AttackedLearnerConfig, LearnerConfig
 from zipper_dist.data import Minibatch
 from zipper_dist.registry import Registry
-from zipper_dist.rng import generator_at
+from zipper_dist.rng import Address, generator_at
 
 Attacked = Callable[[], AttackedNetwork]
 """Makes the network that attacks see; an objective that attacks calls it once."""
@@ -22,16 +22,22 @@ Attacked = Callable[[], AttackedNetwork]
 
 @dataclass(frozen=True)
 class StepContext:
-    """The learner and the iteration that an objective is called for."""
+    """The learner, the iteration and the shard that an objective is called for."""
 
     seed: int
     learner: str
     step: int
     progress: float
+    shard: int | None = None  # None: the minibatch is not cut
+
+    def address(self, purpose: str) -> tuple[Address, ...]:
+        """The address of random draws that no other learner, iteration, shard or purpose shares."""
+        address = (self.seed, purpose, self.learner, self.step)
+        return address if self.shard is None else (*address, self.shard)
 
     def generator(self, device: torch.device, purpose: str) -> torch.Generator:
-        """A generator that no other learner, iteration or purpose shares."""
-        return generator_at(device, self.seed, purpose, self.learner, self.step)
+        """A generator at an address of its own."""
+        return generator_at(device, *self.address(purpose))
 
 
 class Objective(Protocol):

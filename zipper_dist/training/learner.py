@@ -10,9 +10,9 @@ from zipper_dist.config.schema import LearnerConfig
 from zipper_dist.data import Minibatch
 from zipper_dist.metrics.records import StepResult
 from zipper_dist.objectives import StepContext, make_objective
-from zipper_dist.rng import seed_global_generators
 from zipper_dist.training.flat_state import FlatState
-from zipper_dist.training.weight_perturbation import WeightPerturbation
+from zipper_dist.training.gradient import MinibatchGradient, Sums
+from zipper_dist.training.shards import Shards
 
 
 def ema_decay(decay: float, t: int) -> float:
@@ -22,7 +22,8 @@ def ema_decay(decay: float, t: int) -> float:
 
 class BaseLearner:
     """One of the learners that a method mixes; it owns ``model``. ``seed`` and ``name`` address its
-    random draws; ``total_steps`` is T, which the schedules span."""
+    random draws; ``total_steps`` is T, which the schedules span; ``shards`` are those of this
+    process."""
 
     def __init__(
         self,
@@ -32,12 +33,16 @@ class BaseLearner:
         seed: int,
         total_steps: int,
         acceleration: Acceleration = Acceleration(),
+        shards: Shards = Shards(),
     ) -> None:
         self.name = name
         self.config = config
         self.state = FlatState(model)
         self.model = acceleration.training_network(model)
         self.objective = make_objective(config, lambda: acceleration.attacked_network(model))
+        self._gradient = MinibatchGradient(
+            model, self.model, self.objective, acceleration, shards, getattr(config, "awp", 0.0)
+        )
         fused = self.state.flat.is_cuda
         self.optimizer = torch.optim.SGD(
             model.parameters(),
@@ -49,8 +54,6 @@ class BaseLearner:
             fused=fused,
         )
         self.average = self.state.flat.clone() if config.weight_average > 0 else None
-        self._awp = WeightPerturbation(model, getattr(config, "awp", 0.0))
-        self._acceleration = acceleration
         self._seed = seed
         self._total_steps = total_steps
 
@@ -59,25 +62,29 @@ class BaseLearner:
         return self.config.lr * self.config.schedule(t / self._total_steps)
 
     def step(self, batch: Minibatch, t: int) -> StepResult:
-        """Train on one minibatch, iteration ``t``."""
-        seed_global_generators(self._seed, "modules", self.name, t)
+        """Train on one minibatch, iteration ``t``, of which this process has all shards."""
+        sums = self.sums(batch, t)
+        while True:
+            try:
+                next(sums)
+            except StopIteration as end:
+                result: StepResult = end.value
+                return result
+
+    def sums(self, batch: Minibatch, t: int) -> Sums:
+        """Iteration ``t`` on the shards of this process, while others have the others."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr(t)
         self.model.train()
         # Before the attack: its CUDA graph may reuse the memory of the last gradients.
         self.optimizer.zero_grad(set_to_none=True)
         context = StepContext(self._seed, self.name, t, t / self._total_steps)
-        with self._acceleration.arithmetic():
-            images = self.objective.perturb(batch, context)
-            with self._awp.along(lambda: self.objective.loss(self.model, batch, images)[0]):
-                loss, logits = self.objective.loss(self.model, batch, images)
-                loss.backward()  # type: ignore[no-untyped-call]
+        result = yield from self._gradient.sums(batch, context)
         self.optimizer.step()
         if self.average is not None:
             alpha = ema_decay(self.config.weight_average, t)
             self.average.lerp_(self.state.flat, 1 - alpha)
-        correct = (logits.detach().argmax(1) == batch.labels).sum()
-        return StepResult(loss.detach(), correct)
+        return result
 
     @property
     def mixable(self) -> Tensor:

@@ -1,0 +1,127 @@
+"""The gradient of a learner's loss on a minibatch, shard by shard."""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from zipper_dist.accel.precision import Acceleration
+from zipper_dist.data import Minibatch
+from zipper_dist.metrics.records import StepResult
+from zipper_dist.objectives import Objective, StepContext
+from zipper_dist.rng import seed_global_generators
+from zipper_dist.training.shards import ShardMean, Shards
+from zipper_dist.training.weight_perturbation import WeightPerturbation
+
+Sums = Generator[Tensor, None, StepResult]
+"""Yields sums over the shards of a process (1-D, float64), as the processes of the other shards do
+at the same time; before it goes on, each must hold the sum over all shards."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A shard as it is trained on."""
+
+    context: StepContext
+    batch: Minibatch
+    images: Tensor  # attacked, if the objective attacks
+
+
+class MinibatchGradient:
+    """Leaves the gradient of ``objective`` in the parameters of ``model``.
+
+    Every shard is attacked, and run forward and backward, from the same weights and the same
+    buffers; gradient and running statistics are the means over the shards. ``network`` is the model
+    as a training step calls it; ``awp`` is the size of the weight perturbation, 0 for none.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        network: nn.Module,
+        objective: Objective,
+        acceleration: Acceleration,
+        shards: Shards,
+        awp: float,
+    ) -> None:
+        self._network = network
+        self._objective = objective
+        self._acceleration = acceleration
+        self._shards = shards
+        self._parameters = list(model.parameters())
+        self._buffers = list(model.buffers())
+        self._statistics = [b for b in self._buffers if b.is_floating_point()]
+        self._perturbation = WeightPerturbation(model, awp) if awp > 0 else None
+        if self._perturbation is not None:
+            self._weights_mean = ShardMean(self._perturbation.weights, shards.count)
+        figures = torch.zeros(2, device=self._parameters[0].device)  # loss, right answers
+        averaged = [*self._parameters, *self._statistics, figures]
+        self._mean = ShardMean(averaged, shards.count) if shards.count > 1 else None
+
+    def sums(self, batch: Minibatch, context: StepContext) -> Sums:
+        """The gradient on the shards of this process, while others have the others."""
+        parts = [
+            self._attacked(replace(context, shard=number), shard)
+            for number, shard in self._shards.of(batch)
+        ]
+        if self._perturbation is None:
+            return (yield from self._descent(parts))
+        direction = yield from self._ascent(parts, self._perturbation.weights)
+        with self._perturbation.along(direction):
+            return (yield from self._descent(parts))
+
+    def _attacked(self, context: StepContext, shard: Minibatch) -> _Part:
+        seed_global_generators(*context.address("modules"))
+        with self._acceleration.arithmetic():
+            return _Part(context, shard, self._objective.perturb(shard, context))
+
+    def _ascent(
+        self, parts: Sequence[_Part], weights: Sequence[Tensor]
+    ) -> Generator[Tensor, None, list[Tensor]]:
+        """The gradient for ``weights``; the buffers stay as they are."""
+        before = [buffer.clone() for buffer in self._buffers]
+        self._weights_mean.clear()
+        for part in parts:
+            with self._acceleration.arithmetic():
+                loss, _ = self._loss(part, "modules of awp")
+                gradients = torch.autograd.grad(loss, weights)
+            self._weights_mean.add(gradients)
+            _copy(self._buffers, before)
+        yield self._weights_mean.buffer
+        self._weights_mean.copy_to(gradients)
+        return list(gradients)
+
+    def _descent(self, parts: Sequence[_Part]) -> Sums:
+        """The gradient for the parameters, in them; the buffers follow."""
+        if self._mean is None:
+            return self._backward(parts[0])
+        before = [buffer.clone() for buffer in self._buffers]
+        self._mean.clear()
+        for part in parts:
+            _copy(self._buffers, before)
+            for parameter in self._parameters:
+                parameter.grad = None
+            result = self._backward(part)
+            figures = torch.stack([result.loss.double(), result.correct.double()])
+            averaged = [*(p.grad for p in self._parameters), *self._statistics, figures]
+            self._mean.add(averaged)
+        yield self._mean.buffer
+        self._mean.copy_to(averaged)
+        return StepResult(figures[0], figures[1] * self._shards.count)
+
+    def _backward(self, part: _Part) -> StepResult:
+        with self._acceleration.arithmetic():
+            loss, logits = self._loss(part, "modules")
+            loss.backward()  # type: ignore[no-untyped-call]
+        correct = (logits.detach().argmax(1) == part.batch.labels).sum()
+        return StepResult(loss.detach(), correct)
+
+    def _loss(self, part: _Part, purpose: str) -> tuple[Tensor, Tensor]:
+        seed_global_generators(*part.context.address(purpose))
+        return self._objective.loss(self._network, part.batch, part.images)
+
+
+def _copy(there: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    if there:  # a network may have no buffers
+        torch._foreach_copy_(list(there), list(values))
