@@ -35,7 +35,25 @@ WITH_TRADES = SMALL + typed("""
 """)
 
 
-@pytest.mark.parametrize("method", METHODS)
+def test_every_method_is_tried() -> None:
+    assert OPTIONS.keys() | {"multinorm"} == set(METHODS)
+
+
+def test_several_norms_are_trained_and_evaluated_at_once(tmp_path: Path, here: Here) -> None:
+    assert here("digits-multinorm", *FEW, "--mix.start", "10", "--mix.every", "10") == 0
+    found = summary(tmp_path / "run")
+    learners = found["final"]["learners"]
+    assert list(learners) == ["natural", "linf", "l2", "global"]
+    each = {"robust@linf:0.17", "robust@l2:0.8"}
+    assert learners["global"].keys() == {"clean", "robust"} | each
+    # Robust is what withstands both.
+    assert all(
+        scores["robust"] <= min(scores[name] for name in each) for scores in learners.values()
+    )
+    assert found["redistributions"] == 2
+
+
+@pytest.mark.parametrize("method", OPTIONS)
 def test_every_method_trains(tmp_path: Path, here: Here, method: str) -> None:
     assert here(f"digits-{method}", *FEW, *OPTIONS[method].split()) == 0
     run = tmp_path / "run"

@@ -16,7 +16,7 @@ RECIPES: Registry[Recipe] = Registry("recipe", "zipper_dist.recipes")
 """The recipes by name."""
 
 METHODS: Registry[Method] = Registry("method", "zipper_dist.recipes.methods")
-"""The methods that Zipper is compared with, by the ending of a recipe's name."""
+"""What else is made of a Zipper recipe, by the ending of its name: mostly other methods."""
 
 
 def zippers() -> list[str]:
