@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from zipper_dist.distributed.hardware import leave_job, use_hardware
+from zipper_dist.distributed.meeting import connect, meet
 from zipper_dist.distributed.signals import Signals
 from zipper_dist.distributed.topology import Plan
 from zipper_dist.errors import PeerLost
@@ -49,7 +50,7 @@ class World:
     """The processes of a job, seen from one of them. Nothing here blocks: what takes time is
     :class:`Pending`, so that the caller can work or notice signals while it waits."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, timeout: float = 600.0) -> None:
         self.plan = plan
         self.rank = plan.rank
         self.size = plan.world_size
@@ -59,14 +60,16 @@ class World:
         use_hardware(plan)
         if plan.backend is None:
             return
-        store, rank, size = next(dist.rendezvous("env://", timeout=TIMEOUT))
-        self._store: dist.Store = dist.PrefixStore("zipper", store)
+        with _contact(STORE):
+            store = connect(self.rank, self.size, timeout)
+            meeting = meet(store, self.rank, self.size, timeout)
+        self._store: dist.Store = dist.PrefixStore(f"zipper/{meeting.name}", store)
         nccl = plan.backend == "nccl"
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if nccl else plan.backend,
-            store=dist.PrefixStore("group", store),
-            rank=rank,
-            world_size=size,
+            store=dist.PrefixStore(f"group/{meeting.name}", store),
+            rank=self.rank,
+            world_size=self.size,
             timeout=TIMEOUT,
             # NCCL connects now: at its first all-reduce, it would hold up the rank that is first.
             device_id=plan.device if nccl else None,
