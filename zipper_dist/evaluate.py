@@ -109,7 +109,7 @@ def run(options: EvaluateOptions) -> None:
     """Evaluate, from options to table, in this process of the job."""
     signals = Signals()
     wait = Overlap(signals)
-    evaluation, world = _prepare(options, wait)
+    evaluation, world = _prepare(options, wait, signals)
     console = Console()
     display = Display(console if world.rank == 0 else None)
 
@@ -136,14 +136,15 @@ def run(options: EvaluateOptions) -> None:
     world.close()
 
 
-def _prepare(options: EvaluateOptions, wait: Overlap) -> tuple[Evaluation, World]:
+def _prepare(options: EvaluateOptions, wait: Overlap, signals: Signals) -> tuple[Evaluation, World]:
     """What the options name, found and checked before any long work starts."""
     validate(options)
     names = expand(options.attacks)
     target = load_target(options)
     config = data_config(target, options)
     threats = threats_of(target, config.source, options)
-    world = World(plan(Machine.detect(os.environ), (), options.device, options.threads))
+    placed = plan(Machine.detect(os.environ), (), options.device, options.threads)
+    world = World(placed, options.timeout, signals)
     if world.plan.fetches_data:
         fetch(config)
     wait(world.gather("data is there", None))

@@ -45,13 +45,13 @@ def process_of(pid: int) -> str:
     return f"{boot} {namespace} {pid} {started}"
 
 
-def connect(rank: int, size: int, timeout: float) -> dist.Store:
+def connect(rank: int, size: int, timeout: float) -> dist.TCPStore:
     """A connection to the store of the job, at MASTER_ADDR and MASTER_PORT; rank 0 serves it,
     unless torchrun does. Raises UserError or PeerLost after ``timeout`` [seconds]."""
     of_agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     limit = min(timeout, AGENT_TIMEOUT) if of_agent else timeout
     try:
-        store: dist.Store = next(
+        store: dist.TCPStore = next(
             dist.rendezvous("env://", rank, size, timeout=datetime.timedelta(seconds=limit))
         )[0]
     except (RuntimeError, ValueError) as error:
@@ -71,13 +71,31 @@ def connect(rank: int, size: int, timeout: float) -> dist.Store:
 
 @dataclass(frozen=True)
 class Meeting:
-    """The ranks that take part in one attempt at the job, and the name of that attempt."""
+    """The ranks that take part in one attempt at the job, as one of them sees it."""
 
-    name: str
+    store: dist.TCPStore
+    name: str  # of the attempt
+    me: Peer
     peers: list[Peer]  # by rank
 
+    @property
+    def address(self) -> str:
+        """Where the store is."""
+        return f"{self.store.host}:{self.store.port}"
 
-def meet(store: dist.Store, rank: int, size: int, timeout: float) -> Meeting:
+    def keys(self, topic: str) -> dist.Store:
+        """The part of the store for ``topic`` in this attempt."""
+        return dist.PrefixStore(f"{topic}/{self.name}", self.store)
+
+    def connected_again(self) -> dist.Store:
+        """A part of the store for heartbeats, over a connection of its own."""
+        store = dist.TCPStore(
+            self.store.host, self.store.port, is_master=False, wait_for_workers=False
+        )
+        return dist.PrefixStore(f"heartbeat/{self.name}", store)
+
+
+def meet(store: dist.TCPStore, rank: int, size: int, timeout: float) -> Meeting:
     """Find the other ranks that were started along with this one; PeerLost after ``timeout`` [s].
 
     torchrun keeps one store over all the times that it starts the ranks, so what dead ones wrote is
@@ -97,19 +115,19 @@ def meet(store: dist.Store, rank: int, size: int, timeout: float) -> Meeting:
 
     def answer() -> None:
         for other in range(1, size):
-            hello = _value(entrance, f"hello/{other}")
+            hello = value_of(entrance, f"hello/{other}")
             if answered.get(other) != hello:
                 entrance.set(f"welcome/{other}", hello + mine)
                 answered[other] = hello
 
     def welcomed() -> bool:
-        return _value(entrance, f"welcome/{rank}").startswith(mine)
+        return value_of(entrance, f"welcome/{rank}").startswith(mine)
 
     name = mine
     if rank != 0:
         entrance.set(f"hello/{rank}", mine)
         wait(welcomed, lambda: f"rank 0 of {size}")
-        name = _value(entrance, f"welcome/{rank}").removeprefix(mine)
+        name = value_of(entrance, f"welcome/{rank}").removeprefix(mine)
     inside = dist.PrefixStore(f"zipper/{name}", store)
     keys = [f"joined/{each}" for each in range(size)]
     me = Peer(rank, platform.node(), os.getpid(), process_of(os.getpid()))
@@ -125,9 +143,9 @@ def meet(store: dist.Store, rank: int, size: int, timeout: float) -> Meeting:
         return f"rank {', '.join(ranks)} of {size}"
 
     wait(all_joined, absent)
-    return Meeting(name, [Peer(**json.loads(inside.get(key))) for key in keys])
+    return Meeting(store, name, me, [Peer(**json.loads(inside.get(key))) for key in keys])
 
 
-def _value(store: dist.Store, key: str) -> str:
+def value_of(store: dist.Store, key: str) -> str:
     """What is under ``key``, which stays there; empty if there is nothing."""
     return store.get(key).decode() if store.check([key]) else ""
