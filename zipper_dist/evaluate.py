@@ -18,6 +18,7 @@ from zipper_dist.config.command_line import parse_options, run_command
 from zipper_dist.data import fetch, load
 from zipper_dist.distributed.communication import Overlap, World
 from zipper_dist.distributed.hardware import keep_freed_memory
+from zipper_dist.distributed.launched import end_with_torchrun
 from zipper_dist.distributed.signals import Signals
 from zipper_dist.distributed.topology import Machine, plan
 from zipper_dist.errors import Interrupted
@@ -155,6 +156,7 @@ def _prepare(options: EvaluateOptions, wait: Overlap, signals: Signals) -> tuple
 def main() -> None:
     """Entry point of the evaluation command."""
     keep_freed_memory()
+    end_with_torchrun()
     run_command(lambda: run(parse_options(EvaluateOptions, sys.argv[1:], "zipper_dist.evaluate")))
 
 

@@ -17,7 +17,7 @@ import torch.distributed as dist
 from zipper_dist.errors import PeerLost, UserError
 
 PAUSE = 0.01  # between two looks at the store [s]
-AGENT_TIMEOUT = 30.0  # for the store of torchrun, which serves it before it starts a rank [s]
+AGENT_TIMEOUT = 20.0  # for the store of torchrun, which serves it before it starts a rank [s]
 
 
 @dataclass(frozen=True)
