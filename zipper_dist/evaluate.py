@@ -18,6 +18,7 @@ from zipper_dist.config.command_line import parse_options, run_command
 from zipper_dist.data import fetch, load
 from zipper_dist.distributed.communication import Overlap, World
 from zipper_dist.distributed.hardware import keep_freed_memory
+from zipper_dist.distributed.launched import end_with_torchrun
 from zipper_dist.distributed.signals import Signals
 from zipper_dist.distributed.topology import Machine, plan
 from zipper_dist.errors import Interrupted
@@ -109,7 +110,7 @@ def run(options: EvaluateOptions) -> None:
     """Evaluate, from options to table, in this process of the job."""
     signals = Signals()
     wait = Overlap(signals)
-    evaluation, world = _prepare(options, wait)
+    evaluation, world = _prepare(options, wait, signals)
     console = Console()
     display = Display(console if world.rank == 0 else None)
 
@@ -136,14 +137,15 @@ def run(options: EvaluateOptions) -> None:
     world.close()
 
 
-def _prepare(options: EvaluateOptions, wait: Overlap) -> tuple[Evaluation, World]:
+def _prepare(options: EvaluateOptions, wait: Overlap, signals: Signals) -> tuple[Evaluation, World]:
     """What the options name, found and checked before any long work starts."""
     validate(options)
     names = expand(options.attacks)
     target = load_target(options)
     config = data_config(target, options)
     threats = threats_of(target, config.source, options)
-    world = World(plan(Machine.detect(os.environ), (), options.device, options.threads))
+    placed = plan(Machine.detect(os.environ), (), options.device, options.threads)
+    world = World(placed, options.timeout, signals)
     if world.plan.fetches_data:
         fetch(config)
     wait(world.gather("data is there", None))
@@ -154,6 +156,7 @@ def _prepare(options: EvaluateOptions, wait: Overlap) -> tuple[Evaluation, World
 def main() -> None:
     """Entry point of the evaluation command."""
     keep_freed_memory()
+    end_with_torchrun()
     run_command(lambda: run(parse_options(EvaluateOptions, sys.argv[1:], "zipper_dist.evaluate")))
 
 

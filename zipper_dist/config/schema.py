@@ -253,6 +253,9 @@ class TrainConfig:
     """Compile the networks (torch.compile); auto: if that pays for itself within the run."""
     threads: int | None = None
     """CPU threads of each process; default: an equal share of the cores."""
+    timeout: float = 600.0
+    """End the job if a rank is not heard of for so long; one that works is, however long it works
+    [seconds]."""
     resume: Literal["auto", "never"] = "auto"
     """auto: continue the run in the run directory, if there is one; never: start over."""
     log_every: int = 10
