@@ -28,6 +28,7 @@ from zipper_dist.evaluation.engine import stages
 from zipper_dist.evaluation.finalise import finalise
 from zipper_dist.evaluation.options import EvaluateOptions, validate
 from zipper_dist.evaluation.target import data_config, load_target, threats_of
+from zipper_dist.metrics.console import make_console
 from zipper_dist.metrics.sinks.terminal import PLAIN_LINE_SECONDS
 from zipper_dist.metrics.tables import duration
 
@@ -43,7 +44,8 @@ class Display:
         self._finished = self._within = 0
         self._address, self._name = "", ""
         self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(40), TextColumn("{task.fields[facts]}"),
+            TextColumn("{task.description}", markup=False), BarColumn(40),
+            TextColumn("{task.fields[facts]}"),
             console=console, transient=True, disable=console is None or not console.is_terminal,
         )  # fmt: skip
         self._task = self._bar.add_task("", total=1.0, facts="")
@@ -111,7 +113,7 @@ def run(options: EvaluateOptions) -> None:
     signals = Signals()
     wait = Overlap(signals)
     evaluation, world = _prepare(options, wait, signals)
-    console = Console()
+    console = make_console()
     display = Display(console if world.rank == 0 else None)
 
     def tick(cost: int) -> None:

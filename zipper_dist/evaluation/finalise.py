@@ -10,6 +10,7 @@ from pathlib import Path
 import safetensors.torch
 import torch
 from rich.console import Console
+from rich.text import Text
 from torch import Tensor
 
 from zipper_dist.checkpoint.files import write_atomically
@@ -53,15 +54,15 @@ def finalise(evaluation: Evaluation, found: Sequence[Found], console: Console) -
     console.print(result.rich_table(f"{e.target.file}: {which}{result.n} test images, {threats}"))
     console.print("gradients, forwards: evaluations an example", highlight=False)
     for check in checks:
-        mark = "[green]passed[/]" if check.passed else "[bold red]WARNING[/]"
-        console.print(f"{mark}  {check.name}: {check.verdict}", highlight=False, soft_wrap=True)
+        mark = Text("passed", "green") if check.passed else Text("WARNING", "bold red")
+        console.print(mark, f" {check.name}: {check.verdict}", highlight=False, soft_wrap=True)
     written = [e.file(".json"), e.file(".csv")]
     try:
         if e.options.picture and _draw(e, threats):
             written.append(e.file(".png"))
     except ModuleNotFoundError as error:
         text = f"no picture: it takes {error.name} (pip install 'zipper_dist[plots]')"
-        console.print(text, highlight=False, soft_wrap=True, markup=False)
+        console.print(text, highlight=False, soft_wrap=True)
     console.print(f"written: {', '.join(map(str, written))}", highlight=False, soft_wrap=True)
 
 
