@@ -72,7 +72,7 @@ def build_state(run: RunContext, data: Dataset) -> TrainState:
     leader = next(iter(config.learners))
     weights = mixing_weights(config.mix, list(config.learners), plan.total_steps)
     mixer = Mixer(FlatState(model).flat, names, leader, weights, decay=config.mix.ema)
-    notes = [f"precision {run.precision}, {note}"]
+    notes = [*data.notes, f"precision {run.precision}, {note}"]
     if plan.redistributions == 0:
         notes.append(
             f"warning: --mix.start {config.mix.start} and --mix.every {config.mix.every} leave no "
