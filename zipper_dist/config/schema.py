@@ -37,6 +37,8 @@ class DataConfig:
     `test`: choose on the test set, as the paper does."""
     image_size: int | None = None
     """Resize every image to this height and width [pixels]."""
+    skip_unreadable: bool = False
+    """Go on without the files of a folder that cannot be read as images."""
     crop_padding: int = 0
     """Random crops after so many black pixels on each side; 0 = none [pixels]."""
     flip: bool = False
