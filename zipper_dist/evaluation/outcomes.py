@@ -70,11 +70,14 @@ class MemoryStore:
 
 
 class DiskStore(MemoryStore):
-    """Outcomes below a directory, which all ranks share: a file for a block under an attack."""
+    """Outcomes below a directory, which all ranks share: a file for a block under an attack, with a
+    checksum of what is in it and of what it belongs to. What does not fit is as if absent."""
 
     def __init__(self, root: Path) -> None:
         super().__init__()
         self.root = root
+        self.damaged: list[str] = []
+        """A line on each file that was there and could not be used."""
 
     def prepare(self) -> None:
         """Make the directory; raises UserError where it cannot be written."""
@@ -85,12 +88,19 @@ class DiskStore(MemoryStore):
         return self.root / attack / f"{block:06}.safetensors"
 
     def _read(self, attack: str, block: int, size: int) -> BlockOutcome:
+        path, nothing = self.path(attack, block), super()._read(attack, block, size)
+        if not path.exists():
+            return nothing
         try:
-            with safetensors.safe_open(self.path(attack, block), framework="pt") as file:
-                spent = json.loads(file.metadata()["spent"])
+            with safetensors.safe_open(path, framework="pt") as file:
+                facts = dict(file.metadata())
                 tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            if facts.pop("checksum") != _checksum(attack, block, facts, tensors):
+                raise ValueError("its checksum is that of other content")
+            spent = json.loads(facts["spent"])
         except (OSError, safetensors.SafetensorError, ValueError, KeyError, TypeError):
-            return super()._read(attack, block, size)  # there is no whole file
+            self.damaged.append(f"{path}: damaged, or of another evaluation; that block is redone")
+            return nothing
         images = None
         if "images" in tensors:
             images = dict(zip(tensors["rows"].tolist(), tensors["images"], strict=True))
@@ -105,5 +115,19 @@ class DiskStore(MemoryStore):
             tensors["images"] = torch.stack(list(outcome.images.values())).contiguous()
         path = self.path(attack, block)
         path.parent.mkdir(exist_ok=True)
-        spent = {"spent": json.dumps(outcome.spent)}
-        write_atomically(path, safetensors.torch.save(tensors, spent))
+        facts = {"spent": json.dumps(outcome.spent)}
+        facts["checksum"] = _checksum(attack, block, facts, tensors)
+        write_atomically(path, safetensors.torch.save(tensors, facts))
+
+
+def _checksum(
+    attack: str, block: int, facts: Mapping[str, str], tensors: Mapping[str, Tensor]
+) -> str:
+    """SHA-256 of an outcome and of what it is the outcome of: the address of the attack, which
+    stands for network, images and settings too, and the block."""
+    shapes = {name: [str(t.dtype), list(t.shape)] for name, t in tensors.items()}
+    head = json.dumps([attack, block, dict(facts), shapes], sort_keys=True)
+    digest = hashlib.sha256(head.encode())
+    for name in sorted(tensors):
+        digest.update(tensors[name].contiguous().numpy().tobytes())
+    return digest.hexdigest()
