@@ -126,7 +126,8 @@ def test_a_changed_block_is_noticed_and_done_again(
     run_directory: Path, tmp_path: Path, ranks: int
 ) -> None:
     """All its examples are turned robust or broken, as a flipped byte would do in silence."""
-    command = (run_directory, "--attacks", "clean", "fgsm", "--first", 60, "--block-size", 30)
+    options = ["--attacks", "clean", "fgsm", "--first", "60", "--block-size", "30"]
+    command = [str(run_directory), *options]
     assert evaluate(*command, "--out", tmp_path).returncode == 0
     first = (tmp_path / "evaluation.csv").read_bytes()
     changed = next((tmp_path / "evaluation").glob("fgsm-*/000001.safetensors"))
