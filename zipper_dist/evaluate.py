@@ -128,12 +128,16 @@ def run(options: EvaluateOptions) -> None:
             attack(evaluation, display)
             if world.size > 1:
                 display.stage("", "waiting for the other ranks")
-            found = wait(world.gather("evaluated", evaluation.found()))
+            mine = {"found": evaluation.found(), "damaged": evaluation.store.damaged}
+            reports = wait(world.gather("evaluated", mine))
         except Interrupted:
             display.note("interrupted; what was found is kept: the same command continues")
             raise
     if world.rank == 0:
-        finalise(evaluation, found, console)
+        for note in (line for each in reports for line in each["damaged"]):
+            evaluation.notes.append(note)
+            console.print(note, highlight=False, soft_wrap=True, markup=False)
+        finalise(evaluation, [each["found"] for each in reports], console)
     # The others stay until rank 0 has read their files: torchrun ends a job with its first failure.
     wait(world.gather("finalised", None))
     world.close()
