@@ -14,9 +14,8 @@ from zipper_dist.attacks import Blocks
 from zipper_dist.attacks.verdict import NO_ANSWER
 from zipper_dist.evaluation.attack_list import Measure, distinct_parts
 from zipper_dist.evaluation.engine import Engine, Found
-from zipper_dist.evaluation.outcomes import BROKEN, ROBUST
-from zipper_dist.metrics.console import make_console
 from zipper_dist.evaluation.outcomes import BROKEN, NOT_FINITE, ROBUST
+from zipper_dist.metrics.console import make_console
 
 Z_95 = 1.959963984540054
 """The 97.5 % point of the normal distribution."""
