@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from zipper_dist.config import ranges
+from zipper_dist.config.placement import PlacementConfig
 from zipper_dist.config.schedules import IntervalOption, Schedule, ScheduleOption, epochs, progress
 from zipper_dist.config.threat import Norm, ThreatModel, ThreatOption
 
@@ -270,6 +271,7 @@ class TrainConfig:
     mix: MixConfig = field(default_factory=MixConfig)
     learners: dict[str, LearnerConfig] = field(default_factory=dict)
     eval: EvalConfig = field(default_factory=EvalConfig)
+    placement: PlacementConfig = field(default_factory=PlacementConfig)
 
     def threats(self) -> tuple[ThreatModel, ...]:
         """What the run is evaluated against: as its options say, or else as its learners train."""
