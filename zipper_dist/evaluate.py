@@ -150,7 +150,7 @@ def _prepare(options: EvaluateOptions, wait: Overlap, signals: Signals) -> tuple
     target = load_target(options)
     config = data_config(target, options)
     threats = threats_of(target, config.source, options)
-    placed = plan(Machine.detect(os.environ), (), options.device, options.threads)
+    placed = plan(Machine.detect(os.environ), options.device, options.threads)
     world = World(placed, options.timeout, signals)
     if world.plan.fetches_data:
         fetch(config)

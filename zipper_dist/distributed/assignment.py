@@ -21,6 +21,16 @@ class Assignment:
         """The ranks that train a learner; the first is its leader, which saves it."""
         return [rank for rank, mine in enumerate(self.items) if learner in mine]
 
+    def companions(self, rank: int) -> list[int]:
+        """The ranks that keep step with ``rank``, itself among them: those that train a learner
+        with it, those that train one with these, and so on."""
+        found, new = {rank}, {rank}
+        while new:
+            learners = {name for each in new for name in self.items[each]}
+            new = {r for name in learners for r in self.ranks_of(name)} - found
+            found |= new
+        return sorted(found)
+
     def seconds(self, costs: Sequence[Costs]) -> list[float]:
         """What an iteration takes each rank, from the costs on it [s]."""
         return [

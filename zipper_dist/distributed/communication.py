@@ -4,9 +4,9 @@ import contextlib
 import datetime
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch.distributed as dist
 from torch import Tensor
@@ -51,6 +51,8 @@ class World:
         self.comm_bytes = 0
         self._sent = 0
         self._received = [0] * self.size
+        self._groups: dict[str | None, Any] = {}
+        self._sizes: dict[str | None, int] = {}
         use_hardware(plan)
         if plan.backend is None:
             return
@@ -70,19 +72,28 @@ class World:
                 device_id=plan.device if nccl else None,
             )
 
-    def all_reduce(self, buffer: Tensor) -> Pending:
-        """The sum of ``buffer`` over the ranks, bit-identical on all; ``buffer`` is overwritten."""
-        if self.size == 1:
+    def form_groups(self, groups: Mapping[str, Sequence[int]]) -> None:
+        """Let :meth:`all_reduce` sum over the ranks of a group, by name; all ranks call this, with
+        the same groups."""
+        for name, ranks in groups.items():
+            if 1 < len(ranks) < self.size:
+                with self._contact("the other ranks while groups were formed"):
+                    self._groups[name] = dist.new_group(list(ranks), timeout=TIMEOUT)
+            self._sizes[name] = len(ranks)
+
+    def all_reduce(self, buffer: Tensor, group: str | None = None) -> Pending:
+        """The sum of ``buffer`` over the ranks of a group, or all, bit-identical on all of them;
+        it is in ``buffer``, too."""
+        if self._sizes.get(group, self.size) == 1:
             return present(buffer)
         self.comm_bytes += buffer.numel() * buffer.element_size()
-        device = buffer.device
         reduced = buffer.cpu() if self.plan.backend == "gloo" else buffer
-        work = dist.all_reduce(reduced, async_op=True)
+        work = dist.all_reduce(reduced, group=self._groups.get(group), async_op=True)
 
         def result() -> Tensor:
-            with self._contact("the other rank during an all-reduce"):
+            with self._contact("another rank during an all-reduce"):
                 work.wait()
-            return reduced.to(device)
+            return buffer if reduced is buffer else buffer.copy_(reduced)
 
         return Pending(work.is_completed, result)
 
@@ -90,11 +101,22 @@ class World:
         """Every rank's ``value`` (JSON) under ``topic``, in the order of the ranks."""
         if self.size == 1:
             return present([json.loads(json.dumps(value))])
-        self._put(f"{topic}/{self.rank}", value)
+        self.post(topic, value)
         keys = [f"{topic}/{rank}" for rank in range(self.size)]
         return Pending(
             lambda: self._has(keys), lambda: [json.loads(self._store.get(key)) for key in keys]
         )
+
+    def post(self, topic: str, value: Any) -> None:
+        """Let the other ranks see ``value`` (JSON) under ``topic``."""
+        self._put(f"{topic}/{self.rank}", value)
+
+    def posted(self, topic: str, ranks: Iterable[int]) -> dict[int, Any]:
+        """What those of ``ranks`` that have done so have posted under ``topic``."""
+        keys = {rank: f"{topic}/{rank}" for rank in ranks}
+        return {
+            rank: json.loads(self._store.get(key)) for rank, key in keys.items() if self._has([key])
+        }
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Post a message for rank 0, which need not be listening."""
@@ -136,31 +158,51 @@ class World:
             self._heartbeat.close()
 
 
-class Overlap:
-    """Does ``work`` while it waits, a unit at a time (False: there is none), checks ``signals`` in
-    between, and counts the idle ``seconds``."""
+class Stopping(Protocol):
+    """What stops a process while it waits."""
 
-    def __init__(self, signals: Signals, work: Callable[[], bool] = lambda: False) -> None:
+    def check(self) -> None:
+        """Raise CommandError if it is to stop now."""
+
+    def listen(self) -> None:
+        """The same, but not for a signal."""
+
+
+class Overlap:
+    """Does ``work`` while it waits, a unit at a time (False: there is none), looks at what may
+    ``stop`` it in between, and counts the idle ``seconds``."""
+
+    def __init__(self, stop: Stopping, work: Callable[[], bool] = lambda: False) -> None:
         self.seconds = 0.0
         self.work = work
-        self._signals = signals
+        self.stop = stop
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Return once ``condition`` holds; raises Interrupted if a signal comes first."""
+        self._until(condition, self.stop.check, self.work)
+
+    def __call__(self, pending: Pending) -> Any:
+        """Wait for ``pending`` and return its result."""
+        self.until(pending.done)
+        return pending.result()
+
+    def within_iteration(self, pending: Pending) -> Any:
+        """The same, but no work that could hold up others, and no stop at a signal."""
+        self._until(pending.done, self.stop.listen, lambda: False)
+        return pending.result()
+
+    def _until(
+        self, condition: Callable[[], bool], check: Callable[[], None], work: Callable[[], bool]
+    ) -> None:
         sleep = SHORTEST_SLEEP
         while True:
-            self._signals.check()  # first: ranks that a signal ended are no reason for PeerLost
+            check()  # first: ranks that a signal ended are no reason for PeerLost
             if condition():
                 return
-            if self.work():
+            if work():
                 sleep = SHORTEST_SLEEP
                 continue
             start = time.perf_counter()
             time.sleep(sleep)
             self.seconds += time.perf_counter() - start
             sleep = min(2 * sleep, LONGEST_SLEEP)
-
-    def __call__(self, pending: Pending) -> Any:
-        """Wait for ``pending`` and return its result."""
-        self.until(pending.done)
-        return pending.result()

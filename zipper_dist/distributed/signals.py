@@ -45,5 +45,9 @@ class Signals:
         """Raise Interrupted if a signal has asked to stop, or ``error``."""
         if self.number is not None:
             raise Interrupted(self.number)
+        self.listen()
+
+    def listen(self) -> None:
+        """Raise ``error``, if there is one."""
         if self.error is not None:
             raise self.error

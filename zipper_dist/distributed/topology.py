@@ -1,9 +1,9 @@
-"""Topology: which rank trains which learner, on which device, cores and threads."""
+"""Topology: the device, cores and threads of each rank."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -42,7 +42,6 @@ class Plan:
 
     rank: int
     world_size: int
-    learners: tuple[str, ...]
     device: torch.device
     cores: tuple[int, ...]
     threads: int
@@ -51,21 +50,8 @@ class Plan:
     notes: tuple[str, ...] = ()
 
 
-def plan(machine: Machine, learners: Sequence[str], device: str, threads: int | None) -> Plan:
-    """Place ``learners`` on the ranks of the job, and the job on the hardware, or raise UserError.
-
-    One process trains all learners in turn; otherwise each has a rank. An evaluation has none.
-    """
-    mine = tuple(learners)
-    if learners and machine.world_size > 1:
-        if machine.world_size != len(learners):
-            allowed = "1 process" if len(learners) == 1 else f"1 or {len(learners)} processes"
-            raise UserError(
-                f"{machine.world_size} ranks were started, but this recipe trains {len(learners)} "
-                f"learner(s) ({', '.join(learners)}): start {allowed} "
-                "(torchrun --nproc_per_node=…)"
-            )
-        mine = (learners[machine.rank],)
+def plan(machine: Machine, device: str, threads: int | None) -> Plan:
+    """Place a rank of the job on the hardware of its machine, or raise UserError."""
     if device == "cuda" and machine.gpus == 0:
         raise UserError("--device cuda: no GPU was found here; use --device cpu or --device auto")
     on_gpu = device == "cuda" or (device == "auto" and machine.gpus > 0)
@@ -83,7 +69,6 @@ def plan(machine: Machine, learners: Sequence[str], device: str, threads: int | 
     return Plan(
         rank=machine.rank,
         world_size=machine.world_size,
-        learners=mine,
         device=torch.device("cuda", index) if on_gpu else torch.device("cpu"),
         cores=cores,
         threads=threads or share,
