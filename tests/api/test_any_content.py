@@ -43,12 +43,12 @@ SUMMARY: dict[str, Any] = {
     ],
 }
 
-scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text("a:/.0-é\n", max_size=4)
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text("a:/.0-é", max_size=4)
 anything = st.recursive(
     scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text("ab.-", max_size=3), inner)
 )
 many = settings(
-    deadline=None, max_examples=1500, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
