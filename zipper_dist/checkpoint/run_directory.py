@@ -24,8 +24,9 @@ from zipper_dist.config.json_shape import NUMBER, read_json
 from zipper_dist.config.schema import Precision, TrainConfig
 from zipper_dist.errors import UserError
 
-# Where a run lives, where its metrics go and whether it is continued do not change its result.
-NOT_COMPARED = {"run_dir", "resume", "metrics"}
+# Where a run lives, where its metrics go, whether it is continued and how long its ranks wait for
+# a sign of life do not change its result.
+NOT_COMPARED = {"run_dir", "resume", "metrics", "timeout"}
 
 CONFIG = {"options": dict, "resolved": {"precision": str}}
 SUMMARY = {

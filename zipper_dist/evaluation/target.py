@@ -119,6 +119,7 @@ def data_config(target: Target, options: EvaluateOptions) -> DataConfig:
     return DataConfig(
         source=source, root=options.data.root or root,
         image_size=options.data.image_size or size, validation="test",
+        skip_unreadable=options.data.skip_unreadable or bool(same and run.get("skip_unreadable")),
     )  # fmt: skip
 
 

@@ -2,7 +2,8 @@
 
 import copy
 
-from zipper_dist.accel.compilation import resolve_compile, work
+from zipper_dist.accel.compilation import BREAK_EVEN, resolve_compile, work
+from zipper_dist.accel.layout import needs_plain_layout
 from zipper_dist.accel.precision import Acceleration
 from zipper_dist.data import Dataset, Loader, fetch, load
 from zipper_dist.data.splits import limit_images
@@ -48,8 +49,11 @@ def build_state(run: RunContext, data: Dataset) -> TrainState:
     )
     seed_global_generators(config.seed, "initial weights")
     model = build(spec).to(device)
-    flop = work(config, model, (spec.channels, spec.height, spec.width), plan.total_steps)
+    image = (spec.channels, spec.height, spec.width)
+    decides = (device.type, spec.arch) in BREAK_EVEN
+    flop = work(config, model, image, plan.total_steps) if decides else 0.0
     compiled, note = resolve_compile(config.compile, device, spec.arch, flop)
+    acceleration = Acceleration(run.precision, compiled, needs_plain_layout(model, image))
     images = limit_images(data.validation, config.eval.limit, "validation").to(device)
     validator = Validator(
         copy.deepcopy(model), spec, images, config, run.directory.best, run.metrics.report
@@ -61,14 +65,14 @@ def build_state(run: RunContext, data: Dataset) -> TrainState:
             config.learners[name],
             seed=config.seed,
             total_steps=plan.total_steps,
-            acceleration=Acceleration(run.precision, compiled),
+            acceleration=acceleration,
         )
         for name in names
     ]
     leader = next(iter(config.learners))
     weights = mixing_weights(config.mix, list(config.learners), plan.total_steps)
     mixer = Mixer(FlatState(model).flat, names, leader, weights, decay=config.mix.ema)
-    notes = [f"precision {run.precision}, {note}"]
+    notes = [*data.notes, f"precision {run.precision}, {note}"]
     if plan.redistributions == 0:
         notes.append(
             f"warning: --mix.start {config.mix.start} and --mix.every {config.mix.every} leave no "

@@ -44,7 +44,8 @@ def run(
     validate(config)
     sinks = make_sinks(config.metrics)
     placed = plan(Machine.detect(environment), list(config.learners), config.device, config.threads)
-    signals, world, directory = Signals(), World(placed), RunDirectory.of(config)
+    signals, directory = Signals(), RunDirectory.of(config)
+    world = World(placed, config.timeout, signals)
     context = RunContext(
         config=config,
         precision=resolve_precision(config.precision, placed.device),
