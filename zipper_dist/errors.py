@@ -10,16 +10,20 @@ class CommandError(Exception):
     """A command cannot go on; the message is one line for its user."""
 
     status = 1
+    final = False  # whether the same command would end in the same way
 
 
 class UserError(CommandError):
     """Bad input: the message names the option or file, its value, and what would be right."""
 
     status = 2
+    final = True
 
 
 class TrainingDiverged(CommandError):
     """A loss or a parameter became NaN or infinite."""
+
+    final = True
 
 
 class PeerLost(CommandError):

@@ -3,12 +3,14 @@
 import contextlib
 import inspect
 import io
+import json
 import os
 import re
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import tyro
@@ -108,4 +110,13 @@ def run_command(command: Callable[[], object]) -> None:
             # All ranks find most errors, and rank 0 reports them and ends the job meanwhile.
             time.sleep(OTHER_RANKS_PATIENCE)
         print(f"zipper: error: {error}", file=sys.stderr, flush=True)
+        _tell_torchrun(error)
         sys.exit(error.status)
+
+
+def _tell_torchrun(error: CommandError) -> None:
+    """Write down the error where torchrun, if it started this process, looks for it."""
+    if path := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        about = {"message": str(error), "timestamp": int(time.time()), "final": error.final}
+        with contextlib.suppress(OSError):
+            Path(path).write_text(json.dumps(about))

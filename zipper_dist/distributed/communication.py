@@ -119,7 +119,7 @@ class World:
             yield
         except RuntimeError as error:
             self._signals.check()
-            raise PeerLost(f"lost contact with {to}: {str(error).splitlines()[0]}") from error
+            raise PeerLost(f"lost contact with {to}") from error
 
     def _put(self, key: str, value: Any) -> None:
         with self._contact(STORE):
