@@ -3,7 +3,8 @@
 
 import sys
 
-from zipper_dist.config.command_line import run_command
+from zipper_dist.checkpoint.run_directory import RunDirectory
+from zipper_dist.config.command_line import logged, run_command
 from zipper_dist.distributed.hardware import keep_freed_memory
 from zipper_dist.metrics.console import make_console
 from zipper_dist.recipes.command_line import parse_train_options
@@ -13,7 +14,13 @@ from zipper_dist.training.run import run
 def main() -> None:
     """Entry point of the training command."""
     keep_freed_memory()
-    run_command(lambda: run(parse_train_options(sys.argv[1:]), make_console()))
+    run_command(_train)
+
+
+def _train() -> None:
+    config = parse_train_options(sys.argv[1:])
+    with logged(RunDirectory.of(config).root):
+        run(config, make_console())
 
 
 if __name__ == "__main__":

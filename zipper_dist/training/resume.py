@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from zipper_dist.checkpoint import format as checkpoint
 from zipper_dist.checkpoint.format import CheckpointInfo, LearnerCheckpoint
+from zipper_dist.metrics.records import GLOBAL, Record
 from zipper_dist.training.context import RunContext, Timers, TrainState
 from zipper_dist.training.learner import BaseLearner
 from zipper_dist.training.validation import Snapshot
@@ -12,10 +14,12 @@ from zipper_dist.training.validation import Snapshot
 
 @dataclass(frozen=True)
 class Resumed:
-    """Where a run continues: ``messages`` for the user, and ``last_steps`` for the sinks."""
+    """Where a run continues: ``messages`` for the user, ``last_steps`` for the sinks, and records
+    of this rank that these get again."""
 
     messages: list[str]
     last_steps: Mapping[str, int] = field(default_factory=dict)
+    again: list[Record] = field(default_factory=list)
 
 
 def save(run: RunContext, state: TrainState) -> None:
@@ -24,7 +28,9 @@ def save(run: RunContext, state: TrainState) -> None:
     state.timers.settle(run)
     directory = run.directory.checkpoints
     for learner in state.learners:
-        checkpoint.save(directory, _checkpoint(state, learner))
+        part = _checkpoint(state, learner)
+        part.notes |= _metrics_notes(run, state, learner.name)
+        checkpoint.save(directory, part)
     checkpoint.prune(directory, [each.name for each in state.learners], list(run.config.learners))
 
 
@@ -48,6 +54,13 @@ def _checkpoint(state: TrainState, learner: BaseLearner) -> LearnerCheckpoint:
         "history": state.validator.history,
     }
     return LearnerCheckpoint(info, groups, notes)
+
+
+def _metrics_notes(run: RunContext, state: TrainState, learner: str) -> dict[str, Any]:
+    """The learner's open window, and those of its records that may not be written yet."""
+    leads = learner == next(iter(run.config.learners))  # on rank 0, which evaluates
+    names = {learner, GLOBAL} if leads else {learner}
+    return {"window": state.windows[learner].state(), "outbox": run.metrics.unwritten(names)}
 
 
 def resume(run: RunContext, state: TrainState) -> Resumed:
@@ -79,10 +92,19 @@ def resume(run: RunContext, state: TrainState) -> Resumed:
     ]
     evaluated = chosen[leader].evaluated
     _restore(run, state, loaded, evaluated)
+    for part in loaded:
+        state.windows[part.info.learner].restore(part.notes["window"], part.info.step)
     steps = {name: info.step for name, info in chosen.items()}
     at = " and ".join(map(str, sorted(set(steps.values()))))
     messages.append(f"continuing from iteration {at}")
-    return Resumed(messages, steps | {"global": max(evaluated, default=0)})
+    outbox = [record for part in loaded for record in part.notes["outbox"]]
+    unwritten: dict[str, int] = {}
+    for record in reversed(outbox):
+        unwritten[record["learner"]] = record["step"]
+    last_steps = steps | {GLOBAL: max(evaluated, default=0)}
+    for first in run.wait(run.world.gather("unwritten", unwritten)):
+        last_steps |= {name: step - 1 for name, step in first.items()}
+    return Resumed(messages, last_steps, outbox)
 
 
 def _restore(

@@ -102,7 +102,7 @@ def _train(run: RunContext, data: Dataset, console: Console | None) -> dict[str,
         last_steps=resumed.last_steps,
         console=console,
     )
-    with run.metrics.opened(about):
+    with run.metrics.opened(about, resumed.again):
         for note in (*run.world.plan.notes, *state.notes, *resumed.messages):
             run.metrics.note(note)
         try:
