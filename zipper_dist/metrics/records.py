@@ -10,7 +10,8 @@ from torch import Tensor
 from zipper_dist.errors import TrainingDiverged
 
 # As JSON: the fields of a TrainingRecord, or of an evaluation of θ_g (step, learner = "global",
-# clean, robust [%], seconds).
+# clean, robust [%], seconds; constant: true if it answers all images alike; not_finite: images
+# whose logits are NaN or infinite, if any).
 Record = dict[str, Any]
 
 

@@ -52,7 +52,7 @@ def build_state(run: RunContext, data: Dataset) -> TrainState:
     compiled, note = resolve_compile(config.compile, device, spec.arch, flop)
     images = limit_images(data.validation, config.eval.limit, "validation").to(device)
     validator = Validator(
-        copy.deepcopy(model), spec, images, config, run.directory.best, run.metrics.report
+        copy.deepcopy(model), spec, images, config, run.directory.best, run.metrics
     )
     learners = [
         BaseLearner(
