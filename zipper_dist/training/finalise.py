@@ -120,7 +120,7 @@ def _summary(
         "look_seconds": sum(timers["eval_seconds"] for timers in settled),
         "train_seconds": train_seconds,
         "eval_seconds": sum(timers["eval_seconds"] for timers in ranks),
-        "images_per_second": steps * config.batch_size / train_seconds,
+        "images_per_second": steps * state.loader.batch_size / train_seconds,
         "evaluation_attack": validator.attack,
         "final": {"images": len(test), "learners": learners},
         "best": validator.best,
