@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from torch import Tensor, nn
 
 from zipper_dist.checkpoint.run_directory import RunDirectory, as_json
@@ -30,6 +29,7 @@ from zipper_dist.errors import CommandError, UserError
 from zipper_dist.evaluation.engine import Examples
 from zipper_dist.evaluation.in_memory import evaluate_model
 from zipper_dist.evaluation.results.report import Report
+from zipper_dist.metrics.console import make_console
 from zipper_dist.recipes.command_line import train_options
 from zipper_dist.recipes.registry import recipe
 from zipper_dist.recipes.registry import recipe as named_recipe
@@ -89,7 +89,7 @@ def fit(
     directory = Path(temporary.name if temporary else str(run_dir)).expanduser()
     config = train_options(recipe, {**(options or {}), "run-dir": str(directory)})
     if ranks == 1:
-        train(config, Console() if verbose else None, environment={})
+        train(config, make_console() if verbose else None, environment={})
     else:
         _train_in_processes(config, ranks, verbose)
     run = Run(directory)

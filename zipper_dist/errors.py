@@ -26,6 +26,10 @@ class PeerLost(CommandError):
     """Another rank of the job is gone, so this one cannot go on."""
 
 
+class RankSilent(PeerLost):
+    """Nothing was heard of another rank for too long; this rank may be the only one to know."""
+
+
 class Interrupted(CommandError):
     """A signal stopped the command after its state was saved; the status is 128 + its number."""
 

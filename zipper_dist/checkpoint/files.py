@@ -7,6 +7,14 @@ from pathlib import Path
 
 from zipper_dist.errors import UserError
 
+UNUSED = ".unused"
+"""Ending of the names of files that a run found and does not go by."""
+
+
+def set_aside(path: Path) -> None:
+    """Keep the file at ``path`` under another name, in place of one that was kept before."""
+    os.replace(path, path.with_name(path.name + UNUSED))
+
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace the file at ``path``, or leave it as it was and raise OSError, so that a reader sees

@@ -34,6 +34,7 @@ def problems(config: TrainConfig) -> Iterator[str]:
         ("--data.image-size", config.data.image_size),
     ):
         yield from ranges.at_least_one(option, value)
+    yield from ranges.number("--timeout", config.timeout, 1, 1e7)
     if config.data.crop_padding < 0:
         yield f"--data.crop-padding {config.data.crop_padding}: give 0 or more"
     if not (math.isfinite(config.model.width) and 0 < config.model.width <= 64):

@@ -15,7 +15,7 @@ import tyro
 
 import zipper_dist
 from zipper_dist.config.schedules import OPTION_TYPES
-from zipper_dist.errors import CommandError, Interrupted, TrainingDiverged
+from zipper_dist.errors import CommandError, Interrupted, RankSilent, TrainingDiverged
 
 OTHER_RANKS_PATIENCE = 10.0
 """How long other ranks wait with an error, so that rank 0 reports it and ends the job [seconds]."""
@@ -104,7 +104,7 @@ def run_command(command: Callable[[], object]) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except CommandError as error:
-        if not (is_first_rank() or isinstance(error, TrainingDiverged)):
+        if not (is_first_rank() or isinstance(error, TrainingDiverged | RankSilent)):
             # All ranks find most errors, and rank 0 reports them and ends the job meanwhile.
             time.sleep(OTHER_RANKS_PATIENCE)
         print(f"zipper: error: {error}", file=sys.stderr, flush=True)

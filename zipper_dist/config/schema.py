@@ -44,6 +44,8 @@ class DataConfig:
     `test`: choose on the test set, as the paper does."""
     image_size: int | None = None
     """Resize every image to this height and width [pixels]."""
+    skip_unreadable: bool = False
+    """Go on without the files of a folder that cannot be read as images."""
     crop_padding: int = 0
     """Random crops after so many black pixels on each side; 0 = none [pixels]."""
     flip: bool = False
@@ -261,6 +263,9 @@ class TrainConfig:
     """Compile the networks (torch.compile); auto: if that pays for itself within the run."""
     threads: int | None = None
     """CPU threads of each process; default: an equal share of the cores."""
+    timeout: float = 600.0
+    """End the job if a rank is not heard of for so long; one that works is, however long it works
+    [seconds]."""
     resume: Literal["auto", "never"] = "auto"
     """auto: continue the run in the run directory, if there is one; never: start over."""
     log_every: int = 10

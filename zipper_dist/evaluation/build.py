@@ -71,6 +71,7 @@ def assemble(
     """Put the parts of an evaluation together; raises UserError where they do not fit."""
     classes, device = check_fit(target, data), world.plan.device
     wanted, notes = _suitable(measures(names, *threats, options.restarts), classes)
+    notes[:0] = data.notes
     numbers = limited_indices(len(data.test), options.limit, "test")
     if options.first is not None:
         numbers = torch.arange(min(options.first, len(data.test)))

@@ -10,6 +10,7 @@ from pathlib import Path
 import safetensors.torch
 import torch
 from rich.console import Console
+from rich.text import Text
 from torch import Tensor
 
 from zipper_dist.attacks.verdict import NO_ANSWER, answers
@@ -57,15 +58,15 @@ def finalise(evaluation: Evaluation, found: Sequence[Found], console: Console) -
     for warning in result.warnings:
         console.print(f"[bold red]WARNING[/]  {warning}", highlight=False, soft_wrap=True)
     for check in checks:
-        mark = "[green]passed[/]" if check.passed else "[bold red]WARNING[/]"
-        console.print(f"{mark}  {check.name}: {check.verdict}", highlight=False, soft_wrap=True)
+        mark = Text("passed", "green") if check.passed else Text("WARNING", "bold red")
+        console.print(mark, f" {check.name}: {check.verdict}", highlight=False, soft_wrap=True)
     written = [e.file(".json"), e.file(".csv")]
     try:
         if e.options.picture and _draw(e, threats):
             written.append(e.file(".png"))
     except ModuleNotFoundError as error:
         text = f"no picture: it takes {error.name} (pip install 'zipper_dist[plots]')"
-        console.print(text, highlight=False, soft_wrap=True, markup=False)
+        console.print(text, highlight=False, soft_wrap=True)
     console.print(f"written: {', '.join(map(str, written))}", highlight=False, soft_wrap=True)
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import tyro
 
+from zipper_dist.config import ranges
 from zipper_dist.config.schema import Device
 from zipper_dist.config.threat import Norm, ThreatOption
 from zipper_dist.data import DATASETS
@@ -20,6 +21,8 @@ class ImageOptions:
     """Directory that holds the data sets; for the folder data set, train/ and test/."""
     image_size: int | None = None
     """Resize every image to this height and width [pixels]."""
+    skip_unreadable: bool = False
+    """Go on without the files of a folder that cannot be read as images, as the run may have."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,9 @@ class EvaluateOptions:
     """Where to compute; auto: a GPU for each rank where there are GPUs."""
     threads: int | None = None
     """CPU threads of each process; default: the cores of the machine over its processes."""
+    timeout: float = 600.0
+    """End the job if a rank is not heard of for so long; one that works is, however long it works
+    [seconds]."""
     batch_size: int | None = None
     """Images at a time; changes no outcome; default: what fits in memory [images]."""
     block_size: int = 128
@@ -92,6 +98,7 @@ def validate(options: EvaluateOptions) -> None:
         value = getattr(o, name)
         if value is not None and value < 1:
             found.append(f"--{name.replace('_', '-')} {value}: give 1 or more")
+    found += ranges.number("--timeout", o.timeout, 1, 1e7)
     step = f"--step-size {o.step_size}: give a length above 0, where 1 is the full pixel range"
     nowhere = o.save_adversarial is not None and not o.save_adversarial.parent.is_dir()
     two_ways = bool(o.threats) and (o.norm, o.eps) != (None, None)

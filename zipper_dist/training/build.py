@@ -2,7 +2,8 @@
 
 import copy
 
-from zipper_dist.accel.compilation import resolve_compile, work
+from zipper_dist.accel.compilation import BREAK_EVEN, resolve_compile, work
+from zipper_dist.accel.layout import needs_plain_layout
 from zipper_dist.accel.precision import Acceleration
 from zipper_dist.data import Dataset, Loader, fetch, load
 from zipper_dist.data.splits import limit_images
@@ -50,13 +51,11 @@ def build_state(run: RunContext, data: Dataset) -> TrainState:
     )
     seed_global_generators(config.seed, "initial weights")
     model = build(spec).to(device)
-    flop = work(
-        config,
-        model,
-        (spec.channels, spec.height, spec.width),
-        plan.total_steps * loader.batch_size,
-    )
+    image = (spec.channels, spec.height, spec.width)
+    decides = (device.type, spec.arch) in BREAK_EVEN
+    flop = work(config, model, image, plan.total_steps * loader.batch_size) if decides else 0.0
     compiled, note = resolve_compile(config.compile, device, spec.arch, flop)
+    acceleration = Acceleration(run.precision, compiled, needs_plain_layout(model, image))
     validator = Validator(
         copy.deepcopy(model), spec, images, config, run.directory.best, run.metrics
     )
@@ -67,14 +66,14 @@ def build_state(run: RunContext, data: Dataset) -> TrainState:
             config.learners[name],
             seed=config.seed,
             total_steps=plan.total_steps,
-            acceleration=Acceleration(run.precision, compiled),
+            acceleration=acceleration,
         )
         for name in names
     ]
     leader = next(iter(config.learners))
     weights = mixing_weights(config.mix, list(config.learners), plan.total_steps)
     mixer = Mixer(FlatState(model).flat, names, leader, weights, decay=config.mix.ema)
-    notes = [f"precision {run.precision}, {note}"]
+    notes = [*data.notes, f"precision {run.precision}, {note}"]
     if config.batch_size is None:
         notes.append(f"batch size {loader.batch_size}, for {len(data.train)} training images")
     if plan.redistributions == 0:

@@ -32,7 +32,9 @@ def finalise(run: RunContext, state: TrainState, test: ImageSet) -> dict[str, An
     if run.world.rank == 0:
         state.validator.load(theta, state.learners[0].state.integers)
         state.validator.save(run.directory.weights("global"), extra)
+        state.validator.write_best()
     mine = {
+        "sha256": run.directory.digests(run.weights_of_rank),
         "found": _evaluate(run, state, theta, test),
         "training": training,
         "with_validation": with_validation,
@@ -124,5 +126,6 @@ def _summary(
         "evaluation_attack": validator.attack,
         "final": {"images": len(test), "learners": learners},
         "best": validator.best,
+        "sha256": {name: digest for each in reports for name, digest in each["sha256"].items()},
         "ranks": ranks,
     }

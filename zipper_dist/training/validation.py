@@ -15,7 +15,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from zipper_dist.attacks import Blocks
-from zipper_dist.checkpoint.weights import save_weights
+from zipper_dist.checkpoint.files import write_atomically
+from zipper_dist.checkpoint.weights import content_of, save_weights
 from zipper_dist.config.schema import TrainConfig
 from zipper_dist.data import ImageSet
 from zipper_dist.distributed.communication import Overlap, Pending, World
@@ -121,6 +122,7 @@ class Validator:
         metrics: MetricsReporter,
     ) -> None:
         self.history: list[Record] = []
+        self.best_weights: dict[str, Tensor] = {}  # a state dict, of the best of the history
         self.spec = spec
         attack = f"pgd-{config.eval.attack_steps}"
         self.wanted = measures(("clean", attack), config.threats(), config.eval.step_size)
@@ -172,7 +174,8 @@ class Validator:
         record["seconds"] = time.perf_counter() - start
         self.history.append(record)
         if self.best is record:
-            self.save(self._best_path, {"step": str(snapshot.step)})
+            self.best_weights = self._state.state_dict()
+            self.write_best()
         self._metrics.report(record)
 
     def _worth(self, record: Record) -> tuple[bool, float]:
@@ -190,6 +193,18 @@ class Validator:
             for warning in found.warnings:
                 self._metrics.note(f"warning: validation after iteration {step}: {warning}")
         return wrong
+
+    def write_best(self) -> str | None:
+        """Write the best weights, unless they are in their file; what was wrong with the file."""
+        if self.best is None:
+            return None
+        extra = {"step": str(self.best["step"])}
+        content = content_of(self.best_weights, self.spec, extra)
+        there = self._best_path.exists()
+        if there and self._best_path.read_bytes() == content:
+            return None
+        write_atomically(self._best_path, content)
+        return "of another iteration, or damaged" if there else "missing"
 
     def save(self, path: Path, extra: Mapping[str, Any]) -> None:
         """Write the weights that the network has now."""

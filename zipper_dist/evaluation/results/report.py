@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from zipper_dist.attacks.verdict import NO_ANSWER
 from zipper_dist.evaluation.attack_list import Measure, distinct_parts
 from zipper_dist.evaluation.engine import Engine, Found
 from zipper_dist.evaluation.outcomes import BROKEN, NOT_FINITE, ROBUST
+from zipper_dist.metrics.console import make_console
 
 Z_95 = 1.959963984540054
 """The 97.5 % point of the normal distribution."""
@@ -90,7 +90,7 @@ class Report:
 
     def table(self, title: str = "") -> str:
         """The table as text; gradients and forwards are evaluations an example."""
-        console = Console(file=io.StringIO(), width=100)
+        console = make_console(io.StringIO(), width=100)
         with console.capture() as capture:
             console.print(self.rich_table(title))
             for warning in self.warnings:
