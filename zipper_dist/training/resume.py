@@ -158,11 +158,11 @@ def _restore(run: RunContext, state: TrainState, chosen: Mapping[str, Checkpoint
             integers = first.groups.get(f"look-{at}-integers", {})
             integers = {name: tensor.to(run.device) for name, tensor in integers.items()}
             snapshots.append(Snapshot(at, shares, integers))
+        outbox = [record for part in parts for record in part.notes["outbox"]]
     except (KeyError, TypeError, ValueError, RuntimeError, checkpoint.DamagedCheckpoint) as error:
         raise UserError(
             f"{', '.join(map(str, paths))}: cannot be continued with the network and the data of "
             f"now ({in_one_line(error)}): give those that the run was begun with, or start over "
             "with --resume never"
         ) from error
-    outbox = [record for part in parts for record in part.notes["outbox"]]
     return _Restored(snapshots, first.info.posted, outbox)
