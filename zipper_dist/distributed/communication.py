@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import json
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -53,6 +54,8 @@ class World:
         self._received = [0] * self.size
         self._groups: dict[str | None, Any] = {}
         self._sizes: dict[str | None, int] = {}
+        self._acknowledged = [0] * self.size
+        self._unacknowledged: deque[dict[str, Any]] = deque()
         use_hardware(plan)
         if plan.backend is None:
             return
@@ -118,11 +121,22 @@ class World:
             rank: json.loads(self._store.get(key)) for rank, key in keys.items() if self._has([key])
         }
 
-    def send(self, message: Mapping[str, Any]) -> None:
+    def send(self, message: dict[str, Any]) -> None:
         """Post a message for rank 0, which need not be listening."""
-        if self.size > 1:
-            self._sent += 1
-            self._put(f"mail/{self.rank}/{self._sent}", message)
+        if self.size == 1:
+            return
+        self._unacknowledged.append(message)
+        self._sent += 1
+        self._put(f"mail/{self.rank}/{self._sent}", message)
+        if self._has([key := f"mail/{self.rank}/acknowledged"]):
+            done = json.loads(self._store.get(key))
+            for _ in range(done - self._acknowledged[self.rank]):
+                self._unacknowledged.popleft()
+            self._acknowledged[self.rank] = done
+
+    def unacknowledged(self) -> list[dict[str, Any]]:
+        """The messages of this rank that rank 0 may never have made use of."""
+        return list(self._unacknowledged)
 
     def receive(self) -> list[dict[str, Any]]:
         """The messages of the other ranks since the last call."""
@@ -134,6 +148,13 @@ class World:
                 self._received[sender] += 1
         return messages
 
+    def acknowledge(self) -> None:
+        """Tell the senders that what :meth:`receive` returned so far cannot be lost any more."""
+        for sender, count in enumerate(self._received):
+            if count > self._acknowledged[sender]:
+                self._put(f"mail/{sender}/acknowledged", count)
+                self._acknowledged[sender] = count
+
     @contextlib.contextmanager
     def _contact(self, to: str) -> Iterator[None]:
         """Turn torch's errors into PeerLost, or into what has stopped this rank before."""
@@ -141,7 +162,7 @@ class World:
             yield
         except RuntimeError as error:
             self._signals.check()
-            raise PeerLost(f"lost contact with {to}: {str(error).splitlines()[0]}") from error
+            raise PeerLost(f"lost contact with {to}") from error
 
     def _put(self, key: str, value: Any) -> None:
         with self._contact(STORE):

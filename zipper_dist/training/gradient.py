@@ -52,9 +52,10 @@ class MinibatchGradient:
         self._parameters = list(model.parameters())
         self._buffers = list(model.buffers())
         self._statistics = [b for b in self._buffers if b.is_floating_point()]
-        self._perturbation = WeightPerturbation(model, awp) if awp > 0 else None
+        perturbation = WeightPerturbation(model, awp)
+        self._perturbation = perturbation if awp > 0 and perturbation.weights else None
         if self._perturbation is not None:
-            self._weights_mean = ShardMean(self._perturbation.weights, shards.count)
+            self._weights_mean = ShardMean(perturbation.weights, shards.count)
         figures = torch.zeros(2, device=self._parameters[0].device)  # loss, right answers
         averaged = [*self._parameters, *self._statistics, figures]
         self._mean = ShardMean(averaged, shards.count) if shards.count > 1 else None
@@ -85,7 +86,10 @@ class MinibatchGradient:
         for part in parts:
             with self._acceleration.arithmetic():
                 loss, _ = self._loss(part, "modules of awp")
-                gradients = torch.autograd.grad(loss, weights)
+                # A network of one's own may have weights that do nothing.
+                gradients = torch.autograd.grad(
+                    loss, weights, allow_unused=True, materialize_grads=True
+                )
             self._weights_mean.add(gradients)
             _copy(self._buffers, before)
         yield self._weights_mean.buffer

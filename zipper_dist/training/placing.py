@@ -1,22 +1,13 @@
 """Which rank trains what in a run: from its options, and from measured costs where they count."""
 
-import copy
-import time
 from collections.abc import Sequence
 
-from zipper_dist.accel.precision import Acceleration
-from zipper_dist.config.placement import shards_problems
 from zipper_dist.config.schema import TrainConfig
 from zipper_dist.distributed.assignment import (
     Assignment,
     Costs,
-    balanced,
-    dedicated,
-    rank_counts,
-    shared,
     whole_learners,
 )
-from zipper_dist.errors import UserError
 
 MEASURED_STEPS = 2
 
@@ -40,6 +31,6 @@ def assign(
     names, options = list(config.learners), config.placement
     if shards is None and options.shards != "auto":
         shards = options.shards
-    if options.mode == "dedicated" and ranks < len(names): 
+    if options.mode == "dedicated" and ranks < len(names):
         return whole_learners(costs[0], ranks, shards or 1)
     ...

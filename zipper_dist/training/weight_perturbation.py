@@ -20,7 +20,9 @@ class WeightPerturbation:
     """
 
     def __init__(self, model: nn.Module, gamma: float) -> None:
-        self.weights: list[Tensor] = [w for w in model.parameters() if w.dim() > 1]
+        self.weights: list[Tensor] = [
+            w for w in model.parameters() if w.dim() > 1 and w.requires_grad
+        ]
         self._gamma = gamma
 
     @contextmanager
