@@ -6,7 +6,7 @@ have the last redistribution in common (:func:`choose`).
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -144,22 +144,28 @@ def keep_only(
 
 
 def choose(
-    parts: Mapping[str, Sequence[CheckpointInfo]], leader: str, together: bool
+    parts: Mapping[str, Sequence[CheckpointInfo]],
+    leader: str,
+    together: Callable[[str], Collection[str]],
 ) -> dict[str, CheckpointInfo] | None:
     """The newest parts, one for each learner, that can continue together; None if there are none.
 
-    ``together`` asks for parts of one iteration, for a process that trains all learners in turn.
-    The newest have the latest iteration of the slowest learner, then the largest sum.
+    ``together`` says which learners keep step with one, itself among them: their parts must be of
+    the same iteration. The newest have the latest iteration of the slowest learner, then the
+    largest sum.
     """
     candidates = []
     for first in parts[leader]:  # each learner depends on the leader's part alone
         fitting = {
-            name: [part for part in found if _fits(part, first, together)]
+            name: {part.step: part for part in found if _fits(part, first)}
             for name, found in {**parts, leader: [first]}.items()
         }
-        if all(fitting.values()):
-            newest = {name: max(found, key=lambda p: p.step) for name, found in fitting.items()}
-            candidates.append(newest)
+        common = {
+            name: set.intersection(*(set(fitting[other]) for other in together(name)))
+            for name in parts
+        }
+        if all(common.values()):
+            candidates.append({name: fitting[name][max(common[name])] for name in parts})
 
     def age(candidate: Mapping[str, CheckpointInfo]) -> tuple[int, int]:
         steps = [part.step for part in candidate.values()]
@@ -168,13 +174,12 @@ def choose(
     return max(candidates, key=age, default=None)
 
 
-def _fits(part: CheckpointInfo, leader: CheckpointInfo, together: bool) -> bool:
+def _fits(part: CheckpointInfo, leader: CheckpointInfo) -> bool:
     """Whether they can continue together: they have seen the same last redistribution, and ``part``
     has posted all that the leader has evaluated, and can post the rest again."""
     evaluated = set(leader.evaluated)
     return (
         part.synced_at == leader.synced_at
-        and (part.step == leader.step or not together)
         and set(part.posted) <= evaluated | set(part.kept)
         and evaluated <= set(part.posted)
     )

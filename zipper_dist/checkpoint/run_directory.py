@@ -7,7 +7,7 @@ import hashlib
 import json
 import platform
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
@@ -24,9 +24,11 @@ from zipper_dist.config.json_shape import NUMBER, read_json
 from zipper_dist.config.schema import Precision, TrainConfig
 from zipper_dist.errors import UserError
 
-# Where a run lives, where its metrics go, whether it is continued and how long its ranks wait for
-# a sign of life do not change its result.
-NOT_COMPARED = {"run_dir", "resume", "metrics", "timeout"}
+# Where a run lives, where its metrics go, whether it is continued, how long its ranks wait for a
+# sign of life and which of them train what do not change its result; the number of shards does.
+STARTED = {"run_dir", "resume", "metrics", "timeout"}
+PLACED = {"placement.mode", "placement.ranks", "placement.shards"}
+NOT_COMPARED = STARTED | PLACED
 
 CONFIG = {"options": dict, "resolved": {"precision": str}}
 SUMMARY = {
@@ -63,23 +65,26 @@ def as_json(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+def differences(
+    there: Mapping[str, Any], here: Mapping[str, Any], ignored: Collection[str] = NOT_COMPARED
+) -> list[str]:
     """A line for each option that differs between two sets of options."""
     old, new = flattened(there), flattened(here)
     return [
         " ".join(f"--{name.replace('_', '-')} {old.get(name)} there, {new.get(name)} now".split())
-        for name in sorted((old.keys() | new.keys()) - NOT_COMPARED)
+        for name in sorted((old.keys() | new.keys()) - set(ignored))
         if old.get(name) != new.get(name)
     ]
 
 
-def identity_of(config: TrainConfig, precision: Precision) -> str:
+def identity_of(config: TrainConfig, precision: Precision, shards: int) -> str:
     """A SHA-256 (hex) of what :meth:`RunDirectory.check_same` compares: all that a run's weights
     depend on, machine and versions apart. What that finds equal has equal digests."""
+    resolved = {"resolved precision": precision, "resolved shards": shards}
     compared = {
         # 1 and 1.0 are equal, and an option that is not there is None.
         name: int(value) if isinstance(value, float) and value.is_integer() else value
-        for name, value in (flattened(as_json(config)) | {"resolved precision": precision}).items()
+        for name, value in (flattened(as_json(config)) | resolved).items()
         if name not in NOT_COMPARED and value is not None
     }
     return hashlib.sha256(json.dumps(compared, sort_keys=True).encode()).hexdigest()
@@ -122,19 +127,24 @@ class RunDirectory:
         for path in (self.config, self.metrics, self.summary, *evaluations, *chain(*checkpoints)):
             path.unlink(missing_ok=True)
 
-    def check_same(self, config: TrainConfig, precision: Precision) -> None:
-        """Raise UserError, naming the options, if another configuration was begun here."""
+    def check_same(self, config: TrainConfig, precision: Precision) -> int | None:
+        """Raise UserError, naming the options, if another configuration was begun here. The number
+        of shards of the run that was; None if there is none."""
         if not self.config.exists():
-            return
+            return None
         there = self._read_config()
         found = differences(there["options"], as_json(config))
         if (was := there["resolved"]["precision"]) != precision:
             found.append(f"--precision {config.precision} meant {was} there, {precision} here")
+        shards = int(there["resolved"].get("shards", 1))
+        if config.placement.shards not in ("auto", shards):
+            found.append(f"--placement.shards {shards} there, {config.placement.shards} now")
         if found:
             raise UserError(
                 f"{self.root} holds a run with other options ({'; '.join(found)}): give the same "
                 "options to continue it, another --run-dir, or --resume never to start over"
             )
+        return shards
 
     def notes_on_compiling(self, compiled: bool) -> list[str]:
         """A warning where the run was ``compiled`` before and is not now, or the other way round:
@@ -186,12 +196,12 @@ class RunDirectory:
         return lost
 
     def write_config(
-        self, config: TrainConfig, precision: Precision, compiled: bool, devices: list[str]
+        self, config: TrainConfig, resolved: Mapping[str, Any], devices: list[str]
     ) -> None:
         """Write config.json: options, what ``auto`` came to, versions, host and devices."""
         about = {
             "options": as_json(config),
-            "resolved": {"precision": precision, "compiled": compiled},
+            "resolved": resolved,
             "command": sys.argv,
             "versions": {
                 "zipper_dist": zipper_dist.__version__,

@@ -46,7 +46,7 @@ def problems(config: TrainConfig) -> Iterator[str]:
             yield f"learners.{name}: give letters, digits and _, and not global or best"
     yield from config.mix.problems(list(config.learners))
     yield from config.eval.problems()
-    yield from config.placement.problems(list(config.learners), config.batch_size)
+    yield from config.placement.problems(list(config.learners))
     yield from _threats(config)
     for name, learner in config.learners.items():
         yield from learner.problems(f"--learners.{name}")

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from zipper_dist.config import ranges
 from zipper_dist.config.schedules import one_word
 
 Mode = Literal["dedicated", "shared", "balanced"]
@@ -48,29 +49,18 @@ class PlacementConfig:
     shards; balanced: shards go where they are done first, for ranks of different speed."""
     shards: int | Literal["auto"] = "auto"
     """Equal parts of the minibatch that are attacked and trained on one by one; auto: as many as
-    any learner has ranks when the run starts."""
+    any learner has ranks when the run starts, or the next number that divides the minibatch."""
     ranks: RankCountsOption = RankCounts()
     """Ranks of each learner (natural=1,adversarial=3), for dedicated; default: by measured cost."""
 
-    def problems(self, learners: Sequence[str], batch_size: int) -> Iterator[str]:
-        """What is wrong with the options, a line each."""
+    def problems(self, learners: Sequence[str]) -> Iterator[str]:
+        """What is wrong with the options for ``learners``, a line each."""
         if self.shards != "auto":
-            yield from shards_problems(self.shards, batch_size)
+            yield from ranges.at_least_one("--placement.shards", self.shards)
         if not self.ranks.counts:
             return
         if self.mode != "dedicated":
             yield f"--placement.ranks {self.ranks}: is for --placement.mode dedicated alone"
-        given = [name for name, _ in self.ranks.counts]
-        if sorted(given) != sorted(learners):
+        if sorted(name for name, _ in self.ranks.counts) != sorted(learners):
             wanted = ", ".join(learners)
             yield f"--placement.ranks {self.ranks}: name each of the learners ({wanted}) once"
-
-
-def shards_problems(shards: int, batch_size: int) -> Iterator[str]:
-    """Why a minibatch cannot be cut into so many shards."""
-    if shards < 1 or batch_size % shards != 0:
-        fitting = [str(n) for n in range(1, min(batch_size, 64) + 1) if batch_size % n == 0]
-        yield (
-            f"--placement.shards {shards}: must divide --batch-size {batch_size}; give one of "
-            f"{', '.join(fitting)}"
-        )

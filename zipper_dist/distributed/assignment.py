@@ -21,17 +21,26 @@ class Assignment:
         """The ranks that train a learner; the first is its leader, which saves it."""
         return [rank for rank, mine in enumerate(self.items) if learner in mine]
 
+    def led_by(self, rank: int) -> list[str]:
+        """The learners whose leader is ``rank``."""
+        return [name for name in self.items[rank] if self.ranks_of(name)[0] == rank]
+
     def companions(self, rank: int) -> list[int]:
         """The ranks that keep step with ``rank``, itself among them: those that train a learner
         with it, those that train one with these, and so on."""
         found, new = {rank}, {rank}
         while new:
             learners = {name for each in new for name in self.items[each]}
-            new = {r for name in learners for r in self.ranks_of(name)} - found
+            new = {other for name in learners for other in self.ranks_of(name)} - found
             found |= new
         return sorted(found)
 
-    def seconds(self, costs: Sequence[Costs]) -> list[float]:
+    def together(self, learner: str) -> set[str]:
+        """The learners that keep step with ``learner``, itself among them."""
+        ranks = self.companions(self.ranks_of(learner)[0])
+        return {name for rank in ranks for name in self.items[rank]}
+
+    def loads(self, costs: Sequence[Costs]) -> list[float]:
         """What an iteration takes each rank, from the costs on it [s]."""
         return [
             sum(costs[rank][name] * len(mine) / self.shards for name, mine in items.items())
@@ -39,18 +48,20 @@ class Assignment:
         ]
 
 
-def rank_counts(costs: Costs, ranks: int) -> dict[str, int]:
-    """How many of at least as many ``ranks`` as learners each learner gets, one learner a rank, so
-    that the slowest is as fast as can be: each further rank goes to the slowest so far."""
+def rank_counts(costs: Costs, ranks: int, most: int) -> dict[str, int]:
+    """How many of ``ranks``, at least as many as learners, each learner gets, one learner a rank
+    and at most ``most`` ranks a learner, so that the slowest is as fast as can be: each further
+    rank goes to the slowest so far."""
     counts = dict.fromkeys(costs, 1)
     for _ in range(ranks - len(costs)):
-        counts[max(costs, key=lambda name: costs[name] / counts[name])] += 1
+        taking = [name for name in costs if counts[name] < most]
+        counts[max(taking, key=lambda name: costs[name] / counts[name])] += 1
     return counts
 
 
 def dedicated(counts: Mapping[str, int], shards: int) -> Assignment:
     """One learner on each rank, ``counts`` ranks for each, in order; at most ``shards`` each."""
-    items = []
+    items: list[Mapping[str, tuple[int, ...]]] = []
     for name, count in counts.items():
         items += [{name: part} for part in _dealt(shards, count)]
     return Assignment(shards, tuple(items))
@@ -72,20 +83,20 @@ def balanced(costs: Sequence[Costs], shards: int) -> Assignment:
     for name in sorted(learners, key=lambda name: -size[name]):
         for shard in range(shards):
             done = [load[rank] + costs[rank][name] / shards for rank in range(len(costs))]
-            rank = min(range(len(costs)), key=lambda rank: (done[rank], rank))
+            rank = done.index(min(done))
             load[rank] = done[rank]
             items[rank].setdefault(name, []).append(shard)
+    # In the order of the method, which decides the order of sums.
     ordered = ({name: tuple(mine[name]) for name in learners if name in mine} for mine in items)
     return Assignment(shards, tuple(ordered))
 
 
 def whole_learners(costs: Costs, ranks: int, shards: int) -> Assignment:
-    """Whole learners on fewer ranks than there are learners: the largest first, each where there is
-    least to do."""
+    """Whole learners on at most as many ranks as there are learners: the largest first, each where
+    there is least to do."""
+    parts = tuple(range(shards))
     whole = balanced([costs] * ranks, 1)
-    all_shards = tuple(range(shards))
-    items = tuple(dict.fromkeys(mine, all_shards) for mine in whole.items)
-    return Assignment(shards, items)
+    return Assignment(shards, tuple(dict.fromkeys(mine, parts) for mine in whole.items))
 
 
 def _dealt(shards: int, ranks: int) -> list[tuple[int, ...]]:

@@ -207,10 +207,10 @@ class Overlap:
         self.until(pending.done)
         return pending.result()
 
-    def within_iteration(self, pending: Pending) -> Any:
-        """The same, but no work that could hold up others, and no stop at a signal."""
-        self._until(pending.done, self.stop.listen, lambda: False)
-        return pending.result()
+    def idly(self, condition: Callable[[], bool]) -> None:
+        """Return once ``condition`` holds: no work that could hold up others, no stop at a signal,
+        as in the middle of an iteration."""
+        self._until(condition, self.stop.listen, lambda: False)
 
     def _until(
         self, condition: Callable[[], bool], check: Callable[[], None], work: Callable[[], bool]

@@ -18,10 +18,10 @@ class Stop:
     begins no further one before all have said so; they stop after the last of these iterations.
     """
 
-    def __init__(self, world: World, signals: Signals, companions: Sequence[int]) -> None:
+    def __init__(self, world: World, signals: Signals) -> None:
+        self.companions: Sequence[int] = [world.rank]
         self._world = world
         self._signals = signals
-        self._companions = companions
         self._iteration = 0
         self._signal: int | None = None
         self._looked = 0.0
@@ -32,11 +32,10 @@ class Stop:
 
     def listen(self) -> None:
         """Take part in what the companions agree on; raises if a rank is lost."""
-        if self._signals.error is not None:
-            raise self._signals.error
+        self._signals.listen()
         if self._signal is None:
             self._signal = self._signals.number or self._signal_of_another()
-            if self._signal is not None and len(self._companions) > 1:
+            if self._signal is not None and len(self.companions) > 1:
                 self._world.post("stop", [self._iteration, self._signal])
 
     def check(self) -> None:
@@ -47,21 +46,21 @@ class Stop:
 
     @property
     def agreed(self) -> bool:
-        """Whether all know if they go on after their iteration."""
+        """Whether this rank knows if it goes on after its iteration."""
         self.listen()
         return self._signal is None or self._last() is not None
 
     def _last(self) -> int | None:
         """The iteration after which all stop; None if not all have said where they are."""
-        if len(self._companions) == 1:
+        if len(self.companions) == 1:
             return self._iteration
-        said = self._world.posted("stop", self._companions)
-        return max(at for at, _ in said.values()) if len(said) == len(self._companions) else None
+        said = self._world.posted("stop", self.companions)
+        return max(at for at, _ in said.values()) if len(said) == len(self.companions) else None
 
     def _signal_of_another(self) -> int | None:
         now = time.monotonic()
-        if len(self._companions) == 1 or now - self._looked < LOOK_SECONDS:
+        if len(self.companions) == 1 or now - self._looked < LOOK_SECONDS:
             return None
         self._looked = now
-        said = self._world.posted("stop", self._companions)
+        said = self._world.posted("stop", self.companions)
         return next((number for _, number in said.values()), None)

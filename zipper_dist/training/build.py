@@ -1,97 +1,76 @@
-"""Builds a run from its options."""
+"""Builds a run, whose ranks are known, from its materials."""
 
 import copy
+from collections.abc import Sequence
 
-from zipper_dist.accel.compilation import BREAK_EVEN, resolve_compile, work
-from zipper_dist.accel.layout import needs_plain_layout
-from zipper_dist.accel.precision import Acceleration
-from zipper_dist.data import Dataset, Loader, fetch, load
-from zipper_dist.data.splits import limit_images
+from zipper_dist.config.schema import TrainConfig
+from zipper_dist.distributed.assignment import Assignment
 from zipper_dist.metrics.records import Window
-from zipper_dist.models import ModelSpec, build
-from zipper_dist.rng import seed_global_generators
 from zipper_dist.training.context import RunContext, TrainState
 from zipper_dist.training.flat_state import FlatState
-from zipper_dist.training.learner import BaseLearner
 from zipper_dist.training.loop import work_while_waiting
+from zipper_dist.training.materials import Materials
 from zipper_dist.training.mixing import Mixer, mixing_weights
-from zipper_dist.training.step_plan import StepPlan, evaluation_cost, fitting_batch_size
+from zipper_dist.training.shards import Shards
 from zipper_dist.training.validation import AsyncValidation, Validator
 
-
-def load_data(run: RunContext) -> Dataset:
-    """The images; one rank of each machine fetches them, the others wait for it."""
-    if run.world.plan.fetches_data:
-        fetch(run.config.data)
-    run.wait(run.world.gather("data is there", None))
-    return load(run.config.data, run.config.seed)
+SPARE = 0.9
+"""A rank whose load is a smaller part of the largest one waits for others anyway."""
 
 
-def build_state(run: RunContext, data: Dataset) -> TrainState:
-    """Iteration 0: every learner, and the global learner, start from the same θ_0."""
-    config, device, names = run.config, run.device, run.world.plan.learners
-    loader = Loader(
-        data.train.to(device),
-        batch_size=config.batch_size or fitting_batch_size(len(data.train)),
-        seed=config.seed,
-        crop_padding=config.data.crop_padding,
-        flip=config.data.flip,
-    )
-    images = limit_images(data.validation, config.eval.limit, "validation").to(device)
-    cost = evaluation_cost(config, len(images), loader.batch_size)
-    plan = StepPlan.of(config, loader.steps_per_epoch, cost)
-    spec = ModelSpec(
-        arch=config.model.arch,
-        channels=data.channels,
-        height=data.height,
-        width=data.width,
-        classes=data.classes,
-        width_multiplier=config.model.width,
-        activation=config.model.activation,
-    )
-    seed_global_generators(config.seed, "initial weights")
-    model = build(spec).to(device)
-    image = (spec.channels, spec.height, spec.width)
-    decides = (device.type, spec.arch) in BREAK_EVEN
-    flop = work(config, model, image, plan.total_steps * loader.batch_size) if decides else 0.0
-    compiled, note = resolve_compile(config.compile, device, spec.arch, flop)
-    acceleration = Acceleration(run.precision, compiled, needs_plain_layout(model, image))
-    validator = Validator(
-        copy.deepcopy(model), spec, images, config, run.directory.best, run.metrics
-    )
+def build_state(
+    run: RunContext, materials: Materials, assignment: Assignment, directories: Sequence[int]
+) -> TrainState:
+    """Iteration 0: every learner, and the global learner, start from the same θ_0. Ranks that have
+    the same number in ``directories`` see the same run directory."""
+    config, plan, rank = run.config, materials.plan, run.world.rank
+    mine = assignment.items[rank]
     learners = [
-        BaseLearner(
-            name,
-            copy.deepcopy(model),
-            config.learners[name],
-            seed=config.seed,
-            total_steps=plan.total_steps,
-            acceleration=acceleration,
-        )
-        for name in names
+        materials.learner(name, config, Shards(assignment.shards, shards))
+        for name, shards in mine.items()
     ]
-    leader = next(iter(config.learners))
-    weights = mixing_weights(config.mix, list(config.learners), plan.total_steps)
-    mixer = Mixer(FlatState(model).flat, names, leader, weights, decay=config.mix.ema)
-    notes = [*data.notes, f"precision {run.precision}, {note}"]
-    if config.batch_size is None:
-        notes.append(f"batch size {loader.batch_size}, for {len(data.train)} training images")
-    if plan.redistributions == 0:
-        notes.append(
-            f"warning: --mix.start {config.mix.start} and --mix.every {config.mix.every} leave no "
-            f"redistribution within the {plan.total_steps} iterations of this run: the global "
-            "learner will be an average of networks that grow apart"
-        )
+    names, leader = list(config.learners), next(iter(config.learners))
+    weights = mixing_weights(config.mix, names, plan.total_steps)
+    theta, led = FlatState(copy.deepcopy(materials.model)).flat, assignment.led_by(rank)
+    mixer = Mixer(theta, led, leader, weights, decay=config.mix.ema)
+    validator = Validator(
+        copy.deepcopy(materials.model),
+        materials.spec,
+        materials.validation,
+        config,
+        run.directory.best,
+        run.metrics,
+    )
+    evaluating = evaluators(assignment, config)
+    chief = assignment.ranks_of(leader)[0]
     state = TrainState(
+        assignment=assignment,
         plan=plan,
-        loader=loader,
+        loader=materials.loader,
         learners=learners,
+        led=led,
+        saved=[name for name in mine if _saves(rank, assignment.ranks_of(name), directories)],
+        chief=rank == chief,
         mixer=mixer,
         validator=validator,
-        validation=AsyncValidation(run.world, run.wait, validator.evaluate),
-        windows={name: Window(name, loader.batch_size) for name in names},
-        compiled=compiled,
-        notes=notes,
+        validation=AsyncValidation(run.world, run.wait, validator, mixer, evaluating, chief),
+        windows={name: Window(name, materials.loader.batch_size) for name in mine},
+        compiled=materials.acceleration.compiled,
+        notes=materials.notes,
     )
+    run.stop.companions = assignment.companions(rank)
     run.wait.work = lambda: work_while_waiting(run, state)
     return state
+
+
+def _saves(rank: int, ranks: Sequence[int], directories: Sequence[int]) -> bool:
+    """Whether ``rank`` is the first of those of a learner that see its run directory."""
+    return rank == next(other for other in ranks if directories[other] == directories[rank])
+
+
+def evaluators(assignment: Assignment, config: TrainConfig) -> list[int]:
+    """The ranks that evaluate while they train: those that wait for others, or all if none does."""
+    passes = {name: float(learner.passes()) for name, learner in config.learners.items()}
+    loads = assignment.loads([passes] * len(assignment.items))
+    waiting = [rank for rank, load in enumerate(loads) if load < SPARE * max(loads)]
+    return waiting or list(range(len(loads)))

@@ -10,8 +10,10 @@ import torch
 from zipper_dist.checkpoint.run_directory import RunDirectory
 from zipper_dist.config.schema import Precision, TrainConfig
 from zipper_dist.data import Loader
+from zipper_dist.distributed.assignment import Assignment
 from zipper_dist.distributed.communication import Overlap, World
 from zipper_dist.distributed.signals import Signals
+from zipper_dist.distributed.stopping import Stop
 from zipper_dist.errors import TrainingDiverged
 from zipper_dist.metrics.records import Window
 from zipper_dist.metrics.reporter import MetricsReporter
@@ -30,6 +32,7 @@ class RunContext:
     directory: RunDirectory
     world: World
     signals: Signals
+    stop: Stop
     wait: Overlap
     metrics: MetricsReporter
 
@@ -37,12 +40,6 @@ class RunContext:
     def device(self) -> torch.device:
         """Where this process trains."""
         return self.world.plan.device
-
-    @property
-    def weights_of_rank(self) -> list[str]:
-        """The weights files that this rank writes."""
-        shared = ["global", "best"] if self.world.rank == 0 else []
-        return [*self.world.plan.learners, *shared]
 
 
 @dataclass
@@ -81,9 +78,13 @@ class Timers:
 class TrainState:
     """What one process trains."""
 
+    assignment: Assignment
     plan: StepPlan
     loader: Loader
     learners: list[BaseLearner]  # of this process
+    led: list[str]  # those whose weights, records and share of θ_g this process gives
+    saved: list[str]  # those whose checkpoints it writes
+    chief: bool  # whether this process leads the first learner, and so keeps the global one
     mixer: Mixer
     validator: Validator
     validation: AsyncValidation
@@ -92,6 +93,11 @@ class TrainState:
     notes: list[str]  # for the user
     timers: Timers = field(default_factory=Timers)
     at: int = 0  # the last iteration that is done
+
+    @property
+    def weights_files(self) -> list[str]:
+        """The weights files that this process writes, by name."""
+        return [*self.led, *(["global", "best"] if self.chief else [])]
 
     def check_finite(self) -> None:
         """Raise TrainingDiverged rather than mix, save or evaluate what is not finite."""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from zipper_dist.checkpoint.run_directory import write_json
@@ -18,7 +19,7 @@ from zipper_dist.training.validation import accuracies
 def finalise(run: RunContext, state: TrainState, test: ImageSet) -> dict[str, Any]:
     """Save and evaluate the learners of a run whose training is done; the summary, on rank 0.
 
-    Each rank evaluates its own learners and its part of the global learner.
+    Each rank evaluates its part of the images with every network.
     """
     theta = global_learner(run, state)
     training = state.timers.settle(run)
@@ -27,18 +28,20 @@ def finalise(run: RunContext, state: TrainState, test: ImageSet) -> dict[str, An
     with_validation = state.timers.settle(run)
     extra = {"step": str(state.at)}
     for learner in state.learners:
-        path, weights = run.directory.weights(learner.name), learner.state.state_dict()
-        save_weights(path, weights, state.validator.spec, extra)
-    if run.world.rank == 0:
+        if learner.name in state.led:
+            path, weights = run.directory.weights(learner.name), learner.state.state_dict()
+            save_weights(path, weights, state.validator.spec, extra)
+    if state.chief:
         state.validator.load(theta, state.learners[0].state.integers)
         state.validator.save(run.directory.weights("global"), extra)
         state.validator.write_best()
     mine = {
-        "sha256": run.directory.digests(run.weights_of_rank),
+        "sha256": run.directory.digests(state.weights_files),
         "found": _evaluate(run, state, theta, test),
         "training": training,
         "with_validation": with_validation,
         "timers": _account(run, state),
+        "best": state.validator.best if state.chief else None,
     }
     reports = run.wait(run.world.gather("final scores", mine))
     run.metrics.poll(now=True)
@@ -57,7 +60,7 @@ def _evaluate(
     parts = distinct_parts(validator.wanted)
     # Clean images, every step of every attack, and the verdicts on what they find.
     cost = 1 + sum(attack.cost + 1 for attack in parts)
-    work = cost * len(test) * (len(state.learners) + 1 / world.size)  # for the display
+    work = cost * len(test) * (len(run.config.learners) + 1) / world.size  # for the display
     done = 0
 
     def tick(cost: int) -> None:
@@ -68,16 +71,26 @@ def _evaluate(
         engine.tick = tick
         with state.timers.evaluating():
             for _ in engine.run(validator.wanted):
-                run.signals.check()
+                run.stop.check()
                 run.metrics.stage("evaluating on the test set", min(1.0, done / work))
         return engine.found(parts)
 
     found: dict[str, Found] = {}
-    for learner in state.learners:
-        validator.load(learner.state.flat, learner.state.integers)
-        found[learner.name] = evaluate(validator.engine(test))
-    validator.load(theta, state.learners[0].state.integers)
-    return found | {"global": evaluate(validator.engine(test, world.rank, world.size))}
+    integers = state.learners[0].state.integers
+    for name, weights in {**_networks(run, state), "global": theta}.items():
+        validator.load(weights, integers)
+        found[name] = evaluate(validator.engine(test, world.rank, world.size))
+    return found
+
+
+def _networks(run: RunContext, state: TrainState) -> dict[str, Tensor]:
+    """The flat weights of every learner, from the rank that leads it."""
+    mine = {learner.name: learner.state.flat for learner in state.learners}
+    weights = {}
+    for name in run.config.learners:
+        own = mine[name].clone() if name in state.led else torch.zeros_like(state.validator.flat)
+        weights[name] = run.wait(run.world.all_reduce(own))
+    return weights
 
 
 def _account(run: RunContext, state: TrainState) -> dict[str, Any]:
@@ -85,7 +98,7 @@ def _account(run: RunContext, state: TrainState) -> dict[str, Any]:
     timers, plan = state.timers.settle(run), run.world.plan
     return {
         "rank": plan.rank,
-        "learners": list(plan.learners),
+        "learners": [learner.name for learner in state.learners],
         "device": str(plan.device),
         "threads": plan.threads,
         "busy_seconds": timers["wall_seconds"] - timers["eval_seconds"] - timers["wait_seconds"],
@@ -125,7 +138,7 @@ def _summary(
         "images_per_second": steps * state.loader.batch_size / train_seconds,
         "evaluation_attack": validator.attack,
         "final": {"images": len(test), "learners": learners},
-        "best": validator.best,
+        "best": next((each["best"] for each in reports if each["best"]), None),
         "sha256": {name: digest for each in reports for name, digest in each["sha256"].items()},
         "ranks": ranks,
     }

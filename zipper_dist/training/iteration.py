@@ -28,7 +28,8 @@ def step(run: RunContext, state: TrainState, batch: Minibatch, t: int) -> None:
     while going:
         each = going.popleft()
         if each.pending is not None:
-            run.wait.within_iteration(each.pending)
+            run.wait.idly(each.pending.done)
+            each.pending.result()
         start = time.perf_counter()
         try:
             sums = next(each.sums)

@@ -1,14 +1,12 @@
 """The training loop: the algorithm, and what each of its lines does on the ranks of a job."""
 
-import time
 from dataclasses import replace
 
 from torch import Tensor
 
-from zipper_dist.data import Minibatch
+from zipper_dist.training.agreement import check_agreement
 from zipper_dist.training.context import RunContext, TrainState
-from zipper_dist.training.learner import BaseLearner
-from zipper_dist.training.mixing import total
+from zipper_dist.training.iteration import step
 from zipper_dist.training.resume import save
 from zipper_dist.training.validation import Snapshot
 
@@ -21,9 +19,8 @@ def train(run: RunContext, state: TrainState) -> None:
     """
     plan = state.plan
     for t in range(state.at + 1, plan.total_steps + 1):
-        batch = state.loader.minibatch(t)
-        for learner in state.learners:
-            step(state, learner, batch, t)
+        run.stop.begin(t)
+        step(run, state, state.loader.minibatch(t), t)
         state.mixer.accumulate(t, {learner.name: learner.mixable for learner in state.learners})
         state.at = t
         report(run, state)
@@ -33,7 +30,8 @@ def train(run: RunContext, state: TrainState) -> None:
             redistribute(run, state)
         if plan.saves_at(t):
             save(run, state)
-        run.signals.check()  # stops the run
+        run.wait.idly(lambda: run.stop.agreed)
+        run.stop.check()  # ends the run
 
 
 def complete_iteration(run: RunContext, state: TrainState) -> None:
@@ -44,15 +42,8 @@ def complete_iteration(run: RunContext, state: TrainState) -> None:
         redistribute(run, state)
 
 
-def step(state: TrainState, learner: BaseLearner, batch: Minibatch, t: int) -> None:
-    """Iteration ``t`` of a learner, timed."""
-    start = time.perf_counter()
-    result = learner.step(batch, t)
-    state.windows[learner.name].add(t, result, time.perf_counter() - start)
-
-
 def validate(state: TrainState) -> None:
-    """Post a snapshot of the global learner, which rank 0 evaluates while it waits."""
+    """Post a snapshot of the global learner, which ranks evaluate while they wait."""
     state.check_finite()
     integers = {name: tensor.clone() for name, tensor in state.learners[0].state.integers.items()}
     state.validation.post(Snapshot(state.at, state.mixer.shares(), integers))
@@ -62,6 +53,7 @@ def redistribute(run: RunContext, state: TrainState) -> None:
     """Every learner continues from the global learner."""
     state.check_finite()
     theta = global_learner(run, state)
+    check_agreement(run, state, theta)
     state.mixer.sync(state.at, theta)
     for learner in state.learners:
         learner.load_global(theta)
@@ -69,13 +61,14 @@ def redistribute(run: RunContext, state: TrainState) -> None:
 
 def global_learner(run: RunContext, state: TrainState) -> Tensor:
     """θ_g, flat: the sum of the shares of all ranks, which all take part."""
-    theta: Tensor = run.wait(run.world.all_reduce(total(state.mixer.shares())))
+    share = state.mixer.total(state.mixer.shares())
+    theta: Tensor = run.wait(run.world.all_reduce(share)).float()
     state.timers.syncs += 1
     return theta
 
 
 def report(run: RunContext, state: TrainState) -> None:
-    """Report a window of iterations of this rank's learners where one is due."""
+    """Report a window of iterations of the learners that this rank leads where one is due."""
     run.metrics.poll()
     if state.at % run.config.log_every != 0 and state.at != state.plan.total_steps:
         return
@@ -84,7 +77,8 @@ def report(run: RunContext, state: TrainState) -> None:
     weights = state.mixer.weights(state.at)
     one_or_two = len(weights) <= 2
     for learner in state.learners:
-        if record := state.windows[learner.name].close():
+        record = state.windows[learner.name].close()
+        if record and learner.name in state.led:
             record = replace(
                 record,
                 epoch=round(state.plan.epoch(state.at), 4),

@@ -34,7 +34,8 @@ def mixing_weights(config: MixConfig, names: Sequence[str], total_steps: int) ->
 
 
 class Mixer:
-    """The shares of θ_g that ``learners``, those of one process in the order of the method, hold.
+    """The shares of θ_g that ``learners``, those that one process leads in the order of the method,
+    hold.
 
     ``theta`` is θ_0 (1-D fp32), ``leader`` has P θ_g, ``weights`` is w_a(t), ``decay`` is α.
     """
@@ -46,13 +47,14 @@ class Mixer:
         self.carry = 1.0
         self.scale = 1.0
         self.synced_at = 0
+        self._size, self._device = theta.numel(), theta.device
         self.theta = theta.clone() if leader in learners else None
         self._leader = leader
         self.weights = weights
         self._decay = decay
 
     def accumulate(self, t: int, thetas: Mapping[str, Tensor]) -> None:
-        """Add iteration ``t`` of the learners in this process: ``thetas`` by name, flat."""
+        """Add iteration ``t``: ``thetas`` by name, flat, of these learners at least."""
         alpha = ema_decay(self._decay, t)
         weights = self.weights(t)
         self.carry *= alpha
@@ -70,6 +72,15 @@ class Mixer:
         if self.theta is not None:
             shares[self._leader].add_(self.theta, alpha=self.carry)
         return shares
+
+    def total(self, shares: Mapping[str, Tensor]) -> Tensor:
+        """The sum of the shares in this process, to be summed over all, in any order: two numbers
+        have but one sum, a few have in float64."""
+        exact = torch.float32 if len(self.weights(1)) <= 2 else torch.float64
+        sum_ = torch.zeros(self._size, dtype=exact, device=self._device)
+        for share in shares.values():
+            sum_.add_(share)
+        return sum_
 
     def sync(self, t: int, theta: Tensor) -> None:
         """Start new shares from θ_g as it is after iteration ``t``."""
@@ -89,17 +100,10 @@ class Mixer:
         return tensors
 
     def restore(self, name: str, tensors: Mapping[str, Tensor], carry: float, at: int) -> None:
-        """Restore what :meth:`tensors` gave, and ``carry`` and ``synced_at``."""
-        self.accumulators[name].copy_(tensors["accumulator"])
+        """Restore what :meth:`tensors` gave, of what is here, and ``carry`` and ``synced_at``."""
+        if name in self.accumulators:
+            self.accumulators[name].copy_(tensors["accumulator"])
         if name == self._leader and self.theta is not None:
             self.theta.copy_(tensors["global"])
         self.carry, self.synced_at = carry, at
         self.scale = float(tensors["scale"])
-
-
-def total(shares: Mapping[str, Tensor]) -> Tensor:
-    """The sum of the shares, in their order; the first is overwritten."""
-    first, *rest = shares.values()
-    for share in rest:
-        first.add_(share)
-    return first

@@ -1,36 +1,128 @@
-"""Which rank trains what in a run: from its options, and from measured costs where they count."""
+"""Which rank trains what: from the options of a run, and from measured costs where they count."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 
 from zipper_dist.config.schema import TrainConfig
 from zipper_dist.distributed.assignment import (
     Assignment,
     Costs,
+    balanced,
+    dedicated,
+    rank_counts,
+    shared,
     whole_learners,
 )
+from zipper_dist.errors import UserError
+from zipper_dist.training.context import RunContext
+from zipper_dist.training.materials import Materials
 
 MEASURED_STEPS = 2
 
 
-def needs_costs(config: TrainConfig, ranks: int) -> bool:
+def place(run: RunContext, materials: Materials, shards: int | None) -> Assignment:
+    """Who trains what, with groups of the ranks that train a learner together; UserError if the
+    options do not allow it. ``shards``: the number that the run was begun with, if it was."""
+    config, world = run.config, run.world
+    costs: list[Mapping[str, float]] = [{} for _ in range(world.size)]
+    if costs_count(config, world.size):
+        costs = run.wait(world.gather("costs", measured(run, materials)))
+        mean = _mean(costs)
+        words = ", ".join(f"{name} {1000 * seconds:.0f} ms" for name, seconds in mean.items())
+        materials.notes.append(f"an iteration of each learner, mean of the ranks: {words}")
+    assignment = assign(config, costs, materials.loader.batch_size, shards)
+    world.form_groups({name: assignment.ranks_of(name) for name in config.learners})
+    return assignment
+
+
+def measured(run: RunContext, materials: Materials) -> dict[str, float]:
+    """What an iteration of each learner takes this rank: the faster of two, after one [s]."""
+    costs = {}
+    for name in run.config.learners:
+        learner = materials.learner(name, run.config)
+        seconds = []
+        for t in range(1, 2 + MEASURED_STEPS):
+            batch = materials.loader.minibatch(t)
+            start = time.perf_counter()
+            float(learner.step(batch, t).loss)  # waits for a GPU
+            seconds.append(time.perf_counter() - start)
+        costs[name] = min(seconds[1:])
+    return costs
+
+
+def costs_count(config: TrainConfig, ranks: int) -> bool:
     """Whether the placement depends on what the learners cost."""
     if ranks == 1 or config.placement.mode == "shared":
         return False
-    given = bool(config.placement.ranks.counts) or ranks == len(config.learners)
-    return config.placement.mode == "balanced" or not given
+    known = bool(config.placement.ranks.counts) or ranks == len(config.learners)
+    return config.placement.mode == "balanced" or not known
 
 
 def assign(
-    config: TrainConfig, ranks: int, shards: int | None, costs: Sequence[Costs]
+    config: TrainConfig, costs: Sequence[Costs], batch_size: int, shards: int | None
 ) -> Assignment:
-    """Who trains what on so many ranks; UserError if that is not possible.
-
-    ``shards`` is the number of them that the run was begun with, if it was; ``costs`` are the
-    seconds of an iteration of each learner on each rank, if they count (:func:`needs_costs`).
-    """
-    names, options = list(config.learners), config.placement
+    """Who trains what on as many ranks as there are ``costs``; see :func:`place`."""
+    names, options, ranks = list(config.learners), config.placement, len(costs)
     if shards is None and options.shards != "auto":
         shards = options.shards
-    if options.mode == "dedicated" and ranks < len(names):
-        return whole_learners(costs[0], ranks, shards or 1)
-    ...
+        if batch_size % shards != 0:
+            wanted = ", ".join(str(n) for n in range(1, batch_size + 1) if batch_size % n == 0)
+            raise UserError(
+                f"--placement.shards {shards}: must divide --batch-size {batch_size}; give one of "
+                f"{wanted}"
+            )
+    if ranks == 1 or options.mode == "shared":
+        shards = shards or _fitting(ranks, batch_size)
+        _check(ranks, shards, f"the {shards} shards of every learner")
+        return shared(names, ranks, shards)
+    if options.mode == "balanced":
+        shards = shards or _fitting(ranks, batch_size)
+        _check(ranks, shards * len(names), f"{shards} shards of {len(names)} learner(s)")
+        return balanced(costs, shards)
+    if ranks < len(names):
+        return whole_learners(_mean(costs), ranks, shards or 1)
+    counts = _counts(config, costs, shards)
+    most = max(counts.values())
+    shards = shards or _fitting(most, batch_size)
+    _check(most, shards, f"the {shards} shards of a learner")
+    return dedicated(counts, shards)
+
+
+def _counts(config: TrainConfig, costs: Sequence[Costs], shards: int | None) -> dict[str, int]:
+    """How many ranks each learner gets for itself."""
+    names, given, ranks = list(config.learners), dict(config.placement.ranks.counts), len(costs)
+    if given:
+        if sum(given.values()) != ranks:
+            raise UserError(
+                f"--placement.ranks {config.placement.ranks}: these are {sum(given.values())} "
+                f"ranks, and {ranks} were started"
+            )
+        return {name: given[name] for name in names}
+    if ranks == len(names):
+        return dict.fromkeys(names, 1)
+    if shards is not None:
+        _check(ranks, shards * len(names), f"{shards} shards of {len(names)} learner(s)")
+    return rank_counts(_mean(costs), ranks, shards or ranks)
+
+
+def _check(ranks: int, parts: int, words: str) -> None:
+    if ranks > parts:
+        raise UserError(
+            f"{ranks} ranks are more than {words}: start fewer ranks, or begin a run with more "
+            "shards (--placement.shards)"
+        )
+
+
+def _fitting(ranks: int, batch_size: int) -> int:
+    """The smallest number of shards, at least one a rank, that divides the minibatch."""
+    fitting = (n for n in range(ranks, batch_size + 1) if batch_size % n == 0)
+    shards = next(fitting, None)
+    if shards is None:
+        raise UserError(
+            f"{ranks} ranks are more than the {batch_size} images of a minibatch (--batch-size)"
+        )
+    return shards
+
+
+def _mean(costs: Sequence[Costs]) -> Costs:
+    return {name: sum(each[name] for each in costs) / len(costs) for name in costs[0]}

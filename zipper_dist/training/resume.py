@@ -31,10 +31,11 @@ def save(run: RunContext, state: TrainState) -> None:
     state.timers.settle(run)
     directory = run.directory.checkpoints
     for learner in state.learners:
-        part = _checkpoint(run, state, learner)
-        part.notes |= _metrics_notes(run, state, learner.name)
-        checkpoint.save(directory, part)
-    checkpoint.prune(directory, [each.name for each in state.learners], list(run.config.learners))
+        if learner.name in state.saved:
+            part = _checkpoint(run, state, learner)
+            part.notes |= _metrics_notes(run, state, learner.name)
+            checkpoint.save(directory, part)
+    checkpoint.prune(directory, state.saved, list(run.config.learners))
 
 
 def _checkpoint(run: RunContext, state: TrainState, learner: BaseLearner) -> LearnerCheckpoint:
@@ -46,7 +47,7 @@ def _checkpoint(run: RunContext, state: TrainState, learner: BaseLearner) -> Lea
         posted=list(validation.posted),
         kept=[snapshot.step for snapshot in validation.kept],
         evaluated=list(validation.evaluated),
-        identity=identity_of(run.config, run.precision),
+        identity=identity_of(run.config, run.precision, state.assignment.shards),
     )
     groups = {"learner": learner.tensors(), "mixer": state.mixer.tensors(learner.name)}
     if learner.name == next(iter(run.config.learners)):  # on the rank that evaluates
@@ -70,34 +71,20 @@ def _metrics_notes(run: RunContext, state: TrainState, learner: str) -> dict[str
 
 
 def resume(run: RunContext, state: TrainState, lost: Sequence[str] = ()) -> Resumed:
-    """Bring ``state`` to the newest checkpoints that fit together: each rank reports what it has
-    for its learners, and all choose alike. UserError if they do not fit the run, or there are none
-    for a run that was complete but for ``lost`` files of weights."""
-    directory = run.directory.checkpoints
-    identity = identity_of(run.config, run.precision)
-    mine: dict[str, list[CheckpointInfo]] = {}
-    left_out: list[str] = []
-    for learner in state.learners:
-        mine[learner.name], complaints = checkpoint.survey(directory, learner.name, identity)
-        left_out += complaints
-    found = {name: [asdict(info) for info in infos] for name, infos in mine.items()}
-    reports = run.wait(run.world.gather("checkpoints", {"found": found, "left out": left_out}))
-    messages = [line for report in reports for line in report["left out"]]
-    parts = {
-        name: [CheckpointInfo(**info) for info in infos]
-        for report in reports
-        for name, infos in report["found"].items()
-    }
+    """Bring ``state`` to the newest checkpoints that fit together. UserError if they do not fit the
+    run, or there are none for a run that was complete but for ``lost`` files of weights."""
+    mine, parts, messages = _survey(run, state)
     leader = next(iter(run.config.learners))
-    chosen = checkpoint.choose(parts, leader, together=run.world.size == 1)
+    chosen = checkpoint.choose(parts, leader, state.assignment.together)
     if chosen is None and lost:
         raise UserError(
             f"the run in {run.directory.root} is complete, but for {', '.join(lost)}, missing or "
             "damaged; no checkpoints are left to restore from: put the files back, or train anew "
             f"with --resume never{''.join(f' ({line})' for line in messages)}"
         )
-    for name, usable in mine.items():
-        checkpoint.keep_only(directory, usable, name, None if chosen is None else chosen[name].step)
+    for name in state.saved:
+        step = None if chosen is None else chosen[name].step
+        checkpoint.keep_only(run.directory.checkpoints, mine[name], name, step)
     if chosen is None:
         if messages or any(parts.values()):
             kept = f"those there are kept as *.ckpt{UNUSED}"
@@ -105,11 +92,11 @@ def resume(run: RunContext, state: TrainState, lost: Sequence[str] = ()) -> Resu
         return Resumed(messages)
     if lost:
         messages.append(f"weights that are missing or damaged are restored: {', '.join(lost)}")
-        run.directory.set_aside(set(lost).intersection(run.weights_of_rank))
+        run.directory.set_aside(set(lost).intersection(state.weights_files))
     evaluated = chosen[leader].evaluated
     restored = _restore(run, state, chosen)
     state.validation.repost(restored.snapshots, restored.posted, evaluated)
-    if wrong := state.validator.write_best():
+    if state.chief and (wrong := state.validator.write_best()):
         messages.append(f"{run.directory.best.name} was {wrong}: restored from a checkpoint")
     steps = {name: info.step for name, info in chosen.items()}
     at = " and ".join(map(str, sorted(set(steps.values()))))
@@ -121,6 +108,39 @@ def resume(run: RunContext, state: TrainState, lost: Sequence[str] = ()) -> Resu
     for first in run.wait(run.world.gather("unwritten", unwritten)):
         last_steps |= {name: step - 1 for name, step in first.items()}
     return Resumed(messages, last_steps, restored.outbox)
+
+
+Parts = dict[str, list[CheckpointInfo]]
+
+
+def _survey(run: RunContext, state: TrainState) -> tuple[Parts, Parts, list[str]]:
+    """The checkpoints that this rank can use of each of its learners; those that all ranks that
+    train a learner can, of every learner; and a message for each that is left out."""
+    directory, names = run.directory.checkpoints, list(run.config.learners)
+    identity = identity_of(run.config, run.precision, state.assignment.shards)
+    mine: Parts = {}
+    left_out: list[str] = []
+    for learner in state.learners:
+        mine[learner.name], complaints = checkpoint.survey(directory, learner.name, identity)
+        left_out += complaints
+    found = {name: [asdict(info) for info in infos] for name, infos in mine.items()}
+    reports = run.wait(run.world.gather("checkpoints", {"found": found, "left out": left_out}))
+    parts: Parts = {}
+    for name in names:
+        seen = {rank: r["found"][name] for rank, r in enumerate(reports) if name in r["found"]}
+        if any(seen.values()) and not all(seen.values()):
+            some, none = (
+                [str(r) for r in seen if bool(seen[r]) == there] for there in (True, False)
+            )
+            raise UserError(
+                f"rank {', '.join(none)} sees no checkpoint of the {name} learner in {directory}, "
+                f"and rank {', '.join(some)} does: give a --run-dir that all machines see, or "
+                "continue on the machines, and with the placement, of before"
+            )
+        common = set.intersection(*({info["step"] for info in infos} for infos in seen.values()))
+        first = next(iter(seen.values()))
+        parts[name] = [CheckpointInfo(**info) for info in first if info["step"] in common]
+    return mine, parts, list(dict.fromkeys(line for r in reports for line in r["left out"]))
 
 
 @dataclass(frozen=True)
@@ -147,18 +167,18 @@ def _restore(run: RunContext, state: TrainState, chosen: Mapping[str, Checkpoint
                 learner.name, part.groups["mixer"], part.notes["carry"], part.info.synced_at
             )
             state.windows[learner.name].restore(part.notes["window"], part.info.step)
-        first = parts[0]
+        first, led = parts[0], [part for part in parts if part.info.learner in state.led]
         state.at = first.info.step
         state.timers = Timers(**first.notes["timers"])
         state.validator.history = first.notes["history"]
         state.validator.best_weights = dict(first.groups.get("best", {}))
         snapshots = []
         for at in first.info.kept:
-            shares = {p.info.learner: p.groups[f"look-{at}"]["share"].to(run.device) for p in parts}
+            shares = {p.info.learner: p.groups[f"look-{at}"]["share"].to(run.device) for p in led}
             integers = first.groups.get(f"look-{at}-integers", {})
             integers = {name: tensor.to(run.device) for name, tensor in integers.items()}
             snapshots.append(Snapshot(at, shares, integers))
-        outbox = [record for part in parts for record in part.notes["outbox"]]
+        outbox = [record for part in led for record in part.notes["outbox"]]
     except (KeyError, TypeError, ValueError, RuntimeError, checkpoint.DamagedCheckpoint) as error:
         raise UserError(
             f"{', '.join(map(str, paths))}: cannot be continued with the network and the data of "

@@ -4,14 +4,14 @@ import contextlib
 import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
 
 from zipper_dist.accel.precision import resolve_precision
 from zipper_dist.checkpoint.lock import Lock
-from zipper_dist.checkpoint.run_directory import RunDirectory, as_json, differences
+from zipper_dist.checkpoint.run_directory import STARTED, RunDirectory, as_json, differences
 from zipper_dist.config.checks import validate
 from zipper_dist.config.schema import TrainConfig
 from zipper_dist.data import Dataset
@@ -19,15 +19,18 @@ from zipper_dist.data.splits import limit_images
 from zipper_dist.distributed.communication import Overlap, World
 from zipper_dist.distributed.hardware import describe_device
 from zipper_dist.distributed.signals import Signals
+from zipper_dist.distributed.stopping import Stop
 from zipper_dist.distributed.topology import Machine, plan
 from zipper_dist.errors import Interrupted, UserError
 from zipper_dist.metrics.reporter import MetricsReporter
 from zipper_dist.metrics.sinks import RunInfo, make_sinks
 from zipper_dist.metrics.tables import print_summary
-from zipper_dist.training.build import build_state, load_data
+from zipper_dist.training.build import build_state
 from zipper_dist.training.context import RunContext
 from zipper_dist.training.finalise import finalise
 from zipper_dist.training.loop import complete_iteration, train
+from zipper_dist.training.materials import load_data, prepare
+from zipper_dist.training.placing import place
 from zipper_dist.training.resume import resume, save
 
 
@@ -43,28 +46,30 @@ def run(
     """
     validate(config)
     sinks = make_sinks(config.metrics)
-    placed = plan(Machine.detect(environment), list(config.learners), config.device, config.threads)
+    placed = plan(Machine.detect(environment), config.device, config.threads)
     signals, directory = Signals(), RunDirectory.of(config)
     world = World(placed, config.timeout, signals)
+    stop = Stop(world, signals)
     context = RunContext(
         config=config,
         precision=resolve_precision(config.precision, placed.device),
         directory=directory,
         world=world,
         signals=signals,
-        wait=Overlap(signals),
+        stop=stop,
+        wait=Overlap(stop),
         metrics=MetricsReporter(world, sinks),
     )
     if world.rank != 0:
         console = None
     directory.prepare()
-    with _locked(context) as notes:
+    with _locked(context) as locked:
         found = _open(context)
         summary = found.summary
         if summary is None or found.lost:
             data = load_data(context)
             with signals.installed():
-                summary = _train(context, data, replace(found, notes=notes), console)
+                summary = _train(context, data, found, locked, console)
         elif console is not None:
             console.print(f"{directory.root} is complete; --resume never would start it over.")
     if console is not None:
@@ -74,15 +79,24 @@ def run(
     return summary
 
 
+@dataclass(frozen=True)
+class Locked:
+    """``notes`` on the lock for the user, and a number for each rank: equal ones see the same run
+    directory."""
+
+    notes: Sequence[str]
+    directories: Sequence[int]
+
+
 @contextlib.contextmanager
-def _locked(run: RunContext) -> Iterator[list[str]]:
-    """The run directory is this job's for the duration; gives notes for the user. UserError, on
-    every rank, where another job uses it on any machine."""
-    world = run.world
+def _locked(run: RunContext) -> Iterator[Locked]:
+    """The run directory is this job's for the duration. UserError, on every rank, where another job
+    uses it on any machine."""
+    world, first_here = run.world, run.world.plan.fetches_data
     job = run.wait(world.gather("job", secrets.token_hex(8)))[0]
     lock = Lock(run.directory.lock, job)
     # First rank 0, then one process of each other machine, which may see the same directory.
-    turns = {"first lock": world.rank == 0, "locks": world.rank != 0 and world.plan.fetches_data}
+    turns = {"first lock": world.rank == 0, "locks": world.rank != 0 and first_here}
     notes: list[str] = []
     try:
         for topic, mine in turns.items():
@@ -90,7 +104,14 @@ def _locked(run: RunContext) -> Iterator[list[str]]:
             for refusal in (report["refused"] for report in reports if "refused" in report):
                 raise UserError(refusal)
             notes += [report["note"] for report in reports if "note" in report]
-        yield notes
+        # A machine that could lock does not see the directory of rank 0.
+        apart = first_here and world.rank != 0 and not lock.of_another
+        machines = run.wait(world.gather("machine", {"first": first_here, "apart": apart}))
+        directories: list[int] = []
+        for rank, machine in enumerate(machines):
+            own = rank if machine["apart"] else 0
+            directories.append(own if machine["first"] else directories[-1])
+        yield Locked(notes, directories)
     finally:
         lock.release()
 
@@ -106,12 +127,12 @@ def _lock(lock: Lock) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Found:
-    """What a job finds in the run directory: the summary of a complete run, ``lost`` weights of it,
-    by name, and ``notes`` for the user."""
+    """What a job finds in the run directory: the number of ``shards`` that the run was begun with,
+    the summary of a complete run, and ``lost`` weights of it, by name."""
 
-    summary: dict[str, Any] | None
-    lost: Sequence[str]
-    notes: Sequence[str] = ()
+    shards: int | None = None
+    summary: dict[str, Any] | None = None
+    lost: Sequence[str] = ()
 
 
 def _open(run: RunContext) -> Found:
@@ -119,33 +140,46 @@ def _open(run: RunContext) -> Found:
     config, directory, world = run.config, run.directory, run.world
     if world.plan.fetches_data and config.resume == "never":
         directory.clear(list(config.learners))
-    if world.rank == 0:
-        directory.check_same(config, run.precision)
+    begun = directory.check_same(config, run.precision) if world.rank == 0 else None
     finished = directory.finished() if world.rank == 0 else None
-    mine = as_json(config) | {"resolved precision": run.precision}
-    opened = run.wait(world.gather("opened", {"options": mine, "finished": finished}))
-    if differing := differences(opened[0]["options"], mine):
+    mine = {
+        "options": as_json(config) | {"resolved precision": run.precision},
+        "shards": begun,
+        "finished": finished,
+    }
+    opened = run.wait(world.gather("opened", mine))
+    if differing := differences(opened[0]["options"], mine["options"], STARTED):
         raise UserError(
             f"rank {world.rank} was not started as rank 0 was ({'; '.join(differing)}); start all "
             "ranks with the same options"
         )
-    summary: dict[str, Any] | None = opened[0]["finished"]
+    shards, summary = opened[0]["shards"], opened[0]["finished"]
     if summary is None:
-        return Found(None, [])
-    lost = directory.lost(run.weights_of_rank, summary.get("sha256") or {})
+        return Found(shards)
+    names, digests = [*config.learners, "global", "best"], summary.get("sha256") or {}
+    lost = directory.lost(names, digests) if world.plan.fetches_data else names
     reports = run.wait(world.gather("lost", lost))
-    return Found(summary, [name for report in reports for name in report])
+    return Found(shards, summary, [n for n in names if all(n in report for report in reports)])
 
 
-def _train(run: RunContext, data: Dataset, found: Found, console: Console | None) -> dict[str, Any]:
+def _train(
+    run: RunContext, data: Dataset, found: Found, locked: Locked, console: Console | None
+) -> dict[str, Any]:
     """Train from the newest checkpoint, or from the start, to the end: the summary on rank 0."""
-    state = build_state(run, data)
+    materials = prepare(run, data)
+    assignment = place(run, materials, found.shards)
+    state = build_state(run, materials, assignment, locked.directories)
     # Only now: a run whose options turn out wrong leaves no config.json.
     devices = run.wait(run.world.gather("device", describe_device(run.device)))
     if run.world.rank == 0 and run.directory.config.exists():
         state.notes += run.directory.notes_on_compiling(state.compiled)
     elif run.world.rank == 0:
-        run.directory.write_config(run.config, run.precision, state.compiled, devices)
+        resolved = {
+            "precision": run.precision,
+            "compiled": state.compiled,
+            "shards": assignment.shards,
+        }
+        run.directory.write_config(run.config, resolved, devices)
     resumed = resume(run, state, found.lost)
     about = RunInfo(
         run.directory.root,
@@ -156,7 +190,7 @@ def _train(run: RunContext, data: Dataset, found: Found, console: Console | None
         console=console,
     )
     with run.metrics.opened(about, resumed.again):
-        for note in (*run.world.plan.notes, *found.notes, *state.notes, *resumed.messages):
+        for note in (*run.world.plan.notes, *locked.notes, *state.notes, *resumed.messages):
             run.metrics.note(note)
         try:
             complete_iteration(run, state)

@@ -1,12 +1,13 @@
 """Accuracy of learners: on the validation set to choose the best, then on the test set.
 
-Validation is asynchronous: every rank posts a snapshot, a copy of its shares of θ_g, and trains on;
-rank 0 evaluates the sum of the shares whenever it would otherwise wait.
+Validation is asynchronous: every rank posts a snapshot, a copy of its shares of θ_g, and trains on.
+Some ranks evaluate the sum of the shares, a part of the images each, whenever they would otherwise
+wait; the ``chief``, which leads the first learner, puts together what they find.
 """
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,8 +21,8 @@ from zipper_dist.checkpoint.weights import content_of, save_weights
 from zipper_dist.config.schema import TrainConfig
 from zipper_dist.data import ImageSet
 from zipper_dist.distributed.communication import Overlap, Pending, World
-from zipper_dist.evaluation.attack_list import Measure, measures
-from zipper_dist.evaluation.engine import Engine, Examples
+from zipper_dist.evaluation.attack_list import Measure, distinct_parts, measures
+from zipper_dist.evaluation.engine import Engine, Examples, Found
 from zipper_dist.evaluation.network_views import NetworkViews
 from zipper_dist.evaluation.outcomes import MemoryStore
 from zipper_dist.evaluation.results.report import Report, report
@@ -29,7 +30,7 @@ from zipper_dist.metrics.records import Record
 from zipper_dist.metrics.reporter import MetricsReporter
 from zipper_dist.models import ModelSpec
 from zipper_dist.training.flat_state import FlatState
-from zipper_dist.training.mixing import total
+from zipper_dist.training.mixing import Mixer
 
 KEPT_SNAPSHOTS = 2
 
@@ -41,71 +42,6 @@ class Snapshot:
     step: int
     shares: Mapping[str, Tensor]  # by learner
     integers: Mapping[str, Tensor]  # integer buffers of the first learner
-
-
-class AsyncValidation:
-    """The snapshots of one process; ``evaluate`` takes one, and its θ_g (flat), on rank 0.
-
-    To bound memory, a rank waits when the snapshot before is not evaluated yet. The newest are kept
-    for checkpoints, to be posted again if a job was interrupted before they were evaluated.
-    """
-
-    def __init__(
-        self, world: World, wait: Overlap, evaluate: Callable[[Snapshot, Tensor], Iterator[None]]
-    ) -> None:
-        self.kept: deque[Snapshot] = deque(maxlen=KEPT_SNAPSHOTS)
-        self.posted: list[int] = []
-        self.evaluated: list[int] = []
-        self._world = world
-        self._wait = wait
-        self._evaluate = evaluate
-        self._queue: deque[tuple[Snapshot, Pending]] = deque()
-        self._evaluation: Iterator[None] | None = None
-
-    def post(self, snapshot: Snapshot) -> None:
-        """Hand in a snapshot, once. Returns at once unless this rank is too far ahead."""
-        if snapshot.step not in self.posted:
-            self.posted.append(snapshot.step)
-            self._enqueue(snapshot)
-        ahead = 0 if self._world.size == 1 else 1  # a single process evaluates at once
-        self._wait.until(lambda: self._unfinished() <= ahead)
-
-    def repost(self, snapshots: list[Snapshot], posted: list[int], evaluated: list[int]) -> None:
-        """Continue from a checkpoint: hand in again what had not been evaluated then."""
-        self.posted, self.evaluated = list(posted), list(evaluated)
-        for snapshot in snapshots:
-            self._enqueue(snapshot)
-
-    def work(self) -> bool:
-        """Do one unit of evaluation; False if there is none to do now."""
-        if self._evaluation is None:
-            if self._world.rank != 0 or not self._queue or not self._queue[0][1].done():
-                return False
-            snapshot, pending = self._queue[0]
-            self._evaluation = self._evaluate(snapshot, pending.result())
-        try:
-            next(self._evaluation)
-        except StopIteration:
-            snapshot, _ = self._queue.popleft()
-            self.evaluated.append(snapshot.step)
-            self._evaluation = None
-        return True
-
-    def finish(self) -> None:
-        """Wait until this rank has nothing left to do for the posted snapshots."""
-        self._wait.until(lambda: self._unfinished() == 0)
-
-    def _enqueue(self, snapshot: Snapshot) -> None:
-        self.kept.append(snapshot)
-        if snapshot.step not in self.evaluated:
-            shares = {name: share.clone() for name, share in snapshot.shares.items()}
-            # In RAM: an all-reduce that waits for another rank would block a GPU.
-            self._queue.append((snapshot, self._world.all_reduce(total(shares).cpu())))
-
-    def _unfinished(self) -> int:
-        while self._world.rank != 0 and self._queue and self._queue[0][1].done():
-            self._queue.popleft()[1].result()
-        return len(self._queue)
 
 
 class Validator:
@@ -149,6 +85,11 @@ class Validator:
     def _views(self) -> NetworkViews:
         return NetworkViews.of(self._state.model)
 
+    @property
+    def flat(self) -> Tensor:
+        """The weights that the network has now, flat."""
+        return self._state.flat
+
     def load(self, theta: Tensor, integers: Mapping[str, Tensor]) -> None:
         """Put flat weights and integer buffers into the validator's network."""
         self._state.flat.copy_(theta)
@@ -162,16 +103,24 @@ class Validator:
         mine = blocks.dealt(part, parts)
         return Engine(examples, self._views, MemoryStore(), blocks, mine, self._batch_size)
 
-    def evaluate(self, snapshot: Snapshot, theta: Tensor) -> Iterator[None]:
-        """Evaluate θ_g of a snapshot in small units of work; save it if it is the best so far."""
-        start = time.perf_counter()
+    def evaluate(
+        self, snapshot: Snapshot, theta: Tensor, part: int, parts: int
+    ) -> Generator[None, None, Found]:
+        """Evaluate θ_g of a snapshot on a part of the images, in small units of work."""
         self.load(theta, snapshot.integers)
-        engine = self.engine(self._validation)
+        engine = self.engine(self._validation, part, parts)
         yield from engine.run(self.wanted)
-        found = report(engine, self.wanted)
+        return engine.found(distinct_parts(self.wanted))
+
+    def conclude(
+        self, snapshot: Snapshot, theta: Tensor, parts: Sequence[Found], since: float
+    ) -> None:
+        """Report what all parts of an evaluation found; save θ_g if it is the best so far."""
+        self.load(theta, snapshot.integers)
+        found = report(self.engine(self._validation), self.wanted, parts)
         record: Record = {"step": snapshot.step, "learner": "global"}
         record |= accuracies(found, self.wanted) | self._warn(found, snapshot.step)
-        record["seconds"] = time.perf_counter() - start
+        record["seconds"] = time.perf_counter() - since
         self.history.append(record)
         if self.best is record:
             self.best_weights = self._state.state_dict()
@@ -209,6 +158,108 @@ class Validator:
     def save(self, path: Path, extra: Mapping[str, Any]) -> None:
         """Write the weights that the network has now."""
         save_weights(path, self._state.state_dict(), self.spec, extra)
+
+
+@dataclass
+class _Posted:
+    """A snapshot that is not evaluated yet."""
+
+    snapshot: Snapshot
+    theta: Pending  # θ_g
+    evaluation: Generator[None, None, Found] | None = None
+    found: Found | None = None  # by this rank
+    since: float = 0.0  # when this rank began
+
+
+class AsyncValidation:
+    """The snapshots of one process, evaluated by the ranks ``evaluators``.
+
+    To bound memory, a rank waits when the snapshot before is not evaluated yet. The newest are kept
+    for checkpoints, to be posted again if a job was interrupted before they were evaluated.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        wait: Overlap,
+        validator: Validator,
+        mixer: Mixer,
+        evaluators: Sequence[int],
+        chief: int,
+    ) -> None:
+        self.kept: deque[Snapshot] = deque(maxlen=KEPT_SNAPSHOTS)
+        self.posted: list[int] = []
+        self.evaluated: list[int] = []
+        self._world = world
+        self._wait = wait
+        self._validator = validator
+        self._mixer = mixer
+        self._evaluators = evaluators
+        self._chief = chief == world.rank
+        self._queue: deque[_Posted] = deque()
+
+    def post(self, snapshot: Snapshot) -> None:
+        """Hand in a snapshot, once. Returns at once unless this rank is too far ahead."""
+        if snapshot.step not in self.posted:
+            self.posted.append(snapshot.step)
+            self._enqueue(snapshot)
+        ahead = 0 if self._world.size == 1 else 1  # a single process evaluates at once
+        self._wait.until(lambda: len(self._queue) <= ahead)
+
+    def repost(self, snapshots: list[Snapshot], posted: list[int], evaluated: list[int]) -> None:
+        """Continue from a checkpoint: hand in again what had not been evaluated then."""
+        self.posted, self.evaluated = list(posted), list(evaluated)
+        for snapshot in snapshots:
+            self._enqueue(snapshot)
+
+    def work(self) -> bool:
+        """Do one unit of evaluation; False if there is none to do now."""
+        if not self._queue or not self._queue[0].theta.done():
+            return False
+        first = self._queue[0]
+        if self._world.rank in self._evaluators and first.found is None:
+            self._evaluate(first)
+            return True
+        if self._chief:
+            found = self._found(first)
+            if len(found) < len(self._evaluators):
+                return False
+            self._validator.conclude(first.snapshot, first.theta.result(), found, first.since)
+            self.evaluated.append(first.snapshot.step)
+        self._queue.popleft().theta.result()
+        return True
+
+    def _evaluate(self, posted: _Posted) -> None:
+        """One unit of this rank's part."""
+        if posted.evaluation is None:
+            part = self._evaluators.index(self._world.rank)
+            theta, parts = posted.theta.result(), len(self._evaluators)
+            posted.since = time.perf_counter()
+            posted.evaluation = self._validator.evaluate(posted.snapshot, theta, part, parts)
+        try:
+            next(posted.evaluation)
+        except StopIteration as end:
+            posted.found = end.value
+            if len(self._evaluators) > 1 or not self._chief:
+                self._world.post(f"validation/{posted.snapshot.step}", posted.found)
+
+    def _found(self, posted: _Posted) -> list[Found]:
+        """What is known by now of what the evaluators found."""
+        if self._evaluators == [self._world.rank]:
+            return [] if posted.found is None else [posted.found]
+        topic = f"validation/{posted.snapshot.step}"
+        return list(self._world.posted(topic, self._evaluators).values())
+
+    def finish(self) -> None:
+        """Wait until this rank has nothing left to do for the posted snapshots."""
+        self._wait.until(lambda: not self._queue)
+
+    def _enqueue(self, snapshot: Snapshot) -> None:
+        self.kept.append(snapshot)
+        if snapshot.step not in self.evaluated:
+            # In RAM: an all-reduce that waits for another rank would block a GPU.
+            share = self._mixer.total(snapshot.shares).cpu()
+            self._queue.append(_Posted(snapshot, self._world.all_reduce(share)))
 
 
 def accuracies(found: Report, wanted: list[Measure]) -> dict[str, float]:

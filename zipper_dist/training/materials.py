@@ -1,0 +1,93 @@
+"""What a run is built from: images, minibatches, network and plan."""
+
+import copy
+from dataclasses import dataclass
+
+from torch import nn
+
+from zipper_dist.accel.compilation import BREAK_EVEN, resolve_compile, work
+from zipper_dist.accel.layout import needs_plain_layout
+from zipper_dist.accel.precision import Acceleration
+from zipper_dist.config.schema import TrainConfig
+from zipper_dist.data import Dataset, ImageSet, Loader, fetch, load
+from zipper_dist.data.splits import limit_images
+from zipper_dist.models import ModelSpec, build
+from zipper_dist.rng import seed_global_generators
+from zipper_dist.training.context import RunContext
+from zipper_dist.training.learner import BaseLearner
+from zipper_dist.training.shards import Shards
+from zipper_dist.training.step_plan import StepPlan, evaluation_cost, fitting_batch_size
+
+
+def load_data(run: RunContext) -> Dataset:
+    """The images; one rank of each machine fetches them, the others wait for it."""
+    if run.world.plan.fetches_data:
+        fetch(run.config.data)
+    run.wait(run.world.gather("data is there", None))
+    return load(run.config.data, run.config.seed)
+
+
+@dataclass(frozen=True)
+class Materials:
+    """What a run is built from, whichever ranks train what."""
+
+    loader: Loader
+    plan: StepPlan
+    spec: ModelSpec
+    model: nn.Module  # θ_0
+    acceleration: Acceleration
+    validation: ImageSet
+    notes: list[str]  # for the user
+
+    def learner(self, name: str, config: TrainConfig, shards: Shards = Shards()) -> BaseLearner:
+        """A learner at iteration 0, to train on ``shards``."""
+        return BaseLearner(
+            name,
+            copy.deepcopy(self.model),
+            config.learners[name],
+            seed=config.seed,
+            total_steps=self.plan.total_steps,
+            acceleration=self.acceleration,
+            shards=shards,
+        )
+
+
+def prepare(run: RunContext, data: Dataset) -> Materials:
+    """Minibatches, network and plan."""
+    config, device = run.config, run.device
+    loader = Loader(
+        data.train.to(device),
+        batch_size=config.batch_size or fitting_batch_size(len(data.train)),
+        seed=config.seed,
+        crop_padding=config.data.crop_padding,
+        flip=config.data.flip,
+    )
+    images = limit_images(data.validation, config.eval.limit, "validation").to(device)
+    cost = evaluation_cost(config, len(images), loader.batch_size)
+    plan = StepPlan.of(config, loader.steps_per_epoch, cost)
+    spec = ModelSpec(
+        arch=config.model.arch,
+        channels=data.channels,
+        height=data.height,
+        width=data.width,
+        classes=data.classes,
+        width_multiplier=config.model.width,
+        activation=config.model.activation,
+    )
+    seed_global_generators(config.seed, "initial weights")
+    model = build(spec).to(device)
+    image = (spec.channels, spec.height, spec.width)
+    decides = (device.type, spec.arch) in BREAK_EVEN
+    flop = work(config, model, image, plan.total_steps * loader.batch_size) if decides else 0.0
+    compiled, note = resolve_compile(config.compile, device, spec.arch, flop)
+    acceleration = Acceleration(run.precision, compiled, needs_plain_layout(model, image))
+    notes = [*data.notes, f"precision {run.precision}, {note}"]
+    if config.batch_size is None:
+        notes.append(f"batch size {loader.batch_size}, for {len(data.train)} training images")
+    if plan.redistributions == 0:
+        notes.append(
+            f"warning: --mix.start {config.mix.start} and --mix.every {config.mix.every} leave no "
+            f"redistribution within the {plan.total_steps} iterations of this run: the global "
+            "learner will be an average of networks that grow apart"
+        )
+    return Materials(loader, plan, spec, model, acceleration, images, notes)
