@@ -17,7 +17,7 @@ from zipper_dist.objectives.natural import NaturalConfig
 from zipper_dist.rng import generator_at
 from zipper_dist.training.flat_state import FlatState
 from zipper_dist.training.learner import BaseLearner
-from zipper_dist.training.mixing import Mixer, total
+from zipper_dist.training.mixing import Mixer
 
 SEED, STEPS = 3, 30
 CPU = torch.device("cpu")
@@ -75,7 +75,7 @@ def test_every_iteration_of_the_engine_is_that_of_plain_code() -> None:
         assert ours == pytest.approx(plain, rel=1e-3), t
         first = first or sum(ours)
     assert sum(ours) < 0.8 * first  # it is a trajectory, and not a standstill
-    theta.flat.copy_(total(mixer.shares()))
+    theta.flat.copy_(mixer.total(mixer.shares()))
     for name, tensor in reference.average.state_dict().items():
         if tensor.is_floating_point():
             torch.testing.assert_close(theta.state_dict()[name], tensor, rtol=1e-2, atol=1e-3)
@@ -113,7 +113,7 @@ def test_the_engine_left_alone_stays_on_the_trajectory_of_plain_code() -> None:
         mixer.accumulate(t, {learner.name: learner.mixable for learner in learners})
         assert losses[-1] == pytest.approx(wanted, rel=1e-3), t
     assert sum(losses[-1]) < 0.8 * sum(losses[0])  # it is a trajectory, and not a standstill
-    theta.flat.copy_(total(mixer.shares()))
+    theta.flat.copy_(mixer.total(mixer.shares()))
     for name, tensor in plain.average.state_dict().items():
         if tensor.is_floating_point():
             torch.testing.assert_close(theta.state_dict()[name], tensor, rtol=1e-3, atol=1e-5)

@@ -26,6 +26,8 @@ from zipper_dist.models import ModelSpec, build
 from zipper_dist.recipes.command_line import parse_train_options
 from zipper_dist.recipes.registry import recipe
 
+FP32 = {"precision": "fp32", "compiled": False, "shards": 1}  # what config.json resolves
+
 SPEC = ModelSpec("small_cnn", 1, 16, 16, 10, 0.25)
 SUMMARY: dict[str, Any] = {
     "recipe": "digits",
@@ -91,7 +93,7 @@ def used_or_refused(use: Callable[[], object]) -> None:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     directory = RunDirectory(tmp_path_factory.mktemp("run"))
-    directory.write_config(recipe("digits"), "fp32", False, ["cpu"])
+    directory.write_config(recipe("digits"), FP32, ["cpu"])
     save_weights(directory.weights("global"), build(SPEC).state_dict(), SPEC)
     return directory
 

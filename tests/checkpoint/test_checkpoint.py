@@ -3,7 +3,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +133,7 @@ def assert_the_older_one_is_used(directory: Path) -> None:
     usable, (complaint,) = survey(directory, "natural", THIS)
     assert [part.step for part in usable] == [10]
     assert str(newest) in complaint
-    chosen = choose({"natural": usable}, "natural", together=True)
+    chosen = choose({"natural": usable}, "natural", alone)
     assert chosen is not None
     assert chosen["natural"].step == 10
 
@@ -248,7 +248,11 @@ def test_prune_leaves_what_it_should(mine: set[int], other: set[int], keep: int)
 def chosen_steps(
     natural: list[CheckpointInfo], adversarial: list[CheckpointInfo], together: bool = False
 ) -> tuple[int, int] | None:
-    chosen = choose({"natural": natural, "adversarial": adversarial}, "natural", together)
+    chosen = choose(
+        {"natural": natural, "adversarial": adversarial},
+        "natural",
+        companions(["natural", "adversarial"], together),
+    )
     if chosen is None:
         return None
     assert {name: part.learner for name, part in chosen.items()} == {name: name for name in chosen}
@@ -299,7 +303,7 @@ def test_without_a_part_of_each_learner_there_is_nothing_to_continue() -> None:
 
 def test_a_method_of_one_learner_continues_from_its_newest() -> None:
     parts = [info_of("trades", 20, 15), info_of("trades", 10)]
-    assert choose({"trades": parts}, "trades", together=True) == {"trades": parts[0]}
+    assert choose({"trades": parts}, "trades", alone) == {"trades": parts[0]}
 
 
 def test_a_look_that_cannot_be_posted_again_makes_a_part_unusable() -> None:
@@ -369,6 +373,16 @@ def test_no_better_pair_is_left_out(
         assert (min(found), sum(found)) == max((min(pair), sum(pair)) for pair in possible)
 
 
+def alone(learner: str) -> list[str]:
+    """A learner that keeps step with no other."""
+    return [learner]
+
+
+def companions(learners: list[str], together: bool) -> Callable[[str], list[str]]:
+    """Which learners keep step with one: all, or none other."""
+    return lambda learner: learners if together else [learner]
+
+
 def newest_of_all(
     parts: Mapping[str, list[CheckpointInfo]], leader: str, together: bool
 ) -> tuple[int, int] | None:
@@ -411,7 +425,7 @@ def test_the_choice_among_any_number_of_learners_is_the_newest_of_all_combinatio
         for i, infos in enumerate(found)
     }
     leader = data.draw(st.sampled_from(sorted(parts)))
-    chosen = choose(parts, leader, together)
+    chosen = choose(parts, leader, companions(list(parts), together))
     wanted = newest_of_all(parts, leader, together)
     if chosen is None:
         assert wanted is None
@@ -423,6 +437,6 @@ def test_the_choice_among_any_number_of_learners_is_the_newest_of_all_combinatio
 def test_many_learners_take_no_longer_than_their_number() -> None:
     # All combinations would be 6 to the power of 40.
     parts = {f"learner{i}": [info_of(f"learner{i}", t) for t in range(6)] for i in range(40)}
-    chosen = choose(parts, "learner0", together=True)
+    chosen = choose(parts, "learner0", companions(list(parts), together=True))
     assert chosen is not None
     assert {part.step for part in chosen.values()} == {5}

@@ -20,6 +20,8 @@ from zipper_dist.config.schema import MixConfig, Precision, TrainConfig
 from zipper_dist.errors import UserError
 from zipper_dist.recipes.registry import RECIPES, recipe
 
+FP32 = {"precision": "fp32", "compiled": False, "shards": 1}  # what config.json resolves
+
 BOTH = ["natural", "adversarial"]
 
 
@@ -79,14 +81,14 @@ def test_where_a_run_is_and_how_it_resumes_make_no_difference() -> None:
 
 def test_runs_that_may_continue_each_other_have_one_identity() -> None:
     config = recipe("digits")
-    one = identity_of(config, "fp32")
+    one = identity_of(config, "fp32", 1)
     elsewhere = replace(config, run_dir=Path("elsewhere"), resume="never", metrics=())
-    assert identity_of(elsewhere, "fp32") == one
+    assert identity_of(elsewhere, "fp32", 1) == one
     # From Python, numbers may come as others that are equal.
     same = replace(config, learners=with_natural(config, lr=1), batch_size=64)
     also = replace(config, learners=with_natural(config, lr=1.0), batch_size=64)
     assert differences(as_json(same), as_json(also)) == []
-    assert identity_of(same, "fp32") == identity_of(also, "fp32")
+    assert identity_of(same, "fp32", 1) == identity_of(also, "fp32", 1)
 
 
 def with_natural(config: TrainConfig, **options: Any) -> dict[str, Any]:
@@ -104,7 +106,7 @@ def test_runs_of_other_results_have_other_identities() -> None:
         (config, "bf16"),
         (config, "fp32"),
     ]
-    digests = {identity_of(*each) for each in others}
+    digests = {identity_of(*each, 1) for each in others}
     assert len(digests) == len(others)
     assert all(len(digest) == 64 for digest in digests)
 
@@ -155,7 +157,7 @@ def test_the_same_options_may_continue(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path)
     config = recipe("cifar10")
     directory.check_same(config, "fp32")  # nothing was begun here
-    directory.write_config(config, "fp32", False, ["cpu", "cpu"])
+    directory.write_config(config, FP32, ["cpu", "cpu"])
     directory.check_same(config, "fp32")
     directory.check_same(replace(config, resume="never", run_dir=tmp_path), "fp32")
 
@@ -163,7 +165,7 @@ def test_the_same_options_may_continue(tmp_path: Path) -> None:
 def test_other_options_are_refused_by_name(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path)
     config = replace(recipe("digits"), seed=0, epochs=40)
-    directory.write_config(config, "fp32", False, ["cpu"])
+    directory.write_config(config, FP32, ["cpu"])
     with pytest.raises(UserError) as raised:
         directory.check_same(replace(config, seed=1, epochs=41), "fp32")
     message = str(raised.value)
@@ -177,7 +179,7 @@ def test_other_options_are_refused_by_name(tmp_path: Path) -> None:
 
 def test_another_meaning_of_auto_is_refused(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path)
-    directory.write_config(recipe("digits"), "bf16", False, ["cpu"])
+    directory.write_config(recipe("digits"), FP32 | {"precision": "bf16"}, ["cpu"])
     directory.check_same(recipe("digits"), "bf16")
     with pytest.raises(UserError, match="--precision auto meant bf16 there, fp32 here"):
         directory.check_same(recipe("digits"), "fp32")
@@ -207,7 +209,11 @@ def test_a_config_of_other_origin_is_a_clear_error(tmp_path: Path, content: str)
 
 def test_config_json_says_how_the_run_came_about(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path)
-    directory.write_config(recipe("digits"), "fp32", True, ["one GPU", "another GPU"])
+    directory.write_config(
+        recipe("digits"),
+        FP32 | {"compiled": True},
+        ["one GPU", "another GPU"],
+    )
     about = json.loads(directory.config.read_text())
     assert about["options"] == as_json(recipe("digits"))
     assert about["resolved"] == {"precision": "fp32", "compiled": True}
@@ -290,7 +296,7 @@ def test_clear_deletes_the_run_and_leaves_foreign_files(tmp_path: Path) -> None:
 
 def test_a_run_that_changes_its_way_of_computing_is_warned(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path)
-    directory.write_config(recipe("digits"), "fp32", True, ["cpu"])
+    directory.write_config(recipe("digits"), FP32 | {"compiled": True}, ["cpu"])
     assert directory.notes_on_compiling(True) == []
     (note,) = directory.notes_on_compiling(False)
     assert "were compiled, and goes on with networks that are not compiled" in note

@@ -28,7 +28,7 @@ from zipper_dist.distributed.topology import Machine, plan
 def main():
     timeout, slow, seconds = float(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
     signals = Signals()
-    placed = plan(Machine.detect(os.environ), ("one", "two"), "cpu", 1)
+    placed = plan(Machine.detect(os.environ), "cpu", 1)
     world, wait = World(placed, timeout, signals), Overlap(signals)
     print("connected", flush=True)
     if world.rank == slow:

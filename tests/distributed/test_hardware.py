@@ -59,7 +59,7 @@ def test_using_the_hardware_leaves_the_allocator_alone(monkeypatch: pytest.Monke
     monkeypatch.setattr("zipper_dist.distributed.hardware.keep_freed_memory", fail)
     monkeypatch.setattr("zipper_dist.distributed.hardware.ctypes.CDLL", fail)
     with preserved_process_state():
-        use_hardware(plan(Machine.detect({}), ["one"], "cpu", 1))
+        use_hardware(plan(Machine.detect({}), "cpu", 1))
 
 
 State = dict[str, object]

@@ -13,7 +13,6 @@ from zipper_dist.distributed.hardware import describe_device
 from zipper_dist.distributed.topology import Machine, Plan, plan
 from zipper_dist.errors import UserError
 
-BOTH = ["natural", "adversarial"]
 CPU = torch.device("cpu")
 
 
@@ -25,12 +24,11 @@ def machines(ranks: int, gpus: int = 0, cores: int = 8) -> list[Machine]:
 def plans(
     ranks: int, gpus: int = 0, cores: int = 8, device: str = "auto", threads: int | None = None
 ) -> list[Plan]:
-    return [plan(machine, BOTH, device, threads) for machine in machines(ranks, gpus, cores)]
+    return [plan(machine, device, threads) for machine in machines(ranks, gpus, cores)]
 
 
 def test_one_process_trains_both_learners_in_turn() -> None:
     (alone,) = plans(1)
-    assert alone.learners == ("natural", "adversarial")
     assert alone.device == CPU
     assert alone.cores == tuple(range(8))
     assert alone.threads == 8
@@ -41,7 +39,6 @@ def test_one_process_trains_both_learners_in_turn() -> None:
 
 def test_two_ranks_train_one_learner_each() -> None:
     first, second = plans(2)
-    assert (first.learners, second.learners) == (("natural",), ("adversarial",))
     assert (first.rank, second.rank) == (0, 1)
     assert {p.world_size for p in (first, second)} == {2}
     assert {p.device for p in (first, second)} == {CPU}
@@ -61,8 +58,7 @@ def test_two_ranks_on_a_cpu_divide_its_cores() -> None:
 @given(cores=st.lists(st.integers(0, 200), min_size=2, max_size=16, unique=True))
 def test_the_shares_of_the_cores_are_disjoint_and_equal(cores: list[int]) -> None:
     found = [
-        plan(Machine(rank, 2, rank, 2, 0, tuple(sorted(cores))), BOTH, "cpu", None)
-        for rank in range(2)
+        plan(Machine(rank, 2, rank, 2, 0, tuple(sorted(cores))), "cpu", None) for rank in range(2)
     ]
     assert not set(found[0].cores) & set(found[1].cores)
     for p in found:
@@ -86,31 +82,10 @@ def test_the_threads_can_be_given(ranks: int) -> None:
 
 def test_ranks_on_machines_of_their_own_have_all_its_cores_and_fetch_the_data() -> None:
     for rank in range(2):
-        p = plan(Machine(rank, 2, 0, 1, 0, (0, 1, 2, 3)), BOTH, "cpu", None)
-        assert p.learners == (BOTH[rank],)
+        p = plan(Machine(rank, 2, 0, 1, 0, (0, 1, 2, 3)), "cpu", None)
         assert p.cores == (0, 1, 2, 3)
         assert p.threads == 4
         assert p.fetches_data
-
-
-@pytest.mark.parametrize("ranks", [3, 4, 17])
-def test_too_many_ranks(ranks: int) -> None:
-    for machine in machines(ranks):
-        with pytest.raises(UserError) as raised:
-            plan(machine, BOTH, "cpu", None)
-        message = str(raised.value)
-        assert f"{ranks} ranks" in message
-        assert "natural, adversarial" in message
-        assert "1 or 2 processes" in message
-        assert "\n" not in message
-
-
-def test_a_method_of_one_learner_takes_one_process() -> None:
-    alone = plan(machines(1)[0], ["adversarial"], "cpu", None)
-    assert alone.learners == ("adversarial",)
-    assert alone.backend is None
-    with pytest.raises(UserError, match="1 process "):
-        plan(machines(2)[0], ["adversarial"], "cpu", None)
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
@@ -183,7 +158,7 @@ def unchanged_process() -> Iterator[None]:
 @pytest.mark.usefixtures("unchanged_process")
 def test_a_world_uses_its_threads_and_cores() -> None:
     cores = Machine.detect({}).cores[:1]
-    World(plan(Machine(0, 1, 0, 1, 0, cores), BOTH, "cpu", 3))
+    World(plan(Machine(0, 1, 0, 1, 0, cores), "cpu", 3))
     assert torch.get_num_threads() == 3
     if hasattr(os, "sched_getaffinity"):
         assert os.sched_getaffinity(0) == set(cores)
@@ -191,7 +166,7 @@ def test_a_world_uses_its_threads_and_cores() -> None:
 
 @pytest.mark.usefixtures("unchanged_process")
 def test_alone_everything_is_there_at_once_and_nothing_is_sent() -> None:
-    world = World(plan(Machine.detect({}), BOTH, "cpu", 1))
+    world = World(plan(Machine.detect({}), "cpu", 1))
     pending = world.all_reduce(torch.tensor([1.0, 2.0]))
     assert pending.done()
     assert pending.result().tolist() == [1, 2]

@@ -19,6 +19,8 @@ from zipper_dist.data import Loader, load
 from zipper_dist.models import ModelSpec, build
 from zipper_dist.recipes.registry import recipe
 
+FP32 = {"precision": "fp32", "compiled": False, "shards": 1}  # what config.json resolves
+
 EPS = 0.1
 SPEC = ModelSpec("small_cnn", 1, 16, 16, 10, 0.25)
 
@@ -49,7 +51,7 @@ def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     directory = RunDirectory(root)
     directory.prepare()
-    directory.write_config(config, "fp32", False, ["cpu"])
+    directory.write_config(config, FP32, ["cpu"])
     save_weights(directory.weights("global"), _train().state_dict(), SPEC)
     return root
 

@@ -410,7 +410,7 @@ def test_the_interval_is_wilsons() -> None:
 @pytest.mark.parametrize("ranks", [1, 2, 5])
 def test_any_number_of_ranks_is_placed(ranks: int) -> None:
     plans = [
-        plan(Machine(rank, ranks, rank, ranks, 0, tuple(range(4))), (), "auto", None)
+        plan(Machine(rank, ranks, rank, ranks, 0, tuple(range(4))), "auto", None)
         for rank in range(ranks)
     ]
     assert all(plan.threads == max(1, 4 // ranks) for plan in plans)

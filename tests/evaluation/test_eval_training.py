@@ -38,7 +38,7 @@ def test_training_and_the_command_agree_example_by_example(
     validator = Validator(
         load_model(file_of_weights), spec, images,
         TrainConfig(eval=EvalConfig(norm="linf", eps=EPS, limit=60, batch_size=32)),
-        tmp_path / "best", MetricsReporter(World(plan(Machine.detect({}), [], "cpu", 1)), []),
+        tmp_path / "best", MetricsReporter(World(plan(Machine.detect({}), "cpu", 1)), []),
     )  # fmt: skip
     engine = validator.engine(images)
     for _ in engine.run(validator.wanted):

@@ -31,6 +31,7 @@ from zipper_dist.config.schema import (
 from zipper_dist.data import Dataset, ImageSet, Minibatch
 from zipper_dist.distributed.communication import Overlap, World
 from zipper_dist.distributed.signals import Signals
+from zipper_dist.distributed.stopping import Stop
 from zipper_dist.distributed.topology import Machine, plan
 from zipper_dist.metrics.reporter import MetricsReporter
 from zipper_dist.models import ModelSpec
@@ -38,10 +39,11 @@ from zipper_dist.objectives.at import AtConfig
 from zipper_dist.objectives.natural import NaturalConfig
 from zipper_dist.rng import generator_at
 from zipper_dist.training.build import build_state
-from zipper_dist.training.context import RunContext
+from zipper_dist.training.context import RunContext, TrainState
 from zipper_dist.training.flat_state import FlatState
 from zipper_dist.training.loop import train
-from zipper_dist.training.mixing import total
+from zipper_dist.training.materials import prepare
+from zipper_dist.training.placing import place
 
 State = dict[str, Tensor]
 History = list[dict[str, State]]
@@ -127,36 +129,44 @@ EPOCHS = replace(LATE, every=epochs(1), start=epochs(3))
 NEVER = replace(LATE, every=iterations(0))
 
 
+def built(run: RunContext, data: Dataset) -> TrainState:
+    """A run in this process."""
+    materials = prepare(run, data)
+    return build_state(run, materials, place(run, materials, None), directories=[0])
+
+
 def trained(config: TrainConfig, directory: Path, monkeypatch: pytest.MonkeyPatch) -> History:
     """What the training loop does, in one process."""
 
     def tiny(spec: ModelSpec) -> nn.Module:
         return TinyNetwork()
 
-    monkeypatch.setattr("zipper_dist.training.build.build", tiny)
+    monkeypatch.setattr("zipper_dist.training.materials.build", tiny)
     cores = tuple(sorted(os.sched_getaffinity(0)))
-    world = World(plan(Machine(0, 1, 0, 1, 0, cores), list(config.learners), "cpu", 1))
+    world = World(plan(Machine(0, 1, 0, 1, 0, cores), "cpu", 1))
     signals = Signals()
+    stop = Stop(world, signals)
     run = RunContext(
         config=config,
         precision="fp32",
         directory=RunDirectory(directory),
         world=world,
         signals=signals,
-        wait=Overlap(signals),
+        stop=stop,
+        wait=Overlap(stop),
         metrics=MetricsReporter(world, []),
     )
     run.directory.prepare()
     data = Dataset(
         image_set(IMAGES, 0), image_set(4, 1), image_set(4, 2), ("a", "b", "c", "d"), "none"
     )
-    state = build_state(run, data)
+    state = built(run, data)
     history: History = []
     mixed = FlatState(TinyNetwork())
     minibatch = state.loader.minibatch
 
     def record() -> None:
-        mixed.flat.copy_(total(state.mixer.shares()))
+        mixed.flat.copy_(state.mixer.total(state.mixer.shares()))
         mixed.load_integers(state.learners[0].state.integers)
         states = {learner.name: learner.state.state_dict() for learner in state.learners}
         history.append({**states, "global": mixed.state_dict()})

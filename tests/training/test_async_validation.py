@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from zipper_dist.distributed.communication import Overlap, Pending, World
 from zipper_dist.distributed.signals import Signals
-from zipper_dist.training.validation import KEPT_SNAPSHOTS, AsyncValidation, Snapshot
+from zipper_dist.training.validation import KEPT_SNAPSHOTS, AsyncValidation, Snapshot, Validator
 
 UNITS = 3
 
@@ -37,7 +38,7 @@ class FakeWorld(World):
         self.complete = complete
         self.reductions: list[Reduction] = []
 
-    def all_reduce(self, buffer: Tensor) -> Pending:
+    def all_reduce(self, buffer: Tensor, group: str | None = None) -> Pending:
         reduction = Reduction(buffer, self.complete)
         self.reductions.append(reduction)
         return Pending(reduction.done, reduction.result)
@@ -53,6 +54,28 @@ class Blocked(Exception):
 
 
 @dataclass
+class FakeValidator:
+    """Logs what it is asked to evaluate."""
+
+    log: list[str]
+
+    def evaluate(
+        self, snapshot: Snapshot, theta: Tensor, part: int, parts: int
+    ) -> Generator[None, None, str]:
+        for unit in range(UNITS):
+            self.log.append(f"snapshot {snapshot.step} θ {float(theta[0]):g} unit {unit}")
+            yield
+        return f"part {part} of {parts}"
+
+    def conclude(self, snapshot: Snapshot, theta: Tensor, found: list[str], since: float) -> None:
+        assert found == ["part 0 of 1"]
+
+
+def added(shares: Mapping[str, Tensor]) -> Tensor:
+    return torch.stack(list(shares.values())).sum(0)
+
+
+@dataclass
 class Rank:
     """The validation of one rank, and a log of what happens there."""
 
@@ -61,8 +84,8 @@ class Rank:
     when_idle: Callable[[], None] | None = None
 
     def __post_init__(self) -> None:
-        wait = Overlap(Signals(), self._work)
-        self.validation = AsyncValidation(self.world, wait, self._evaluate)
+        wait, validator = Overlap(Signals(), self._work), cast(Validator, FakeValidator(self.log))
+        self.validation = AsyncValidation(self.world, wait, validator, added, [0], chief=0)
 
     def _work(self) -> bool:
         if self.validation.work():
@@ -71,11 +94,6 @@ class Rank:
             raise Blocked
         self.when_idle()
         return False
-
-    def _evaluate(self, snapshot: Snapshot, theta: Tensor) -> Iterator[None]:
-        for unit in range(UNITS):
-            self.log.append(f"snapshot {snapshot.step} θ {float(theta[0]):g} unit {unit}")
-            yield
 
     def work(self, units: int) -> list[bool]:
         return [self.validation.work() for _ in range(units)]

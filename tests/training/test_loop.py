@@ -10,22 +10,21 @@ from typing import Any
 import pytest
 import torch
 
-from training.test_algorithm import LATE, STEPS, TinyNetwork, config_of, image_set
+from training.test_algorithm import LATE, STEPS, TinyNetwork, built, config_of, image_set
 from zipper_dist.checkpoint.run_directory import RunDirectory
 from zipper_dist.config.schedules import Schedule
 from zipper_dist.config.schema import TrainConfig
 from zipper_dist.data import Dataset
 from zipper_dist.distributed.communication import Overlap, Pending, World
 from zipper_dist.distributed.signals import Signals
+from zipper_dist.distributed.stopping import Stop
 from zipper_dist.distributed.topology import Machine, plan
 from zipper_dist.errors import Interrupted
 from zipper_dist.metrics.records import Record
 from zipper_dist.metrics.reporter import MetricsReporter
 from zipper_dist.metrics.sinks import Sink
-from zipper_dist.training.build import build_state
 from zipper_dist.training.context import RunContext, TrainState
 from zipper_dist.training.loop import complete_iteration, train
-from zipper_dist.training.mixing import total
 from zipper_dist.training.resume import resume, save
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -66,18 +65,21 @@ class InterruptedWait(Overlap):
 @pytest.fixture
 def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Made]:
     """A run in this process, in a directory below the test's."""
-    monkeypatch.setattr("zipper_dist.training.build.build", lambda spec: TinyNetwork())
+    monkeypatch.setattr("zipper_dist.training.materials.build", lambda spec: TinyNetwork())
 
     def made(
         name: str, wait: Overlap, config: TrainConfig = TWO, sinks: Sequence[Sink] = ()
     ) -> Made:
-        world = World(plan(Machine.detect({}), list(config.learners), "cpu", 1))
+        world = World(plan(Machine.detect({}), "cpu", 1))
         directory = RunDirectory(tmp_path / name)
         directory.prepare()
         metrics = MetricsReporter(world, sinks)
-        run = RunContext(config, "fp32", directory, world, Signals(), wait, metrics)
+        signals = Signals()
+        run = RunContext(
+            config, "fp32", directory, world, signals, Stop(world, signals), wait, metrics
+        )
         images = image_set(40, 0), image_set(4, 1), image_set(4, 2)
-        return run, build_state(run, Dataset(*images, ("a", "b", "c", "d"), "none"))
+        return run, built(run, Dataset(*images, ("a", "b", "c", "d"), "none"))
 
     return made
 
@@ -106,9 +108,12 @@ def test_a_redistribution_that_was_interrupted_is_made_up_for(
     train(run, state)
     assert state.at == STEPS
     assert state.validation.evaluated == uninterrupted.validation.evaluated == [9, 18, 27, 30]
-    for ours, theirs in zip(state.learners, uninterrupted.learners, strict=True):
-        assert torch.equal(ours.state.flat, theirs.state.flat)
-    assert torch.equal(total(state.mixer.shares()), total(uninterrupted.mixer.shares()))
+    for mine, other in zip(state.learners, uninterrupted.learners, strict=True):
+        assert torch.equal(mine.state.flat, other.state.flat)
+    assert torch.equal(
+        state.mixer.total(state.mixer.shares()),
+        uninterrupted.mixer.total(uninterrupted.mixer.shares()),
+    )
 
 
 def test_nothing_is_left_undone_at_the_start(make: Callable[..., Made]) -> None:

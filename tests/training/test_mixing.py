@@ -15,7 +15,7 @@ from torch import Tensor
 
 from zipper_dist.config.schedules import Schedule
 from zipper_dist.config.schema import MixConfig
-from zipper_dist.training.mixing import Mixer, mixing_weights, total
+from zipper_dist.training.mixing import Mixer, mixing_weights
 
 Vector = npt.NDArray[np.float64]
 Points = list[tuple[float, float]]
@@ -104,7 +104,7 @@ def run(
         each(t)
         if t in syncs or t == last:
             shares = {name: share for m in mixers for name, share in m.shares().items()}
-            theta = total({name: shares[name] for name in BOTH})
+            theta = mixers[0].total({name: shares[name] for name in BOTH})
             found.append(theta)
             for mixer in mixers:
                 if t in syncs:
@@ -152,7 +152,7 @@ def test_the_accumulators_equal_the_plain_recursion_long_after_the_warm_up(decay
 def test_no_iteration_means_the_start() -> None:
     case = a_case(seed=0, steps=1, decay=0.9, gamma=[(0, 0.5)])
     mixer = mixer_for(case, BOTH)
-    assert torch.equal(total(mixer.shares()), flat(case.start))
+    assert torch.equal(mixer.total(mixer.shares()), flat(case.start))
 
 
 def test_the_first_iterations_weigh_as_the_warm_up_says() -> None:
@@ -160,9 +160,9 @@ def test_the_first_iterations_weigh_as_the_warm_up_says() -> None:
     weights = mixing_weights(MixConfig(gamma=Schedule(((0.0, 0.25),))), BOTH, 2)
     mixer = Mixer(torch.tensor([11.0]), BOTH, "natural", weights, decay=0.999)
     mixer.accumulate(1, {"natural": torch.tensor([22.0]), "adversarial": torch.tensor([44.0])})
-    assert float(total(mixer.shares())) == pytest.approx(2 + 9 / 11 * (16.5 + 11))
+    assert float(mixer.total(mixer.shares())) == pytest.approx(2 + 9 / 11 * (16.5 + 11))
     mixer.accumulate(2, {"natural": torch.tensor([0.0]), "adversarial": torch.tensor([4.0])})
-    assert float(total(mixer.shares())) == pytest.approx(24.5 / 4 + 0.75)
+    assert float(mixer.total(mixer.shares())) == pytest.approx(24.5 / 4 + 0.75)
 
 
 @settings(max_examples=15, deadline=None)
@@ -193,7 +193,7 @@ def test_one_process_equals_two_bit_for_bit(case: Case, data: st.DataObject) -> 
     shares = [mixer.shares()[name] for mixer, name in zip(apart, BOTH, strict=True)]
     assert all(map(torch.equal, together.shares().values(), shares))
     # An all-reduce adds in an order of its own.
-    assert torch.equal(total(together.shares()), shares[1] + shares[0])
+    assert torch.equal(together.total(together.shares()), shares[1] + shares[0])
 
 
 def test_only_the_leader_keeps_the_global_weights() -> None:
@@ -254,7 +254,7 @@ def test_a_restored_mixer_goes_on_bit_for_bit(case: Case, data: st.DataObject) -
         rest = Case(stop + 1, steps, case.decay, case.gamma, case.start, case.thetas[stop:])
         theta = run(rest, [resumed], {t for t in syncs if t > stop})[-1]
     else:
-        theta = total(resumed.shares())
+        theta = resumed.total(resumed.shares())
     assert torch.equal(theta, uninterrupted[-1])
     assert resumed.synced_at == mixer.synced_at
 

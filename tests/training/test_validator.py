@@ -47,7 +47,7 @@ def validator(tmp_path: Path, sink: Notes, one_thread: None) -> Validator:
     brightness = torch.arange(0, 240, 8, dtype=torch.uint8)
     images = brightness[:, None, None, None].expand(30, 1, 16, 16).clone()
     cores = tuple(sorted(os.sched_getaffinity(0)))
-    world = World(plan(Machine(0, 1, 0, 1, 0, cores), ["natural"], "cpu", 1))
+    world = World(plan(Machine(0, 1, 0, 1, 0, cores), "cpu", 1))
     config = TrainConfig(eval=EvalConfig(attack_steps=1, norm="linf", eps=0.1))
     return Validator(
         build(SPEC), SPEC, ImageSet(images, torch.tensor([0] * 16 + [1] * 7 + [2] * 7)), config,
@@ -59,8 +59,16 @@ def validate(validator: Validator, step: int, scale: float) -> None:
     """Validate normal weights of so large a deviation."""
     generator = torch.Generator().manual_seed(0)
     theta = scale * torch.randn(FlatState(build(SPEC)).flat.shape, generator=generator)
-    for _ in validator.evaluate(Snapshot(step, {}, {}), theta):
-        pass
+    snapshot, found = Snapshot(step, {}, {}), []
+    for part in range(2):
+        evaluation = validator.evaluate(snapshot, theta, part, parts=2)
+        while True:
+            try:
+                next(evaluation)
+            except StopIteration as end:
+                found.append(end.value)
+                break
+    validator.conclude(snapshot, theta, found, since=0.0)
 
 
 def test_a_constant_network_is_the_best_only_where_all_are(

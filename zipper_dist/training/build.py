@@ -53,7 +53,7 @@ def build_state(
         chief=rank == chief,
         mixer=mixer,
         validator=validator,
-        validation=AsyncValidation(run.world, run.wait, validator, mixer, evaluating, chief),
+        validation=AsyncValidation(run.world, run.wait, validator, mixer.total, evaluating, chief),
         windows={name: Window(name, materials.loader.batch_size) for name in mine},
         compiled=materials.acceleration.compiled,
         notes=materials.notes,

@@ -7,7 +7,7 @@ wait; the ``chief``, which leads the first learner, puts together what they find
 
 import time
 from collections import deque
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +30,6 @@ from zipper_dist.metrics.records import Record
 from zipper_dist.metrics.reporter import MetricsReporter
 from zipper_dist.models import ModelSpec
 from zipper_dist.training.flat_state import FlatState
-from zipper_dist.training.mixing import Mixer
 
 KEPT_SNAPSHOTS = 2
 
@@ -172,7 +171,7 @@ class _Posted:
 
 
 class AsyncValidation:
-    """The snapshots of one process, evaluated by the ranks ``evaluators``.
+    """The snapshots of one process, evaluated by the ranks ``evaluators``; ``total`` sums shares.
 
     To bound memory, a rank waits when the snapshot before is not evaluated yet. The newest are kept
     for checkpoints, to be posted again if a job was interrupted before they were evaluated.
@@ -183,7 +182,7 @@ class AsyncValidation:
         world: World,
         wait: Overlap,
         validator: Validator,
-        mixer: Mixer,
+        total: Callable[[Mapping[str, Tensor]], Tensor],
         evaluators: Sequence[int],
         chief: int,
     ) -> None:
@@ -193,7 +192,7 @@ class AsyncValidation:
         self._world = world
         self._wait = wait
         self._validator = validator
-        self._mixer = mixer
+        self._total = total
         self._evaluators = evaluators
         self._chief = chief == world.rank
         self._queue: deque[_Posted] = deque()
@@ -219,7 +218,8 @@ class AsyncValidation:
         first = self._queue[0]
         if self._world.rank in self._evaluators and first.found is None:
             self._evaluate(first)
-            return True
+            if first.found is None:
+                return True
         if self._chief:
             found = self._found(first)
             if len(found) < len(self._evaluators):
@@ -258,7 +258,7 @@ class AsyncValidation:
         self.kept.append(snapshot)
         if snapshot.step not in self.evaluated:
             # In RAM: an all-reduce that waits for another rank would block a GPU.
-            share = self._mixer.total(snapshot.shares).cpu()
+            share = self._total(snapshot.shares).cpu()
             self._queue.append(_Posted(snapshot, self._world.all_reduce(share)))
 
 
