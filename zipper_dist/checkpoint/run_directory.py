@@ -35,7 +35,7 @@ SUMMARY = {
     "wall_seconds": NUMBER,
     "evaluation_attack": (
         {"steps": int, "norm": str, "eps": NUMBER},
-        {"steps": int, "threats": [{"norm": str, "eps": NUMBER}]},
+        {"steps": int, "norm": type(None), "threats": [{"norm": str, "eps": NUMBER}]},
     ),
     "final": {"images": int, "learners": {str: {"clean": NUMBER, "robust": NUMBER}}},
     "best": (type(None), {"step": int, "clean": NUMBER, "robust": NUMBER}),
