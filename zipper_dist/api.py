@@ -25,7 +25,7 @@ from zipper_dist.config.threat import ThreatModel
 from zipper_dist.data import fetch, load
 from zipper_dist.data.splits import limited_indices
 from zipper_dist.distributed.hardware import preserved_process_state
-from zipper_dist.errors import CommandError, UserError
+from zipper_dist.errors import CommandError, UserError, known_failures
 from zipper_dist.evaluation.engine import Examples
 from zipper_dist.evaluation.in_memory import evaluate_model
 from zipper_dist.evaluation.results.report import Report
@@ -63,6 +63,7 @@ class Run:
 
 
 @preserved_process_state()
+@known_failures()
 def fit(
     recipe: str | TrainConfig = "digits",
     options: Mapping[str, Any] | None = None,
@@ -81,7 +82,7 @@ def fit(
         verbose: show progress and results on the terminal.
 
     Raises UserError for bad options or a directory of another run, CommandError (of which it is
-    one) where training diverges or a rank is lost.
+    one) where training diverges, a rank is lost, or a disk or the memory is full.
     """
     if ranks < 1:
         raise UserError(f"ranks {ranks}: give 1 or more")
@@ -140,6 +141,7 @@ def load_model(path: str | Path, *, trust: bool = False) -> nn.Module:
 
 
 @preserved_process_state()
+@known_failures()
 def benchmark(
     model: nn.Module,
     data: str | tuple[Tensor, Tensor],

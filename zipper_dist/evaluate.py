@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from zipper_dist.config.command_line import parse_options, run_command
+from zipper_dist.config.command_line import logged, parse_options, run_command
 from zipper_dist.data import fetch, load
 from zipper_dist.distributed.communication import Overlap, World
 from zipper_dist.distributed.hardware import keep_freed_memory
@@ -163,7 +163,14 @@ def main() -> None:
     """Entry point of the evaluation command."""
     keep_freed_memory()
     end_with_torchrun()
-    run_command(lambda: run(parse_options(EvaluateOptions, sys.argv[1:], "zipper_dist.evaluate")))
+    run_command(_evaluate)
+
+
+def _evaluate() -> None:
+    options = parse_options(EvaluateOptions, sys.argv[1:], "zipper_dist.evaluate")
+    target = options.target.expanduser()
+    with logged(options.out or (target if target.is_dir() else target.parent)):
+        run(options)
 
 
 if __name__ == "__main__":

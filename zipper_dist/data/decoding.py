@@ -48,7 +48,7 @@ def read_rgb(path: str) -> Image.Image:
     It is turned as its EXIF orientation says. Grey of 16 or 32 bits and of floating-point numbers
     is scaled to 8 bits; transparency is ignored. The manual has a table of all kinds.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with open(path, "rb") as file:
@@ -58,6 +58,8 @@ def read_rgb(path: str) -> Image.Image:
             return _rgb(image)
     except Unreadable:
         raise
+    except UnidentifiedImageError:  # its message names the file
+        raise Unreadable("no kind of image that is known") from None
     except Exception as error:  # every decoder has its own
         raise Unreadable(" ".join(str(error).split()) or type(error).__name__) from error
 

@@ -102,7 +102,10 @@ def _summary(
     learners: dict[str, dict[str, float]] = {}
     for name in (*config.learners, "global"):
         found = [each["found"][name] for each in reports if name in each["found"]]
-        learners[name] = accuracies(report(engine, wanted, found), wanted)
+        tested = report(engine, wanted, found)
+        learners[name] = accuracies(tested, wanted)
+        for warning in tested.warnings:
+            run.metrics.note(f"warning: test of the {name} learner: {warning}")
     # Up to the last sync, without the evaluation, which ranks mostly do while they wait.
     training = [each["training"] for each in reports]
     train_seconds = max(timers["wall_seconds"] - timers["eval_seconds"] for timers in training)
@@ -119,7 +122,7 @@ def _summary(
         "look_seconds": sum(timers["eval_seconds"] for timers in settled),
         "train_seconds": train_seconds,
         "eval_seconds": sum(timers["eval_seconds"] for timers in ranks),
-        "images_per_second": steps * config.batch_size / train_seconds,
+        "images_per_second": steps * state.loader.batch_size / train_seconds,
         "evaluation_attack": validator.attack,
         "final": {"images": len(test), "learners": learners},
         "best": validator.best,

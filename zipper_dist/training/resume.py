@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from zipper_dist.checkpoint import format as checkpoint
 from zipper_dist.checkpoint.files import UNUSED
@@ -9,6 +10,7 @@ from zipper_dist.checkpoint.format import CheckpointInfo, LearnerCheckpoint
 from zipper_dist.checkpoint.run_directory import identity_of
 from zipper_dist.config.json_shape import NUMBER, fits
 from zipper_dist.errors import UserError, in_one_line
+from zipper_dist.metrics.records import GLOBAL, Record
 from zipper_dist.training.context import RunContext, Timers, TrainState
 from zipper_dist.training.learner import BaseLearner
 from zipper_dist.training.validation import Snapshot
@@ -23,10 +25,12 @@ NOTES = {
 
 @dataclass(frozen=True)
 class Resumed:
-    """Where a run continues: ``messages`` for the user, and ``last_steps`` for the sinks."""
+    """Where a run continues: ``messages`` for the user, ``last_steps`` for the sinks, and records
+    of this rank that these get again."""
 
     messages: list[str]
     last_steps: Mapping[str, int] = field(default_factory=dict)
+    again: list[Record] = field(default_factory=list)
 
 
 def save(run: RunContext, state: TrainState) -> None:
@@ -35,7 +39,9 @@ def save(run: RunContext, state: TrainState) -> None:
     state.timers.settle(run)
     directory = run.directory.checkpoints
     for learner in state.learners:
-        checkpoint.save(directory, _checkpoint(run, state, learner))
+        part = _checkpoint(run, state, learner)
+        part.notes |= _metrics_notes(run, state, learner.name)
+        checkpoint.save(directory, part)
     checkpoint.prune(directory, [each.name for each in state.learners], list(run.config.learners))
 
 
@@ -62,6 +68,13 @@ def _checkpoint(run: RunContext, state: TrainState, learner: BaseLearner) -> Lea
         "history": state.validator.history,
     }
     return LearnerCheckpoint(info, groups, notes)
+
+
+def _metrics_notes(run: RunContext, state: TrainState, learner: str) -> dict[str, Any]:
+    """The learner's open window, and those of its records that may not be written yet."""
+    leads = learner == next(iter(run.config.learners))  # on rank 0, which evaluates
+    names = {learner, GLOBAL} if leads else {learner}
+    return {"window": state.windows[learner].state(), "outbox": run.metrics.unwritten(names)}
 
 
 def resume(run: RunContext, state: TrainState, lost: Sequence[str] = ()) -> Resumed:
@@ -102,19 +115,34 @@ def resume(run: RunContext, state: TrainState, lost: Sequence[str] = ()) -> Resu
         messages.append(f"weights that are missing or damaged are restored: {', '.join(lost)}")
         run.directory.set_aside(set(lost).intersection(run.weights_of_rank))
     evaluated = chosen[leader].evaluated
-    state.validation.repost(*_restore(run, state, chosen), evaluated)
+    restored = _restore(run, state, chosen)
+    state.validation.repost(restored.snapshots, restored.posted, evaluated)
     if wrong := state.validator.write_best():
         messages.append(f"{run.directory.best.name} was {wrong}: restored from a checkpoint")
     steps = {name: info.step for name, info in chosen.items()}
     at = " and ".join(map(str, sorted(set(steps.values()))))
     messages.append(f"continuing from iteration {at}")
-    return Resumed(messages, steps | {"global": max(evaluated, default=0)})
+    unwritten: dict[str, int] = {}
+    for record in reversed(restored.outbox):
+        unwritten[record["learner"]] = record["step"]
+    last_steps = steps | {GLOBAL: max(evaluated, default=0)}
+    for first in run.wait(run.world.gather("unwritten", unwritten)):
+        last_steps |= {name: step - 1 for name, step in first.items()}
+    return Resumed(messages, last_steps, restored.outbox)
 
 
-def _restore(
-    run: RunContext, state: TrainState, chosen: Mapping[str, CheckpointInfo]
-) -> tuple[list[Snapshot], list[int]]:
-    """Restore what this rank trains; the snapshots there are, and the iterations of all so far."""
+@dataclass(frozen=True)
+class _Restored:
+    """What checkpoints leave to be done again: snapshots to evaluate, with the iterations of all so
+    far, and records that may not have been written."""
+
+    snapshots: list[Snapshot]
+    posted: list[int]
+    outbox: list[Record]
+
+
+def _restore(run: RunContext, state: TrainState, chosen: Mapping[str, CheckpointInfo]) -> _Restored:
+    """Restore what this rank trains."""
     directory = run.directory.checkpoints
     paths = [
         checkpoint.path_of(directory, each.name, chosen[each.name].step) for each in state.learners
@@ -128,6 +156,7 @@ def _restore(
             state.mixer.restore(
                 learner.name, part.groups["mixer"], part.notes["carry"], part.info.synced_at
             )
+            state.windows[learner.name].restore(part.notes["window"], part.info.step)
         first = parts[0]
         state.at = first.info.step
         state.timers = Timers(**first.notes["timers"])
@@ -139,10 +168,11 @@ def _restore(
             integers = first.groups.get(f"look-{at}-integers", {})
             integers = {name: tensor.to(run.device) for name, tensor in integers.items()}
             snapshots.append(Snapshot(at, shares, integers))
+        outbox = [record for part in parts for record in part.notes["outbox"]]
     except (KeyError, TypeError, ValueError, RuntimeError, checkpoint.DamagedCheckpoint) as error:
         raise UserError(
             f"{', '.join(map(str, paths))}: cannot be continued with the network and the data of "
             f"now ({in_one_line(error)}): give those that the run was begun with, or start over "
             "with --resume never"
         ) from error
-    return snapshots, first.info.posted
+    return _Restored(snapshots, first.info.posted, outbox)

@@ -155,7 +155,7 @@ def _train(run: RunContext, data: Dataset, found: Found, console: Console | None
         last_steps=resumed.last_steps,
         console=console,
     )
-    with run.metrics.opened(about):
+    with run.metrics.opened(about, resumed.again):
         for note in (*run.world.plan.notes, *found.notes, *state.notes, *resumed.messages):
             run.metrics.note(note)
         try:

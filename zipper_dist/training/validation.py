@@ -26,6 +26,7 @@ from zipper_dist.evaluation.network_views import NetworkViews
 from zipper_dist.evaluation.outcomes import MemoryStore
 from zipper_dist.evaluation.results.report import Report, report
 from zipper_dist.metrics.records import Record
+from zipper_dist.metrics.reporter import MetricsReporter
 from zipper_dist.models import ModelSpec
 from zipper_dist.training.flat_state import FlatState
 from zipper_dist.training.mixing import total
@@ -118,7 +119,7 @@ class Validator:
         validation: ImageSet,
         config: TrainConfig,
         best_path: Path,
-        report: Callable[[Record], None],
+        metrics: MetricsReporter,
     ) -> None:
         self.history: list[Record] = []
         self.best_weights: dict[str, Tensor] = {}  # a state dict, of the best of the history
@@ -129,7 +130,7 @@ class Validator:
         self._state = FlatState(model.eval().requires_grad_(False))
         self._validation = validation
         self._best_path = best_path
-        self._report = report
+        self._metrics = metrics
 
     @property
     def attack(self) -> dict[str, Any]:
@@ -140,8 +141,9 @@ class Validator:
 
     @property
     def best(self) -> Record | None:
-        """The earliest of the evaluations with the highest clean + robust accuracy."""
-        return max(self.history, key=lambda r: r["clean"] + r["robust"], default=None)
+        """The earliest of the evaluations with the highest clean + robust accuracy, of those of
+        networks that do not answer all images alike, if there are any."""
+        return max(self.history, key=self._worth, default=None)
 
     @cached_property
     def _views(self) -> NetworkViews:
@@ -166,14 +168,31 @@ class Validator:
         self.load(theta, snapshot.integers)
         engine = self.engine(self._validation)
         yield from engine.run(self.wanted)
-        found = accuracies(report(engine, self.wanted), self.wanted)
-        record: Record = {"step": snapshot.step, "learner": "global", **found}
+        found = report(engine, self.wanted)
+        record: Record = {"step": snapshot.step, "learner": "global"}
+        record |= accuracies(found, self.wanted) | self._warn(found, snapshot.step)
         record["seconds"] = time.perf_counter() - start
         self.history.append(record)
         if self.best is record:
             self.best_weights = self._state.state_dict()
             self.write_best()
-        self._report(record)
+        self._metrics.report(record)
+
+    def _worth(self, record: Record) -> tuple[bool, float]:
+        """What the best is chosen by: accuracies count only among networks that tell images apart,
+        as long as there is one; an attack cannot change what is always the same."""
+        return not record.get("constant", False), record["clean"] + record["robust"]
+
+    def _warn(self, found: Report, step: int) -> Record:
+        """Fields on what is wrong with the network, if anything; said when it begins."""
+        wrong: Record = {"constant": True} if found.constant else {}
+        if not_finite := max(figure.not_finite for figure in found.figures.values()):
+            wrong["not_finite"] = not_finite
+        before = self.history[-1] if self.history else {}
+        if wrong.keys() - before.keys():
+            for warning in found.warnings:
+                self._metrics.note(f"warning: validation after iteration {step}: {warning}")
+        return wrong
 
     def write_best(self) -> str | None:
         """Write the best weights, unless they are in their file; what was wrong with the file."""
