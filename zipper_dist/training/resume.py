@@ -19,6 +19,8 @@ NOTES = {
     "carry": NUMBER,
     "timers": {str: NUMBER},
     "history": [{"step": int, "clean": NUMBER, "robust": NUMBER}],
+    "window": dict,
+    "outbox": [{"learner": str, "step": int}],
 }
 """What a run goes by in the notes of a checkpoint: see :func:`fits`."""
 
