@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
 from end_to_end.commands import SMALL, STEPS
 from end_to_end.results import records, summary
 
