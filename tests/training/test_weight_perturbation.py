@@ -180,3 +180,30 @@ def test_every_objective_trains_every_kind_of_network(
         result = learner.step(Minibatch(images, torch.arange(4) % CLASSES), t)
         assert bool(result.loss.isfinite())
     assert not torch.equal(before, learner.state.flat)
+
+
+class Odd(nn.Module):
+    """With a weight that is frozen, and one that is not used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used = nn.Linear(16, CLASSES)
+        self.frozen = nn.Linear(16, CLASSES).requires_grad_(False)
+        self.idle = nn.Linear(16, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(1)
+        logits: Tensor = self.used(x) + self.frozen(x)
+        return logits
+
+
+@pytest.mark.parametrize("awp", [0.0, 0.01])
+@pytest.mark.parametrize("objective", ATTACKING)
+def test_weights_that_are_frozen_or_idle_stay_as_they_are(objective: str, awp: float) -> None:
+    kind: Any = OBJECTIVES[objective].Config
+    learner = BaseLearner("a", Odd(), kind(attack=ATTACK, awp=awp), seed=1, total_steps=2)
+    before = learner.state.state_dict()
+    before = {name: tensor.clone() for name, tensor in before.items()}
+    learner.step(Minibatch(torch.rand(4, 1, 4, 4), torch.arange(4) % CLASSES), 1)
+    for name, tensor in learner.state.state_dict().items():
+        assert torch.equal(tensor, before[name]) is not name.startswith("used"), name

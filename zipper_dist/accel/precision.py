@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from zipper_dist.accel.compilation import compile_network
 from zipper_dist.accel.frozen import frozen_eval_mode
+from zipper_dist.accel.layout import PlainLayout
 from zipper_dist.accel.side_by_side import lay_side_by_side
 from zipper_dist.accel.surrogate import Surrogate, make_surrogate
 from zipper_dist.config.schema import Precision
@@ -52,10 +53,12 @@ class AttackedNetwork:
 
 @dataclass(frozen=True)
 class Acceleration:
-    """A resolved precision, and whether networks are compiled."""
+    """A resolved precision, whether networks are compiled, and whether training steps get images in
+    the plain memory layout."""
 
     precision: Precision = "fp32"
     compiled: bool = False
+    plain_layout: bool = False
 
     @contextmanager
     def arithmetic(self) -> Iterator[None]:
@@ -71,7 +74,8 @@ class Acceleration:
     def training_network(self, model: nn.Module) -> nn.Module:
         """``model`` as a training step calls it; on a CPU it itself gets faster convolutions."""
         lay_side_by_side(model)
-        return self._compile(self._in_precision(model))
+        network = self._in_precision(model)
+        return self._compile(PlainLayout(network) if self.plain_layout else network)
 
     def attacked_network(self, model: nn.Module) -> AttackedNetwork:
         """``model`` as an attack in training sees it."""

@@ -10,8 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from zipper_dist.data.memory import require_memory
+
 RESIZED_AT_ONCE = 1024
-"""Images that are resized at a time, as floating-point numbers [images]."""
+"""Images that are resized at a time, as floating-point numbers, at most [images]."""
+RESIZED_PIXELS = 2**26
+"""Pixels of all of them together, at most, but for a single image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +30,8 @@ class ImageSet:
     """Indices in the set that they were chosen from: int64 (N,), on the CPU; None: all of it."""
     of: int | None = None
     """Size of that set; None: as many as are here."""
+    notes: tuple[str, ...] = ()
+    """What a user should be told of them, a line each, when they have just been read."""
 
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
@@ -64,9 +70,11 @@ class ImageSet:
         count, channels, height, width = self.images.shape
         if (height, width) == (size, size):
             return self
+        require_memory(count, size, size, channels, f"--data.image-size {size}")
         images = self.images.new_empty((count, size, size, channels)).permute(0, 3, 1, 2)
-        for start in range(0, count, RESIZED_AT_ONCE):
-            chosen = slice(start, start + RESIZED_AT_ONCE)
+        at_once = min(RESIZED_AT_ONCE, max(1, RESIZED_PIXELS // size**2))
+        for start in range(0, count, at_once):
+            chosen = slice(start, start + at_once)
             chunk = self.images[chosen].to(torch.float32)
             chunk = F.interpolate(chunk, (size, size), mode="bilinear", antialias=True)
             images[chosen] = chunk.round_().clamp_(0, 255).to(torch.uint8)
@@ -91,6 +99,8 @@ class Dataset:
     """The name of class 0, 1, …"""
     name: str
     """Where the images come from: digits, mnist, …"""
+    notes: tuple[str, ...] = ()
+    """What a user should be told of them, a line each."""
 
     def __post_init__(self) -> None:
         for part in ("train", "validation", "test"):

@@ -4,7 +4,8 @@ import contextlib
 import datetime
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +52,8 @@ class World:
         self.comm_bytes = 0
         self._sent = 0
         self._received = [0] * self.size
+        self._acknowledged = [0] * self.size
+        self._unacknowledged: deque[dict[str, Any]] = deque()
         use_hardware(plan)
         if plan.backend is None:
             return
@@ -96,11 +99,22 @@ class World:
             lambda: self._has(keys), lambda: [json.loads(self._store.get(key)) for key in keys]
         )
 
-    def send(self, message: Mapping[str, Any]) -> None:
+    def send(self, message: dict[str, Any]) -> None:
         """Post a message for rank 0, which need not be listening."""
-        if self.size > 1:
-            self._sent += 1
-            self._put(f"mail/{self.rank}/{self._sent}", message)
+        if self.size == 1:
+            return
+        self._unacknowledged.append(message)
+        self._sent += 1
+        self._put(f"mail/{self.rank}/{self._sent}", message)
+        if self._has([key := f"mail/{self.rank}/acknowledged"]):
+            done = json.loads(self._store.get(key))
+            for _ in range(done - self._acknowledged[self.rank]):
+                self._unacknowledged.popleft()
+            self._acknowledged[self.rank] = done
+
+    def unacknowledged(self) -> list[dict[str, Any]]:
+        """The messages of this rank that rank 0 may never have made use of."""
+        return list(self._unacknowledged)
 
     def receive(self) -> list[dict[str, Any]]:
         """The messages of the other ranks since the last call."""
@@ -111,6 +125,13 @@ class World:
                 self._store.delete_key(key)
                 self._received[sender] += 1
         return messages
+
+    def acknowledge(self) -> None:
+        """Tell the senders that what :meth:`receive` returned so far cannot be lost any more."""
+        for sender, count in enumerate(self._received):
+            if count > self._acknowledged[sender]:
+                self._put(f"mail/{sender}/acknowledged", count)
+                self._acknowledged[sender] = count
 
     @contextlib.contextmanager
     def _contact(self, to: str) -> Iterator[None]:

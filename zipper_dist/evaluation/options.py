@@ -21,6 +21,8 @@ class ImageOptions:
     """Directory that holds the data sets; for the folder data set, train/ and test/."""
     image_size: int | None = None
     """Resize every image to this height and width [pixels]."""
+    skip_unreadable: bool = False
+    """Go on without the files of a folder that cannot be read as images, as the run may have."""
 
 
 @dataclass(frozen=True)

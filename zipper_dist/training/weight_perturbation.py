@@ -21,18 +21,23 @@ class WeightPerturbation:
     """
 
     def __init__(self, model: nn.Module, gamma: float) -> None:
-        self._weights: list[Tensor] = [w for w in model.parameters() if w.dim() > 1]
+        self._weights: list[Tensor] = [
+            w for w in model.parameters() if w.dim() > 1 and w.requires_grad
+        ]
         self._buffers = list(model.buffers())
         self._gamma = gamma
 
     @contextmanager
     def along(self, loss: Callable[[], Tensor]) -> Iterator[None]:
         """For the duration, the weights are those that raise ``loss()`` (a scalar) the most."""
-        if self._gamma == 0:
+        if self._gamma == 0 or not self._weights:
             yield
             return
         buffers = [buffer.clone() for buffer in self._buffers]
-        gradients = torch.autograd.grad(loss(), self._weights)
+        # A network of one's own may have weights that do nothing.
+        gradients = torch.autograd.grad(
+            loss(), self._weights, allow_unused=True, materialize_grads=True
+        )
         with torch.no_grad():
             if buffers:  # a network may have none
                 torch._foreach_copy_(self._buffers, buffers)

@@ -1,0 +1,97 @@
+"""Image files of every kind as RGB images of 8 bits a channel."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+class Unreadable(Exception):
+    """A file holds no image that can be used; the message says why."""
+
+
+def special_file(path: str) -> str | None:
+    """What ``path`` is if it is no file with data, which must not even be opened; else None."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        return "a broken link" if os.path.islink(path) else f"not accessible ({error.strerror})"
+    kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+    devices = dict.fromkeys((stat.S_IFCHR, stat.S_IFBLK), "a device")
+    return (kinds | devices).get(stat.S_IFMT(mode))
+
+
+@contextlib.contextmanager
+def warnings_of_pillow() -> Iterator[None]:
+    """For the duration, a file whose image is so large that Pillow warns of it is unreadable, and
+    other warnings, of damaged EXIF data and the like, are not shown."""
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+def read_rgb(path: str) -> Image.Image:
+    """Decode a file to RGB, the first image of an animation; raises Unreadable.
+
+    It is turned as its EXIF orientation says. Grey of 16 or 32 bits and of floating-point numbers
+    is scaled to 8 bits; transparency is ignored. The manual has a table of all kinds.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with open(path, "rb") as file:
+            image = Image.open(file)
+            image.load()
+            _turn_upright(image)
+            return _rgb(image)
+    except Unreadable:
+        raise
+    except UnidentifiedImageError:  # its message names the file
+        raise Unreadable("no kind of image that is known") from None
+    except Exception as error:  # every decoder has its own
+        raise Unreadable(" ".join(str(error).split()) or type(error).__name__) from error
+
+
+def _turn_upright(image: Image.Image) -> None:
+    """Turn ``image`` as its EXIF orientation says, if that can be read."""
+    from PIL import ImageOps
+
+    with contextlib.suppress(Exception):  # as many as there are ways to damage EXIF data
+        ImageOps.exif_transpose(image, in_place=True)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode[0] in "IF":  # I, I;16 in any byte order, F
+        return _grey_of_8_bits(image).convert("RGB")
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # without a warning, and the same colours
+    return image.convert("RGB")
+
+
+def _grey_of_8_bits(image: Image.Image) -> Image.Image:
+    """Scale grey values so that the largest of their kind becomes 255."""
+    from PIL import Image
+
+    values = np.asarray(image).astype(np.float64)
+    # Pillow reads PNG and PGM files of 16 bits as 32 bits, too.
+    of_32_bits = image.mode == "I" and image.format not in ("PNG", "PPM")
+    white = 1.0 if image.mode == "F" else float(2**31 - 1 if of_32_bits else 2**16 - 1)
+    if not (values.min() >= 0 and values.max() <= white):  # NaN is none of both
+        found = f"its values go from {values.min():g} to {values.max():g}"
+        raise Unreadable(f"{found}, not from 0 (black) to {white:g} (white)")
+    pixels = np.rint(values * (255 / white)).astype(np.uint8)
+    if of_32_bits and values.any() and not pixels.any():
+        raise Unreadable(f"it has 32 bits, but no value above {values.max():g}: store 8 or 16")
+    return Image.fromarray(pixels)
