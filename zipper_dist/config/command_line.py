@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import io
+import itertools
 import os
 import re
 import signal
@@ -15,7 +16,7 @@ import tyro
 
 import zipper_dist
 from zipper_dist.config.schedules import OPTION_TYPES
-from zipper_dist.errors import CommandError, Interrupted, TrainingDiverged
+from zipper_dist.errors import CommandError, Interrupted, TrainingDiverged, UserError
 
 OTHER_RANKS_PATIENCE = 10.0
 """How long other ranks wait with an error, so that rank 0 reports it and ends the job [seconds]."""
@@ -40,9 +41,11 @@ def parse_options(
     ``default`` and ``description`` stand in place of the defaults and the docstring of ``kind``.
 
     Raises:
+        UserError: a value is empty.
         SystemExit: a word cannot be read (status 2, after a message), or the words ask for
             ``--help``, ``--version`` or a completion script (status 0).
     """
+    _refuse_empty(arguments)
     with _only_first_rank_prints():
         if "--version" in arguments:
             print(f"zipper_dist {zipper_dist.__version__}")
@@ -59,6 +62,14 @@ def parse_options(
                 default=tyro.MISSING_NONPROP if default is None else default,
                 registry=OPTION_TYPES,
             )
+
+
+def _refuse_empty(arguments: Sequence[str]) -> None:
+    """Raise UserError for an empty value, which would make a path the working directory."""
+    for before, word in itertools.pairwise(["", *arguments]):
+        if word == "" or (word.startswith("--") and word.endswith("=")):
+            option = before if word == "" else word.removesuffix("=")
+            raise UserError(f"{option}: the value is empty, as that of a shell's unset variable is")
 
 
 @contextlib.contextmanager
