@@ -5,7 +5,7 @@ RANKS  ?= 2
 ARGS   ?=
 BIN    := .venv/bin
 
-.PHONY: help train train-serial test lint docs clean distclean bench-eval bench-step bench-precision bench-time
+.PHONY: help train train-serial test lint docs clean distclean bench-eval bench-step bench-precision bench-time chaos
 
 help:
 	@echo "make train         train RECIPE=$(RECIPE) on RANKS=$(RANKS) processes; more options in ARGS='…'"
@@ -14,6 +14,7 @@ help:
 	@echo "make lint          ruff, mypy and import-linter"
 	@echo "make bench-time    compare methods: RECIPE=digits, cifar10, mnist-table …, SEEDS=$(SEEDS), METHODS='…'"
 	@echo "make bench-step, bench-eval, bench-precision   measure: see benchmarks/"
+	@echo "make chaos         attack RUNS=$(RUNS) training runs, and see that nothing is lost"
 	@echo "make docs          build the manual into site/"
 	@echo "make clean         delete caches and what was built; .venv, runs/ and data/ stay"
 	@echo "make distclean     delete .venv, too"
@@ -97,3 +98,9 @@ METHODS ?=
 bench-time: .venv/bench
 	@$(BIN)/python benchmarks/bench_time.py $(if $(filter file,$(origin RECIPE)),,$(RECIPE)) \
 		--seeds $(SEEDS) --data-root $(DATA) $(if $(METHODS),--methods $(METHODS)) $(ARGS)
+
+# Kills, freezes and damages training runs, some 20 s each, and compares what becomes of them with a
+# run that was left alone; it can be interrupted and continued.
+RUNS ?= 50
+chaos: .venv/bench
+	@$(BIN)/python benchmarks/chaos.py --runs $(RUNS) $(ARGS)

@@ -27,6 +27,7 @@ from step_iterations import NETWORKS, PARTS, Setting, Variant, iterate, peak_mem
 
 from zipper_dist.accel.precision import resolve_precision
 from zipper_dist.checkpoint.run_directory import write_json
+from zipper_dist.metrics.console import make_console
 
 OUT = Path(__file__).parent / "out" / "step.json"
 
@@ -120,7 +121,7 @@ def main() -> None:
     option("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    console = Console(width=None if sys.stdout.isatty() else 150)
+    console = make_console(width=None if sys.stdout.isatty() else 150)
     report: dict[str, Any] = {}
     for network in options.networks:
         setting = NETWORKS[network].quick() if options.quick else NETWORKS[network]

@@ -32,6 +32,7 @@ from zipper_dist.config.command_line import parse_options, run_command
 from zipper_dist.config.schema import Device
 from zipper_dist.data import fetch
 from zipper_dist.errors import CommandError, UserError
+from zipper_dist.metrics.console import make_console
 
 # Relative, so that the printed commands can be typed on another machine.
 OUT = Path(os.path.relpath(Path(__file__).parent / "out" / "time"))
@@ -118,7 +119,7 @@ def bench(given: BenchOptions, extra: Options) -> None:
     for name, number in (("seeds", given.seeds), ("limit", given.limit)):
         if number is not None and number < 1:
             raise UserError(f"--{name} {number}: give 1 or more")
-    console = Console()
+    console = make_console()
     runner = Runner(Devices.detect(given.device), console)
     settings = Settings(given.out, given.seeds, given.data_root)
     campaigns = [

@@ -4,6 +4,7 @@ The functions, described in :mod:`zipper_dist.api`, are loaded when they are fir
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from zipper_dist.recipes import RECIPES
 
 __version__ = "0.2.0"
+
+# Taken now, because the imports of a command take seconds in which that process may end.
+PARENT = os.getppid()
 
 __all__ = [  # noqa: RUF022
     "__version__", "attacks", "Run", "benchmark", "fit", "load_model", "recipe", "ThreatModel",

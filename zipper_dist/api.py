@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from torch import Tensor, nn
 
 from zipper_dist.checkpoint.run_directory import RunDirectory, as_json
@@ -27,10 +26,11 @@ from zipper_dist.config.threat import ThreatModel
 from zipper_dist.data import fetch, load
 from zipper_dist.data.splits import limited_indices
 from zipper_dist.distributed.hardware import preserved_process_state
-from zipper_dist.errors import CommandError, UserError
+from zipper_dist.errors import CommandError, UserError, known_failures
 from zipper_dist.evaluation.engine import Examples
 from zipper_dist.evaluation.in_memory import evaluate_model
 from zipper_dist.evaluation.results.report import Report
+from zipper_dist.metrics.console import make_console
 from zipper_dist.recipes.command_line import train_options
 from zipper_dist.recipes.registry import recipe
 from zipper_dist.recipes.registry import recipe as named_recipe
@@ -64,6 +64,7 @@ class Run:
 
 
 @preserved_process_state()
+@known_failures()
 def fit(
     recipe: str | TrainConfig = "digits",
     options: Mapping[str, Any] | None = None,
@@ -82,7 +83,7 @@ def fit(
         verbose: show progress and results on the terminal.
 
     Raises UserError for bad options or a directory of another run, CommandError (of which it is
-    one) where training diverges or a rank is lost.
+    one) where training diverges, a rank is lost, or a disk or the memory is full.
     """
     if ranks < 1:
         raise UserError(f"ranks {ranks}: give 1 or more")
@@ -90,7 +91,7 @@ def fit(
     directory = expanded(Path(temporary.name if temporary else str(run_dir)), "run_dir")
     config = train_options(recipe, {**(options or {}), "run-dir": str(directory)})
     if ranks == 1:
-        train(config, Console() if verbose else None, environment={})
+        train(config, make_console() if verbose else None, environment={})
     else:
         _train_in_processes(config, ranks, verbose)
     run = Run(directory)
@@ -141,6 +142,7 @@ def load_model(path: str | Path, *, trust: bool = False) -> nn.Module:
 
 
 @preserved_process_state()
+@known_failures()
 def benchmark(
     model: nn.Module,
     data: str | tuple[Tensor, Tensor],

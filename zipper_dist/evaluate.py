@@ -14,10 +14,11 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from zipper_dist.config.command_line import parse_options, run_command
+from zipper_dist.config.command_line import logged, parse_options, run_command
 from zipper_dist.data import fetch, load
 from zipper_dist.distributed.communication import Overlap, World
 from zipper_dist.distributed.hardware import keep_freed_memory
+from zipper_dist.distributed.launched import end_with_torchrun
 from zipper_dist.distributed.signals import Signals
 from zipper_dist.distributed.topology import Machine, plan
 from zipper_dist.errors import Interrupted
@@ -27,6 +28,7 @@ from zipper_dist.evaluation.engine import stages
 from zipper_dist.evaluation.finalise import finalise
 from zipper_dist.evaluation.options import EvaluateOptions, validate
 from zipper_dist.evaluation.target import data_config, load_target, threats_of
+from zipper_dist.metrics.console import make_console
 from zipper_dist.metrics.sinks.terminal import PLAIN_LINE_SECONDS
 from zipper_dist.metrics.tables import duration
 
@@ -42,7 +44,8 @@ class Display:
         self._finished = self._within = 0
         self._address, self._name = "", ""
         self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(40), TextColumn("{task.fields[facts]}"),
+            TextColumn("{task.description}", markup=False), BarColumn(40),
+            TextColumn("{task.fields[facts]}"),
             console=console, transient=True, disable=console is None or not console.is_terminal,
         )  # fmt: skip
         self._task = self._bar.add_task("", total=1.0, facts="")
@@ -109,8 +112,8 @@ def run(options: EvaluateOptions) -> None:
     """Evaluate, from options to table, in this process of the job."""
     signals = Signals()
     wait = Overlap(signals)
-    evaluation, world = _prepare(options, wait)
-    console = Console()
+    evaluation, world = _prepare(options, wait, signals)
+    console = make_console()
     display = Display(console if world.rank == 0 else None)
 
     def tick(cost: int) -> None:
@@ -125,25 +128,30 @@ def run(options: EvaluateOptions) -> None:
             attack(evaluation, display)
             if world.size > 1:
                 display.stage("", "waiting for the other ranks")
-            found = wait(world.gather("evaluated", evaluation.found()))
+            mine = {"found": evaluation.found(), "damaged": evaluation.store.damaged}
+            reports = wait(world.gather("evaluated", mine))
         except Interrupted:
             display.note("interrupted; what was found is kept: the same command continues")
             raise
     if world.rank == 0:
-        finalise(evaluation, found, console)
+        for note in (line for each in reports for line in each["damaged"]):
+            evaluation.notes.append(note)
+            console.print(note, highlight=False, soft_wrap=True, markup=False)
+        finalise(evaluation, [each["found"] for each in reports], console)
     # The others stay until rank 0 has read their files: torchrun ends a job with its first failure.
     wait(world.gather("finalised", None))
     world.close()
 
 
-def _prepare(options: EvaluateOptions, wait: Overlap) -> tuple[Evaluation, World]:
+def _prepare(options: EvaluateOptions, wait: Overlap, signals: Signals) -> tuple[Evaluation, World]:
     """What the options name, found and checked before any long work starts."""
     validate(options)
     names = expand(options.attacks)
     target = load_target(options)
     config = data_config(target, options)
     threats = threats_of(target, config.source, options)
-    world = World(plan(Machine.detect(os.environ), (), options.device, options.threads))
+    placed = plan(Machine.detect(os.environ), (), options.device, options.threads)
+    world = World(placed, options.timeout, signals)
     if world.plan.fetches_data:
         fetch(config)
     wait(world.gather("data is there", None))
@@ -154,7 +162,15 @@ def _prepare(options: EvaluateOptions, wait: Overlap) -> tuple[Evaluation, World
 def main() -> None:
     """Entry point of the evaluation command."""
     keep_freed_memory()
-    run_command(lambda: run(parse_options(EvaluateOptions, sys.argv[1:], "zipper_dist.evaluate")))
+    end_with_torchrun()
+    run_command(_evaluate)
+
+
+def _evaluate() -> None:
+    options = parse_options(EvaluateOptions, sys.argv[1:], "zipper_dist.evaluate")
+    target = options.target.expanduser()
+    with logged(options.out or (target if target.is_dir() else target.parent)):
+        run(options)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,47 @@
-"""torchrun, but the exit status of the job is that of the rank that failed first, and torchrun's
-own stack trace is left out: ``zipper-launch --nproc_per_node=2 -m zipper_dist.train …``."""
+"""torchrun, but the exit status of the job is that of the rank that failed first, torchrun's own
+stack trace is left out, and with ``--max-restarts`` only those ranks are started again for which
+that may help: ``zipper-launch --nproc_per_node=2 -m zipper_dist.train …``."""
 
 import logging
 import os
 import sys
 
+import torch.distributed as dist
 from torch.distributed import run as torchrun
+from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup
+from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
 from torch.distributed.elastic.multiprocessing.api import SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.elastic.rendezvous.api import RendezvousError
+from torch.distributed.launcher import api
 
 import zipper_dist
+from zipper_dist.errors import UserError, in_one_line
+
+
+def may_help(failure: ProcessFailure) -> bool:
+    """Whether to start the ranks again after this one has failed: not after an error of the user, a
+    signal that asked the rank to stop, or what it calls final (see run_command)."""
+    stopped = failure.exitcode > 128  # one that a signal has killed has minus its number
+    final = failure.error_file_data.get("final", False)
+    return not (stopped or final or failure.exitcode == UserError.status)
+
+
+class Agent(LocalElasticAgent):
+    """torchrun's part on one machine: watches the ranks here, and starts them again."""
+
+    def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
+        result: RunResult = super()._monitor_workers(worker_group)
+        if result.failures and self._remaining_restarts > 0:
+            rank, first = min(result.failures.items(), key=lambda item: item[1].timestamp)
+            if not may_help(first):
+                self._remaining_restarts = 0
+            else:
+                allowed = worker_group.spec.max_restarts
+                number = f"restart {allowed - self._remaining_restarts + 1} of {allowed}"
+                how = f"rank {rank} ended with status {first.exitcode}"
+                print(f"zipper: {how}: starting all ranks again ({number})", file=sys.stderr)
+        return result
 
 
 def main() -> None:
@@ -19,8 +51,8 @@ def main() -> None:
         return
     # Otherwise torchrun warns that it sets this; every rank sets its own number of threads.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
-    logging.getLogger("torch.distributed.run").setLevel(logging.ERROR)
+    logging.disable(logging.ERROR)  # each module of torchrun has a level of its own
+    vars(api)["LocalElasticAgent"] = Agent  # which torchrun makes by that name
     try:
         torchrun.main(sys.argv[1:])
     except ChildFailedError as error:
@@ -29,6 +61,12 @@ def main() -> None:
         sys.exit(failure.exitcode if failure.exitcode >= 0 else 128 - failure.exitcode)
     except SignalException as stop:
         sys.exit(128 + stop.sigval)
+    except (RendezvousError, dist.DistError) as error:
+        print(
+            f"zipper: error: lost contact with the other launchers: {in_one_line(error)}",
+            file=sys.stderr,
+        )
+        sys.exit(1)
 
 
 if __name__ == "__main__":

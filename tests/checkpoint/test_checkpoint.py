@@ -27,6 +27,7 @@ from zipper_dist.checkpoint.format import (
 )
 
 BOTH = ["natural", "adversarial"]
+THIS = 64 * "1"  # identity of the run
 
 
 def info_of(
@@ -37,7 +38,7 @@ def info_of(
     kept: list[int] | None = None,
     evaluated: list[int] | None = None,
 ) -> CheckpointInfo:
-    return CheckpointInfo(learner, step, synced_at, posted or [], kept or [], evaluated or [])
+    return CheckpointInfo(learner, step, synced_at, posted or [], kept or [], evaluated or [], THIS)
 
 
 def groups_of(seed: int = 0) -> dict[str, dict[str, Tensor]]:
@@ -97,7 +98,7 @@ def test_a_part_is_a_copy_of_what_was_saved(tmp_path: Path) -> None:
 def test_saving_a_step_again_replaces_it(tmp_path: Path) -> None:
     save_steps(tmp_path, "natural", 3)
     save(tmp_path, LearnerCheckpoint(info_of("natural", 3, evaluated=[3]), groups_of()))
-    (found,), complaints = survey(tmp_path, "natural")
+    (found,), complaints = survey(tmp_path, "natural", THIS)
     assert found.evaluated == [3]
     assert complaints == []
 
@@ -129,7 +130,7 @@ def assert_the_older_one_is_used(directory: Path) -> None:
     newest = path_of(directory, "natural", 20)
     with pytest.raises(DamagedCheckpoint, match="checksum"):
         load(newest)
-    usable, (complaint,) = survey(directory, "natural")
+    usable, (complaint,) = survey(directory, "natural", THIS)
     assert [part.step for part in usable] == [10]
     assert str(newest) in complaint
     chosen = choose({"natural": usable}, "natural", together=True)
@@ -168,7 +169,7 @@ def test_bytes_at_the_end_are_noticed(intact: tuple[Path, bytes]) -> None:
 def test_a_file_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
     save_steps(tmp_path, "natural", 10)
     path_of(tmp_path, "natural", 20).mkdir()
-    usable, complaints = survey(tmp_path, "natural")
+    usable, complaints = survey(tmp_path, "natural", THIS)
     assert [part.step for part in usable] == [10]
     assert len(complaints) == 1
 
@@ -176,15 +177,15 @@ def test_a_file_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
 def test_the_survey_is_of_one_learner_newest_first(tmp_path: Path) -> None:
     save_steps(tmp_path, "natural", 5, 200, 30)
     save_steps(tmp_path, "adversarial", 7)
-    usable, complaints = survey(tmp_path, "natural")
+    usable, complaints = survey(tmp_path, "natural", THIS)
     assert [(part.learner, part.step) for part in usable] == [
         ("natural", 200),
         ("natural", 30),
         ("natural", 5),
     ]
     assert complaints == []
-    assert survey(tmp_path, "trades") == ([], [])
-    assert survey(tmp_path / "absent", "natural") == ([], [])
+    assert survey(tmp_path, "trades", THIS) == ([], [])
+    assert survey(tmp_path / "absent", "natural", THIS) == ([], [])
 
 
 def test_half_written_files_are_no_checkpoints(tmp_path: Path) -> None:

@@ -8,9 +8,15 @@ from typing import Any
 
 import pytest
 
-from zipper_dist.checkpoint.run_directory import RunDirectory, as_json, differences, write_json
+from zipper_dist.checkpoint.run_directory import (
+    RunDirectory,
+    as_json,
+    differences,
+    identity_of,
+    write_json,
+)
 from zipper_dist.config.schedules import Schedule, iterations
-from zipper_dist.config.schema import MixConfig, TrainConfig
+from zipper_dist.config.schema import MixConfig, Precision, TrainConfig
 from zipper_dist.errors import UserError
 from zipper_dist.recipes.registry import RECIPES, recipe
 
@@ -69,6 +75,38 @@ def test_where_a_run_is_and_how_it_resumes_make_no_difference() -> None:
     one = recipe("digits")
     other = replace(one, run_dir=Path("elsewhere"), resume="never")
     assert differences(as_json(one), as_json(other)) == []
+
+
+def test_runs_that_may_continue_each_other_have_one_identity() -> None:
+    config = recipe("digits")
+    one = identity_of(config, "fp32")
+    elsewhere = replace(config, run_dir=Path("elsewhere"), resume="never", metrics=())
+    assert identity_of(elsewhere, "fp32") == one
+    # From Python, numbers may come as others that are equal.
+    same = replace(config, learners=with_natural(config, lr=1), batch_size=64)
+    also = replace(config, learners=with_natural(config, lr=1.0), batch_size=64)
+    assert differences(as_json(same), as_json(also)) == []
+    assert identity_of(same, "fp32") == identity_of(also, "fp32")
+
+
+def with_natural(config: TrainConfig, **options: Any) -> dict[str, Any]:
+    return {**config.learners, "natural": replace(config.learners["natural"], **options)}
+
+
+def test_runs_of_other_results_have_other_identities() -> None:
+    config = recipe("digits")
+    others: list[tuple[TrainConfig, Precision]] = [
+        (replace(config, seed=1), "fp32"),
+        (replace(config, seed=2**53), "fp32"),
+        (replace(config, seed=2**53 + 1), "fp32"),
+        (replace(config, learners=with_natural(config, lr=0.123)), "fp32"),
+        (replace(config, mix=replace(config.mix, every=iterations(7))), "fp32"),
+        (config, "bf16"),
+        (config, "fp32"),
+    ]
+    digests = {identity_of(*each) for each in others}
+    assert len(digests) == len(others)
+    assert all(len(digest) == 64 for digest in digests)
 
 
 def test_options_that_one_side_lacks_are_differences() -> None:
@@ -145,7 +183,14 @@ def test_another_meaning_of_auto_is_refused(tmp_path: Path) -> None:
         directory.check_same(recipe("digits"), "fp32")
 
 
-@pytest.mark.parametrize("content", ["", "{", "{}", '{"versions": {}}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "{", "{}", '{"versions": {}}', "3", "[]", "[" * 100_000, '{"options": []}'),
+        '{"options": {}, "resolved": []}',
+    ],
+    ids=lambda content: content[:20],
+)
 def test_a_damaged_config_is_a_clear_error(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(UserError, match="damaged") as raised:
@@ -225,6 +270,8 @@ def test_clear_deletes_the_run_and_leaves_foreign_files(tmp_path: Path) -> None:
         tmp_path / "evaluation.json",
         *(directory.weights(name) for name in [*BOTH, "global", "best"]),
         *(directory.checkpoints / f"{name}-00000010.ckpt" for name in BOTH),
+        directory.checkpoints / "natural-00000010.ckpt.unused",
+        tmp_path / "global.safetensors.unused",
     ]
     foreign = [
         tmp_path / "notes.txt",
@@ -241,11 +288,12 @@ def test_clear_deletes_the_run_and_leaves_foreign_files(tmp_path: Path) -> None:
     assert directory.finished() is None
 
 
-def test_a_run_is_finished_when_its_summary_is_there(tmp_path: Path) -> None:
+def test_a_run_that_changes_its_way_of_computing_is_warned(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path)
-    assert directory.finished() is None
-    write_json(directory.summary, {"steps": 3})
-    assert directory.finished() == {"steps": 3}
+    directory.write_config(recipe("digits"), "fp32", True, ["cpu"])
+    assert directory.notes_on_compiling(True) == []
+    (note,) = directory.notes_on_compiling(False)
+    assert "were compiled, and goes on with networks that are not compiled" in note
 
 
 def test_json_files_are_for_people_too(tmp_path: Path) -> None:

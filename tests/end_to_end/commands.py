@@ -103,6 +103,7 @@ class Command:
         ranks: int = 1,
         terminal: int | None = None,
         environment: Mapping[str, str] | None = None,
+        restarts: int = 0,
     ) -> None:
         self.directory = directory
         self._world_size = ranks
@@ -114,7 +115,7 @@ class Command:
             # A port of the system's choice, so that parallel test runs do not meet. The ranks'
             # output goes to files, so that torchrun's own report is not taken for theirs.
             launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-            launcher += ["--redirects=3", f"--log-dir={self._logs}"]
+            launcher += ["--redirects=3", f"--log-dir={self._logs}", f"--max-restarts={restarts}"]
         self._was_at = self._iteration()
         self._began = time.monotonic()
         with self._file("stdout").open("wb") as out, self._file("stderr").open("wb") as err:
@@ -221,9 +222,10 @@ def started(
     ranks: int = 1,
     terminal: int | None = None,
     environment: Mapping[str, str] | None = None,
+    restarts: int = 0,
 ) -> Iterator[Command]:
     """A running command with ``at`` as its working directory; nothing of it outlives the block."""
-    command = Command(arguments, at, ranks, terminal, environment)
+    command = Command(arguments, at, ranks, terminal, environment, restarts)
     try:
         yield command
     finally:

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from rich.console import Console
 
 from end_to_end.commands import SMALL, WIDE, Finished, started, succeeded, train
 from zipper_dist.config.command_line import run_command
+from zipper_dist.metrics.console import make_console
 from zipper_dist.recipes.command_line import parse_train_options
 from zipper_dist.training.run import run as run_training
 
@@ -123,7 +123,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Here]:
 
     def run(*arguments: str) -> int:
         try:
-            run_command(lambda: run_training(parse_train_options(arguments), Console()))
+            run_command(lambda: run_training(parse_train_options(arguments), make_console()))
         except SystemExit as end:
             return end.code if isinstance(end.code, int) else -1
         return 0

@@ -28,12 +28,12 @@ pytestmark = pytest.mark.slow
 
 CONTINUES = "the same command continues"
 
-# (modification time, content) of every file of a run directory, by name.
+# (modification time, content) of every file of a run directory but its lock, by name.
 Snapshot = dict[str, tuple[int, bytes]]
 
 
 def snapshot(run: Path) -> Snapshot:
-    files = (path for path in run.rglob("*") if path.is_file())
+    files = (path for path in run.rglob("*") if path.is_file() and path.name != "run.lock")
     return {str(file): (file.stat().st_mtime_ns, file.read_bytes()) for file in files}
 
 

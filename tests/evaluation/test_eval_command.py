@@ -121,6 +121,27 @@ def test_interrupted_and_continued_is_uninterrupted(
     assert all(path.stat().st_mtime_ns == at for path, at in before.items())
 
 
+@pytest.mark.parametrize("ranks", [0, 2])
+def test_a_changed_block_is_noticed_and_done_again(
+    run_directory: Path, tmp_path: Path, ranks: int
+) -> None:
+    """All its examples are turned robust or broken, as a flipped byte would do in silence."""
+    options = ["--attacks", "clean", "fgsm", "--first", "60", "--block-size", "30"]
+    command = [str(run_directory), *options]
+    assert evaluate(*command, "--out", tmp_path).returncode == 0
+    first = (tmp_path / "evaluation.csv").read_bytes()
+    changed = next((tmp_path / "evaluation").glob("fgsm-*/000001.safetensors"))
+    content = bytearray(changed.read_bytes())
+    content[-30:] = bytes(3 - state for state in content[-30:])
+    changed.write_bytes(content)
+    done = evaluate(*command, "--out", tmp_path, ranks=ranks)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "evaluation.csv").read_bytes() == first
+    assert f"{changed}: damaged" in done.stdout
+    assert any(str(changed) in warning for warning in figures(tmp_path)["warnings"])
+    assert "damaged" not in evaluate(*command, "--out", tmp_path).stdout
+
+
 def test_what_the_files_hold(run_directory: Path, whole: Path, network: nn.Module) -> None:
     found, lines = figures(whole), flags(whole)
     assert found["threat"] == {"norm": "linf", "eps": EPS}

@@ -266,6 +266,38 @@ def test_a_damaged_or_foreign_file_is_as_none(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-3])
     assert DiskStore(store.root).load("pgd", 4, 3).state.tolist() == [0, 0, 0]
     assert store.load("pgd", 5, 2).state.tolist() == [0, 0]
+    assert store.damaged == []
+
+
+def test_no_byte_of_a_block_can_change_unnoticed(tmp_path: Path) -> None:
+    """Whichever of its bytes it is: header, metadata, states or images."""
+    store = DiskStore(tmp_path / "evaluation")
+    store.prepare()
+    state = torch.tensor([ROBUST, BROKEN, UNKNOWN], dtype=torch.uint8)
+    store.save("pgd", 4, BlockOutcome(state, {1: torch.rand(1, 2, 2)}, {"seconds": 2.0}))
+    path = store.path("pgd", 4)
+    content = path.read_bytes()
+    for place in range(len(content)):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        again = DiskStore(store.root)
+        read = again.load("pgd", 4, 3)
+        if again.damaged:
+            assert str(path) in again.damaged[0]
+            assert read.state.tolist() == [UNKNOWN] * 3
+        else:  # a blank that pads the header
+            assert torch.equal(read.state, state)
+            assert content[place] in b" "
+
+
+def test_a_block_of_another_attack_or_number_is_done_again(tmp_path: Path) -> None:
+    store = DiskStore(tmp_path / "evaluation")
+    store.prepare()
+    store.save("pgd", 4, BlockOutcome(torch.tensor([ROBUST, ROBUST], dtype=torch.uint8)))
+    for attack, block in (("mim", 4), ("pgd", 5)):
+        store.path(attack, block).parent.mkdir(exist_ok=True)
+        store.path(attack, block).write_bytes(store.path("pgd", 4).read_bytes())
+        assert store.load(attack, block, 2).state.tolist() == [UNKNOWN] * 2
+    assert len(store.damaged) == 2
 
 
 def test_every_setting_is_part_of_the_address() -> None:

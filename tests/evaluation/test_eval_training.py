@@ -11,10 +11,13 @@ from zipper_dist.config.schema import DataConfig, EvalConfig, TrainConfig
 from zipper_dist.config.threat import ThreatModel
 from zipper_dist.data import load
 from zipper_dist.data.splits import limit_images
+from zipper_dist.distributed.communication import World
+from zipper_dist.distributed.topology import Machine, plan
 from zipper_dist.evaluate import run
 from zipper_dist.evaluation.attack_list import measures
 from zipper_dist.evaluation.options import EvaluateOptions
 from zipper_dist.evaluation.results.report import Figure, Report, report
+from zipper_dist.metrics.reporter import MetricsReporter
 from zipper_dist.training.validation import Validator, accuracies
 
 
@@ -35,7 +38,7 @@ def test_training_and_the_command_agree_example_by_example(
     validator = Validator(
         load_model(file_of_weights), spec, images,
         TrainConfig(eval=EvalConfig(norm="linf", eps=EPS, limit=60, batch_size=32)),
-        tmp_path / "best", print,
+        tmp_path / "best", MetricsReporter(World(plan(Machine.detect({}), [], "cpu", 1)), []),
     )  # fmt: skip
     engine = validator.engine(images)
     for _ in engine.run(validator.wanted):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -69,6 +70,36 @@ def test_a_window_starts_afresh_after_its_record() -> None:
     assert summary is not None
     assert (summary.step, summary.loss, summary.accuracy) == (3, 7.0, 100.0)
     assert summary.images_per_second == pytest.approx(5)
+
+
+def test_an_open_window_is_continued_by_another_process() -> None:
+    losses = [0.1, 1 / 3, 2.5, 7e-9]
+    whole, begun, resumed = window_of(losses), window_of(losses[:2]), Window("natural", 10)
+    resumed.restore(json.loads(json.dumps(begun.state())), step=2)
+    for step, loss in ((3, 2.5), (4, 7e-9)):
+        resumed.add(step, StepResult(torch.tensor(loss), torch.tensor(3)), seconds=0.5)
+    assert resumed.close() == whole.close()
+    assert resumed.close() is None
+
+
+def test_images_a_second_leave_the_first_iteration_of_a_process_out() -> None:
+    window = Window("natural", 10)
+    found = []
+    for step, seconds in enumerate((100.0, 0.5, 0.5, 0.5), 1):
+        window.add(step, StepResult(torch.tensor(1.0), torch.tensor(3)), seconds)
+        if step % 2 == 0:
+            record = window.close()
+            assert record is not None
+            found.append(record.images_per_second)
+    assert found == [20.0, 20.0]
+
+
+def test_there_is_no_rate_where_no_time_was_measured() -> None:
+    window = Window("natural", 10)
+    window.add(1, StepResult(torch.tensor(1.0), torch.tensor(3)), seconds=0.0)
+    record = window.close()
+    assert record is not None
+    assert "images_per_second" not in record.as_json()
 
 
 def test_an_iteration_is_named_right_in_a_later_window() -> None:

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from zipper_dist.config.schedules import epochs, iterations, progress
 from zipper_dist.config.schema import EvalConfig, MixConfig, TrainConfig
-from zipper_dist.training.step_plan import StepPlan
+from zipper_dist.config.threat import ThreatModel
+from zipper_dist.recipes.registry import RECIPES, recipe
+from zipper_dist.training.step_plan import StepPlan, evaluation_cost, fitting_batch_size
 
 CONFIG = TrainConfig(
     epochs=6,
@@ -103,3 +105,73 @@ def test_redistributions_are_counted_without_going_through_the_run() -> None:
                 plan = StepPlan(total, 5, every, start, 1)
                 assert plan.redistributions == sum(map(plan.redistributes_at, range(1, total)))
     assert StepPlan(10**18, 5, 2, 0, 1).redistributions == (10**18 - 1) // 2
+
+
+AUTO_PLAN = replace(CONFIG, epochs=120, eval=EvalConfig())
+
+
+@settings(deadline=None)
+@given(per_epoch=st.integers(1, 400), cost=st.floats(0, 2000), total=st.integers(1, 50_000))
+def test_evaluations_take_a_tenth_of_a_run_at_most(per_epoch: int, cost: float, total: int) -> None:
+    """But for the one at the end; and they are whole epochs apart."""
+    plan = StepPlan.of(replace(AUTO_PLAN, steps=total), per_epoch, cost)
+    assert plan.validate_every % per_epoch == 0
+    assert cost / plan.validate_every <= 0.1 + 1e-9
+    assert plan.validates_at(total)
+
+
+@pytest.mark.parametrize("per_epoch", [50, 382, 460])
+@pytest.mark.parametrize("cost", [0.0, 4.9])
+def test_cheap_evaluations_are_at_every_epoch(per_epoch: int, cost: float) -> None:
+    assert StepPlan.of(AUTO_PLAN, per_epoch, cost).validate_every == per_epoch
+
+
+@settings(deadline=None)
+@given(per_epoch=st.integers(1, 49), total=st.integers(100, 50_000))
+def test_a_run_of_few_images_is_evaluated_a_sensible_number_of_times(
+    per_epoch: int, total: int
+) -> None:
+    plan = StepPlan.of(replace(AUTO_PLAN, steps=total), per_epoch, evaluation_cost=0.1)
+    number = sum(plan.validates_at(t) for t in range(1, total + 1))
+    assert number <= max(11, total // 50 + 1)
+    assert number >= min(5, total // per_epoch)
+
+
+@pytest.mark.parametrize("total", [200, 1000, 46_000])
+def test_rare_evaluations_leave_a_run_its_checkpoints(total: int) -> None:
+    plan = StepPlan.of(replace(AUTO_PLAN, steps=total), 20, evaluation_cost=total)
+    assert [t for t in range(1, total + 1) if plan.validates_at(t)] == [total]
+    saved = [t for t in range(1, total + 1) if plan.saves_at(t)]
+    assert len(saved) == min(20, total // 50)
+    assert saved[0] == saved[1] - saved[0] == max(50, total // 20)
+
+
+def test_an_interval_that_is_given_is_kept() -> None:
+    config = replace(AUTO_PLAN, eval=EvalConfig(every=iterations(3)))
+    plan = StepPlan.of(config, 10, evaluation_cost=1e6)
+    assert plan.validate_every == 3
+    assert all(plan.saves_at(t) == plan.validates_at(t) for t in range(1, plan.total_steps))
+
+
+def test_the_cost_of_an_evaluation_is_in_iterations() -> None:
+    config = recipe("cifar10")  # 3 passes for natural, 3 + 2 · 10 for adversarial
+    assert evaluation_cost(config, 1000, 128) == 1000 * (1 + 2 * 20 + 1) / (128 * 26)
+    two = replace(config.eval, threats=(ThreatModel("linf", 0.03), ThreatModel("l2", 0.5)))
+    cost = evaluation_cost(replace(config, eval=two), 1000, 128)
+    assert cost == 1000 * (1 + 2 * (2 * 20 + 1)) / (128 * 26)
+
+
+@pytest.mark.parametrize(
+    ("images", "batch_size"),
+    [(1, 1), (2, 2), (9, 2), (20, 4), (162, 32), (639, 64), (640, 128), (50_000, 128)],
+)
+def test_the_batch_size_fits_the_images(images: int, batch_size: int) -> None:
+    assert fitting_batch_size(images) == batch_size
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("total", [8, 9, 13, 36, 60, 120, 600])
+def test_a_short_run_of_every_recipe_redistributes(name: str, total: int) -> None:
+    plan = StepPlan.of(replace(recipe(name), steps=total), 5)
+    if plan.mix_every:
+        assert (plan.redistributions or 0) >= (1 if name == "digits" else 3)

@@ -17,11 +17,10 @@ from zipper_dist.config.schema import TrainConfig
 BREAK_EVEN: dict[tuple[str, str], float] = {("cpu", "resnet18"): 300e12}
 
 
-def work(config: TrainConfig, model: nn.Module, image: Sequence[int], steps: int) -> float:
-    """FLOP of training ``model`` on images of shape ``image`` (C, H, W) for ``steps`` iterations,
-    roughly: second passes of TRADES and AWP do not count."""
-    passes = sum(learner.passes() for learner in config.learners.values())
-    return float(steps) * config.batch_size * passes * forward_flop(model, image)
+def work(config: TrainConfig, model: nn.Module, image: Sequence[int], images: int) -> float:
+    """FLOP of training ``model`` on so many ``images`` of shape ``image`` (C, H, W), each counted
+    as often as it is trained on, roughly: second passes of TRADES and AWP do not count."""
+    return float(images) * config.passes() * forward_flop(model, image)
 
 
 def forward_flop(model: nn.Module, image: Sequence[int]) -> int:

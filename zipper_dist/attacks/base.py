@@ -17,6 +17,7 @@ from zipper_dist.accel.precision import Network
 from zipper_dist.attacks.ascent import Direction, Loss, ascend, summed_cross_entropy
 from zipper_dist.attacks.ball import Ball, make_ball
 from zipper_dist.attacks.draws import BLOCK_SIZE, Blocks, Draws, ExampleDraws
+from zipper_dist.attacks.verdict import Unanswered, answers
 from zipper_dist.config.threat import Norm, ThreatModel
 from zipper_dist.registry import Registry
 
@@ -107,7 +108,7 @@ class Attack:
             for part in self.parts:
                 if part.only_right:
                     with torch.no_grad():
-                        going &= model(x).argmax(1) == y
+                        going &= answers(model(x)) == y
                 draws = ExampleDraws(seed, part.name, Blocks(len(x)), everyone, everyone)
                 size = BLOCK_SIZE if part.one_block else max(1, len(x))
                 for rows in torch.split(everyone, size):
@@ -116,8 +117,8 @@ class Attack:
                         own = draws.of(rows)
                         *_, end = in_steps(part, model, model, own, x[rows], y[rows])
                         assert end is not None
-                        result[rows], broken = end
-                        going[rows[broken.to(x.device)]] = False
+                        result[rows], found = end
+                        going[rows[found.to(x.device) != y[rows]]] = False
         return result
 
 
@@ -183,27 +184,35 @@ def in_steps(
 ) -> Iterator[tuple[Tensor, Tensor] | None]:  # fmt: skip
     """Attack images ``x`` (B, C, H, W) with labels ``y`` (B,) on ``network``, in steps.
 
-    Yields None, and at the end the images, exactly inside the ball, and which of them ``verdict``
-    misclassifies: bool (B,), on the CPU. Each start attacks those that are not broken yet.
+    Yields None, and at the end the images, exactly inside the ball, and what ``verdict`` answers
+    to each, as :func:`~zipper_dist.attacks.verdict.answers`: int64 (B,), on the CPU. Each start
+    attacks those that are not broken yet.
     """
     ball = make_ball(attack.norm, x, attack.eps)
     result, standing = x.clone(), torch.arange(len(x), device=x.device)
+    network, found = Unanswered(network, x, attack.norm, attack.eps), y.clone()
+
+    def judge(rows: Tensor, images: Tensor) -> Tensor:
+        """Put ``images`` in these rows of the result; the rows that stand all the same."""
+        result[rows] = images
+        result.copy_(ball.project(result))
+        with torch.no_grad():
+            found[rows] = answers(verdict(result[rows]))
+        return rows[found[rows] == y[rows]]
+
     for restart in range(attack.starts):
         if len(standing) == 0:
             break
         clean, labels = x[standing], y[standing]
-        found = clean
-        for found in attack.iterates(network, clean, labels, draws.of(standing, restart)):  # noqa: B007
+        images = clean
+        for images in attack.iterates(network, clean, labels, draws.of(standing, restart)):  # noqa: B007
             yield None
         # Attacks of other origin keep the ball only up to rounding, and may return NaN.
-        result[standing] = torch.where(found.isfinite(), found, clean).detach()
-        result = ball.project(result)
-        with torch.no_grad():
-            right = verdict(result[standing]).argmax(1) == labels
-        standing = standing[right]
-    broken = torch.ones(len(x), dtype=torch.bool)
-    broken[standing.cpu()] = False
-    yield result, broken
+        standing = judge(standing, torch.where(images.isfinite(), images, clean).detach())
+    unanswered = standing[network.found[standing]]
+    if len(unanswered) > 0:
+        judge(unanswered, network.images[unanswered])
+    yield result, found.cpu()
 
 
 def _checked(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,11 +1,20 @@
 """Writing files so that a reader, or a crash, never meets a half-written one."""
 
+import contextlib
 import errno
 import os
 import secrets
 from pathlib import Path
 
 from zipper_dist.errors import UserError
+
+UNUSED = ".unused"
+"""Ending of the names of files that a run found and does not go by."""
+
+
+def set_aside(path: Path) -> None:
+    """Keep the file at ``path`` under another name, in place of one that was kept before."""
+    os.replace(path, path.with_name(path.name + UNUSED))
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -19,8 +28,12 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        # Some errors name no file, others the temporary one.
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
     # Make the rename durable.
     descriptor = os.open(path.parent, os.O_RDONLY)
     try:

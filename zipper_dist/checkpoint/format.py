@@ -16,7 +16,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from zipper_dist.checkpoint.files import write_atomically
+from zipper_dist.checkpoint.files import set_aside, write_atomically
+from zipper_dist.config.json_shape import fits
 
 KEEP = 3
 DIGEST_SIZE = hashlib.sha256().digest_size
@@ -36,6 +37,16 @@ class CheckpointInfo:
     posted: list[int]  # iterations of all snapshots for validation so far
     kept: list[int]  # those whose shares are in the file
     evaluated: list[int]  # those known to be evaluated
+    identity: str  # of the run: its options, in a digest
+
+
+ABOUT = {
+    "info": {
+        **{"learner": str, "step": int, "synced_at": int, "identity": str},
+        **{"posted": [int], "kept": [int], "evaluated": [int]},
+    },
+    "notes": dict,
+}
 
 
 @dataclass
@@ -76,12 +87,14 @@ def load(path: Path) -> LearnerCheckpoint:
     try:
         tensors = safetensors.torch.load(content)
         about = json.loads(bytes(tensors.pop("about").numpy()))
+        if not fits(about, ABOUT):
+            raise ValueError("it lacks what it should say of itself")
         groups: dict[str, dict[str, Tensor]] = {}
         for joined, tensor in tensors.items():
             group, _, name = joined.partition(":")
             groups.setdefault(group, {})[name] = tensor
         return LearnerCheckpoint(CheckpointInfo(**about["info"]), groups, about["notes"])
-    except (ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, safetensors.SafetensorError) as error:
         raise DamagedCheckpoint(f"of another version: {error}") from error
 
 
@@ -91,16 +104,43 @@ def steps_of(directory: Path, learner: str) -> list[int]:
     return sorted((int(file.stem[-8:]) for file in files), reverse=True)
 
 
-def survey(directory: Path, learner: str) -> tuple[list[CheckpointInfo], list[str]]:
-    """The usable checkpoints of ``learner``, newest first, and a message for each damaged one."""
+def survey(directory: Path, learner: str, identity: str) -> tuple[list[CheckpointInfo], list[str]]:
+    """The checkpoints of ``learner`` in the run ``identity`` that can be used, newest first, and a
+    message for each file that is left out: damaged, or of another run, learner or iteration."""
     usable, complaints = [], []
     for step in steps_of(directory, learner):
         path = path_of(directory, learner, step)
         try:
-            usable.append(load(path).info)
+            info = load(path).info
         except (DamagedCheckpoint, OSError) as error:
             complaints.append(f"damaged checkpoint left out: {path}: {error}")
+            continue
+        if info.identity != identity:
+            complaints.append(f"checkpoint left out: {path}: of another run, with other options")
+        elif info.learner != learner:
+            complaints.append(
+                f"checkpoint left out: {path}: holds learner {info.learner}, not {learner}"
+            )
+        elif info.step != step:
+            complaints.append(f"checkpoint left out: {path}: of iteration {info.step}, not {step}")
+        else:
+            usable.append(info)
     return usable, complaints
+
+
+def keep_only(
+    directory: Path, usable: Sequence[CheckpointInfo], learner: str, chosen: int | None
+) -> None:
+    """Leave only what a run that continues from iteration ``chosen`` of ``learner``, or from the
+    start, may ever continue from. What is not ``usable`` gets another name, ending in ``.unused``,
+    and all does where nothing was chosen; what is newer will be made again, and is deleted."""
+    known = {info.step for info in usable}
+    for step in steps_of(directory, learner):
+        path = path_of(directory, learner, step)
+        if chosen is None or step not in known:
+            set_aside(path)
+        elif step > chosen:
+            path.unlink(missing_ok=True)
 
 
 def choose(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,37 @@ import numpy
 import torch
 
 import zipper_dist
-from zipper_dist.checkpoint.files import check_writable, write_atomically
+from zipper_dist.checkpoint.files import UNUSED, check_writable, set_aside, write_atomically
+from zipper_dist.checkpoint.weights import check_weights
 from zipper_dist.config.files import flattened
+from zipper_dist.config.json_shape import NUMBER, read_json
 from zipper_dist.config.schema import Precision, TrainConfig
 from zipper_dist.errors import UserError
 
-# Where a run lives, where its metrics go and whether it is continued do not change its result.
-NOT_COMPARED = {"run_dir", "resume", "metrics"}
+# Where a run lives, where its metrics go, whether it is continued and how long its ranks wait for
+# a sign of life do not change its result.
+NOT_COMPARED = {"run_dir", "resume", "metrics", "timeout"}
+
+CONFIG = {"options": dict, "resolved": {"precision": str}}
+SUMMARY = {
+    "recipe": str,
+    "steps": int,
+    "wall_seconds": NUMBER,
+    "evaluation_attack": (
+        {"steps": int, "norm": str, "eps": NUMBER},
+        {"steps": int, "norm": type(None), "threats": [{"norm": str, "eps": NUMBER}]},
+    ),
+    "final": {"images": int, "learners": {str: {"clean": NUMBER, "robust": NUMBER}}},
+    "best": (type(None), {"step": int, "clean": NUMBER, "robust": NUMBER}),
+    "sha256": (type(None), {str: str}),  # None: as runs of 0.1.0 have it
+    "ranks": [
+        {
+            **{"rank": int, "learners": [str], "syncs": int, "comm_bytes": int},
+            **dict.fromkeys(("busy_seconds", "eval_seconds", "wait_seconds"), NUMBER),
+        }
+    ],
+}
+"""What has to be in config.json and summary.json: see :func:`fits`."""
 
 
 def as_json(value: Any) -> Any:
@@ -41,10 +67,22 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     """A line for each option that differs between two sets of options."""
     old, new = flattened(there), flattened(here)
     return [
-        f"--{name.replace('_', '-')} {old.get(name)} there, {new.get(name)} now"
+        " ".join(f"--{name.replace('_', '-')} {old.get(name)} there, {new.get(name)} now".split())
         for name in sorted((old.keys() | new.keys()) - NOT_COMPARED)
         if old.get(name) != new.get(name)
     ]
+
+
+def identity_of(config: TrainConfig, precision: Precision) -> str:
+    """A SHA-256 (hex) of what :meth:`RunDirectory.check_same` compares: all that a run's weights
+    depend on, machine and versions apart. What that finds equal has equal digests."""
+    compared = {
+        # 1 and 1.0 are equal, and an option that is not there is None.
+        name: int(value) if isinstance(value, float) and value.is_integer() else value
+        for name, value in (flattened(as_json(config)) | {"resolved precision": precision}).items()
+        if name not in NOT_COMPARED and value is not None
+    }
+    return hashlib.sha256(json.dumps(compared, sort_keys=True).encode()).hexdigest()
 
 
 class RunDirectory:
@@ -57,6 +95,7 @@ class RunDirectory:
         self.summary = root / "summary.json"
         self.checkpoints = root / "checkpoints"
         self.best = root / "best.safetensors"
+        self.lock = root / "run.lock"
 
     @staticmethod
     def of(config: TrainConfig) -> RunDirectory:
@@ -75,25 +114,21 @@ class RunDirectory:
     def clear(self, learners: list[str]) -> None:
         """Delete the files of an earlier run; other files stay."""
         for name in [*learners, "global", "best"]:
-            self.weights(name).unlink(missing_ok=True)
-        evaluations = self.root.glob("evaluation*.json")
-        for path in (self.config, self.metrics, self.summary, *evaluations):
+            path = self.weights(name)
             path.unlink(missing_ok=True)
-        for path in self.checkpoints.glob("*.ckpt"):
-            path.unlink()
+            path.with_name(path.name + UNUSED).unlink(missing_ok=True)
+        evaluations = self.root.glob("evaluation*.json")
+        checkpoints = [self.checkpoints.glob(f"*.ckpt{ending}") for ending in ("", UNUSED)]
+        for path in (self.config, self.metrics, self.summary, *evaluations, *chain(*checkpoints)):
+            path.unlink(missing_ok=True)
 
     def check_same(self, config: TrainConfig, precision: Precision) -> None:
         """Raise UserError, naming the options, if another configuration was begun here."""
         if not self.config.exists():
             return
-        try:
-            there = json.loads(self.config.read_text())
-            was = there["resolved"]["precision"]
-            found = differences(there["options"], as_json(config))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            hint = "give another --run-dir, or start over with --resume never"
-            raise UserError(f"{self.config} is damaged; {hint}") from error
-        if was != precision:
+        there = self._read_config()
+        found = differences(there["options"], as_json(config))
+        if (was := there["resolved"]["precision"]) != precision:
             found.append(f"--precision {config.precision} meant {was} there, {precision} here")
         if found:
             raise UserError(
@@ -101,15 +136,54 @@ class RunDirectory:
                 "options to continue it, another --run-dir, or --resume never to start over"
             )
 
+    def notes_on_compiling(self, compiled: bool) -> list[str]:
+        """A warning where the run was ``compiled`` before and is not now, or the other way round:
+        that depends on the machine, and so do the last bits of the result."""
+        was = self._read_config()["resolved"].get("compiled", compiled)
+        if was == compiled:
+            return []
+        words = {True: "compiled", False: "not compiled"}
+        return [
+            f"warning: this run was begun with networks that were {words[bool(was)]}, and goes on "
+            f"with networks that are {words[compiled]}: its result will differ in the last bits"
+        ]
+
+    def _read_config(self) -> dict[str, Any]:
+        hint = "give another --run-dir, or start over with --resume never"
+        content: dict[str, Any] = read_json(self.config, CONFIG, hint)
+        return content
+
     def finished(self) -> dict[str, Any] | None:
         """The summary of the run if it is complete."""
         if not self.summary.exists():
             return None
-        try:
-            return dict(json.loads(self.summary.read_text()))
-        except (TypeError, ValueError) as error:
-            hint = "delete it to finish the run again"
-            raise UserError(f"{self.summary} is damaged; {hint}") from error
+        summary: dict[str, Any] = read_json(
+            self.summary, SUMMARY, "delete it to finish the run again"
+        )
+        return summary
+
+    def digests(self, names: Iterable[str]) -> dict[str, str]:
+        """The SHA-256 (hex) of the weights files ``names``, by name."""
+        return {n: hashlib.sha256(self.weights(n).read_bytes()).hexdigest() for n in names}
+
+    def set_aside(self, names: Iterable[str]) -> None:
+        """Keep those of the weights files ``names`` that are there, under other names."""
+        for path in filter(Path.exists, map(self.weights, names)):
+            set_aside(path)
+
+    def lost(self, names: Iterable[str], digests: Mapping[str, str]) -> list[str]:
+        """Those of the weights files ``names`` that are absent, or not what a complete run wrote,
+        according to ``digests`` or, if there is none of it, to the file itself."""
+        lost = []
+        for name in names:
+            try:
+                check_weights(self.weights(name))
+                intact = name not in digests or digests[name] == self.digests([name])[name]
+            except (UserError, OSError):
+                intact = False
+            if not intact:
+                lost.append(name)
+        return lost
 
     def write_config(
         self, config: TrainConfig, precision: Precision, compiled: bool, devices: list[str]

@@ -23,7 +23,14 @@ FORMAT = "zipper_dist/1"  # the version changes when older code cannot read the 
 def save_weights(
     path: Path, state: Mapping[str, Tensor], spec: ModelSpec, extra: Mapping[str, str] | None = None
 ) -> None:
-    """Write a state dict of the network ``spec`` atomically; equal arguments give equal bytes.
+    """Write a file of :func:`content_of` atomically."""
+    write_atomically(path, content_of(state, spec, extra))
+
+
+def content_of(
+    state: Mapping[str, Tensor], spec: ModelSpec, extra: Mapping[str, str] | None = None
+) -> bytes:
+    """The weights file of a state dict of the network ``spec``; equal arguments give equal bytes.
     ``extra`` is further metadata; ValueError if it has one of the format's own names."""
     # Only the plain layout can be stored; a network trained channels-last has another.
     tensors = {
@@ -39,7 +46,7 @@ def save_weights(
         names = ", ".join(sorted(taken))
         raise ValueError(f"metadata of the format itself given as extra: {names}")
     content = safetensors.torch.save(tensors, metadata={**metadata, **(extra or {})})
-    write_atomically(path, _with_sorted_header(content))
+    return _with_sorted_header(content)
 
 
 def load_weights(path: Path, trust: bool = False) -> tuple[ModelSpec, dict[str, Tensor]]:
@@ -49,6 +56,11 @@ def load_weights(path: Path, trust: bool = False) -> tuple[ModelSpec, dict[str, 
     UserError: the file is absent, unreadable, damaged, foreign or does not fit the network.
     """
     return _load(path, trust)[:2]
+
+
+def check_weights(path: Path) -> None:
+    """Raise UserError where the file is absent, unreadable, damaged or foreign; runs no code."""
+    _checked(path)
 
 
 def load_model(path: Path, trust: bool = False) -> nn.Module:
@@ -70,14 +82,7 @@ def checksum(state: Mapping[str, Tensor]) -> str:
 
 def _load(path: Path, trust: bool) -> tuple[ModelSpec, dict[str, Tensor], nn.Module]:
     """Description, tensors, and the network on the device meta."""
-    metadata, state = _read(path)
-    found = metadata.get("format", "")
-    if not found.startswith("zipper_dist/"):
-        raise UserError(f"{path}: a safetensors file, but not one that zipper_dist wrote")
-    if found != FORMAT:
-        raise UserError(f"{path}: has the format {found!r}, but this version reads {FORMAT!r}")
-    if metadata.get("sha256") != checksum(state):
-        raise UserError(f"{path}: damaged: the checksum of its tensors does not match")
+    metadata, state = _checked(path)
     spec = _spec(path, metadata)
     if spec.is_from_outside:
         if not trust:
@@ -102,6 +107,19 @@ def _load(path: Path, trust: bool) -> tuple[ModelSpec, dict[str, Tensor], nn.Mod
                 f"in the file, {needs} in the network"
             )
     return spec, state, network
+
+
+def _checked(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Metadata and tensors of a file that is as it was written."""
+    metadata, state = _read(path)
+    found = metadata.get("format", "")
+    if not found.startswith("zipper_dist/"):
+        raise UserError(f"{path}: a safetensors file, but not one that zipper_dist wrote")
+    if found != FORMAT:
+        raise UserError(f"{path}: has the format {found!r}, but this version reads {FORMAT!r}")
+    if metadata.get("sha256") != checksum(state):
+        raise UserError(f"{path}: damaged: the checksum of its tensors does not match")
+    return metadata, state
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:

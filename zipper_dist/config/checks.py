@@ -32,6 +32,7 @@ def problems(config: TrainConfig) -> Iterator[str]:
         ("--data.image-size", config.data.image_size),
     ):
         yield from ranges.at_least_one(option, value)
+    yield from ranges.number("--timeout", config.timeout, 1, 1e7)
     yield from ranges.at_least_one("--threads", config.threads, ranges.MOST_THREADS)
     yield from ranges.number("--seed", config.seed, -(2**63), 2**63 - 1)
     yield from ranges.number("--data.crop-padding", config.data.crop_padding, 0, ranges.MOST)

@@ -4,22 +4,37 @@ import contextlib
 import inspect
 import io
 import itertools
+import json
 import os
 import re
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from pathlib import Path
+from typing import NoReturn, TypeVar
 
 import tyro
 
 import zipper_dist
 from zipper_dist.config.schedules import OPTION_TYPES
-from zipper_dist.errors import CommandError, Interrupted, TrainingDiverged, UserError
+from zipper_dist.errors import (
+    CommandError,
+    Failure,
+    Interrupted,
+    RankSilent,
+    TrainingDiverged,
+    UserError,
+    failure_of,
+    in_one_line,
+    log_failure,
+)
 
 OTHER_RANKS_PATIENCE = 10.0
 """How long other ranks wait with an error, so that rank 0 reports it and ends the job [seconds]."""
+
+ISSUES = "https://github.com/zipper-dist/zipper_dist/issues"
 
 Options = TypeVar("Options")
 
@@ -99,24 +114,75 @@ def _only_first_rank_prints() -> Iterator[None]:
             raise
 
 
+@contextlib.contextmanager
+def logged(directory: Path) -> Iterator[None]:
+    """Turn an unexpected error into a :class:`Failure`, its traceback in the directory's log, or on
+    stderr where that is impossible."""
+    try:
+        yield
+    except (CommandError, BrokenPipeError):
+        raise
+    except Exception as error:
+        raise _failure(error, log_failure(directory, error)) from error
+
+
+def _failure(error: Exception, log: Path | None) -> Failure:
+    if known := failure_of(error):
+        return known
+    if log is None:
+        traceback.print_exception(error)
+    return Failure(
+        f"unexpected {in_one_line(error)}; what is saved is kept, and the same command continues "
+        f"from it; the traceback is {'above' if log is None else f'in {log}'}; if this happens "
+        f"again, please report it at {ISSUES}"
+    )
+
+
 def run_command(command: Callable[[], object]) -> None:
     """Run ``command``; turn the ways it may end early into one line and an exit status."""
     try:
         try:
             command()
         finally:
-            sys.stdout.flush()
+            _flush()
     except BrokenPipeError:
-        # The reader, such as head, has ended: discard what would be flushed at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
     except Interrupted as interruption:
         sys.exit(interruption.status)
     except KeyboardInterrupt:
         sys.exit(130)
     except CommandError as error:
-        if not (is_first_rank() or isinstance(error, TrainingDiverged)):
+        _end(error)
+    except Exception as error:
+        _end(_failure(error, None))
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # The reader, such as head, has ended, or its disk is full: nothing is flushed at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
+
+
+def _end(error: CommandError) -> NoReturn:
+    """Print the message, and exit with the status."""
+    message = " ".join(str(error).splitlines())
+    if not is_first_rank():
+        if isinstance(error, Failure):
+            message = f"rank {os.environ['RANK']}: {message}"
+        elif not isinstance(error, TrainingDiverged | RankSilent):
             # All ranks find most errors, and rank 0 reports them and ends the job meanwhile.
             time.sleep(OTHER_RANKS_PATIENCE)
-        print(f"zipper: error: {error}", file=sys.stderr, flush=True)
-        sys.exit(error.status)
+    print(f"zipper: error: {message}", file=sys.stderr, flush=True)
+    _tell_torchrun(error)
+    sys.exit(error.status)
+
+
+def _tell_torchrun(error: CommandError) -> None:
+    """Write down the error where torchrun, if it started this process, looks for it."""
+    if path := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        about = {"message": str(error), "timestamp": int(time.time()), "final": error.final}
+        with contextlib.suppress(OSError):
+            Path(path).write_text(json.dumps(about))

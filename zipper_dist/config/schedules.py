@@ -73,7 +73,7 @@ class Schedule:
         return ",".join(f"{_written(at)}:{_written(value)}" for at, value in self.points)
 
 
-Unit = Literal["iterations", "epochs", "progress"]
+Unit = Literal["iterations", "epochs", "progress", "auto"]
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,8 @@ class Interval:
         return max(1, rounded) if self.amount > 0 else 0
 
     def __str__(self) -> str:
+        if self.unit == "auto":
+            return "auto"
         if self.unit == "progress":
             return repr(float(self.amount))
         return f"{_written(self.amount)}ep" if self.unit == "epochs" else str(int(self.amount))
@@ -130,6 +132,18 @@ def progress(fraction: float) -> Interval:
     return Interval(fraction, "progress")
 
 
+AUTO = Interval(1, "auto")
+"""An interval that its option says how to find."""
+
+
+def interval_or_auto(text: str) -> Interval:
+    """Read an interval, or ``auto``; raises ValueError if ``text`` is neither."""
+    try:
+        return AUTO if text == "auto" else Interval.parse(text)
+    except ValueError as error:
+        raise ValueError(f"{error}, or auto") from None
+
+
 T = TypeVar("T")
 
 
@@ -147,6 +161,7 @@ def one_word(kind: type[T], parse: Callable[[str], T], metavar: str) -> Primitiv
 _SCHEDULE = one_word(Schedule, Schedule.parse, "NUMBER|P:V,…")
 ScheduleOption = Annotated[Schedule, _SCHEDULE]
 IntervalOption = Annotated[Interval, one_word(Interval, Interval.parse, "N|Nep|0.N")]
+IntervalOrAutoOption = Annotated[Interval, one_word(Interval, interval_or_auto, "auto|N|Nep|0.N")]
 
 OPTION_TYPES = ConstructorRegistry()
 """For the parser: a schedule in a dict is one option, too."""

@@ -8,7 +8,14 @@ from typing import Annotated, Literal
 import tyro
 
 from zipper_dist.config import ranges
-from zipper_dist.config.schedules import IntervalOption, Schedule, ScheduleOption, epochs, progress
+from zipper_dist.config.schedules import (
+    AUTO,
+    IntervalOption,
+    IntervalOrAutoOption,
+    Schedule,
+    ScheduleOption,
+    progress,
+)
 from zipper_dist.config.threat import Norm, ThreatModel, ThreatOption
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -203,8 +210,9 @@ class MixConfig:
 class EvalConfig:
     """Evaluation of the global learner while it trains, and of all learners at the end."""
 
-    every: IntervalOption = epochs(1)
-    """Interval between validations and checkpoints [iterations, epochs (1ep), part of the run]."""
+    every: IntervalOrAutoOption = AUTO
+    """Interval between validations and checkpoints [iterations, epochs (1ep), part of the run];
+    auto: an epoch, or more, so that validations take a tenth of the run at most."""
     attack_steps: int = 20
     """Steps of the PGD attack of the evaluation."""
     threats: tuple[ThreatOption, ...] = ()
@@ -245,8 +253,8 @@ class TrainConfig:
     """Passes over the training set [epochs]."""
     steps: int | None = None
     """Length of the run in place of --epochs; every schedule spans the run [iterations]."""
-    batch_size: int = 128
-    """Images in a minibatch [images]."""
+    batch_size: int | None = 128
+    """Images in a minibatch; None: 128, or fewer for few images [images]."""
     device: Device = "auto"
     """Where to train; auto: on a GPU for each rank if there are GPUs."""
     precision: Precision = "auto"
@@ -255,6 +263,9 @@ class TrainConfig:
     """Compile the networks (torch.compile); auto: if that pays for itself within the run."""
     threads: int | None = None
     """CPU threads of each process; default: an equal share of the cores."""
+    timeout: float = 600.0
+    """End the job if a rank is not heard of for so long; one that works is, however long it works
+    [seconds]."""
     resume: Literal["auto", "never"] = "auto"
     """auto: continue the run in the run directory, if there is one; never: start over."""
     log_every: int = 10
@@ -267,6 +278,10 @@ class TrainConfig:
     mix: MixConfig = field(default_factory=MixConfig)
     learners: dict[str, LearnerConfig] = field(default_factory=dict)
     eval: EvalConfig = field(default_factory=EvalConfig)
+
+    def passes(self) -> int:
+        """The cost of an iteration of all learners, in forward passes over the minibatch."""
+        return sum(learner.passes() for learner in self.learners.values())
 
     def threats(self) -> tuple[ThreatModel, ...]:
         """What the run is evaluated against: as its options say, or else as its learners train."""

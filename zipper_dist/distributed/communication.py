@@ -4,7 +4,8 @@ import contextlib
 import datetime
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +13,13 @@ import torch.distributed as dist
 from torch import Tensor
 
 from zipper_dist.distributed.hardware import leave_job, use_hardware
+from zipper_dist.distributed.heartbeat import GRACE, Heartbeat, at_most
+from zipper_dist.distributed.meeting import connect, meet
 from zipper_dist.distributed.signals import Signals
 from zipper_dist.distributed.topology import Plan
 from zipper_dist.errors import PeerLost
 
-# A rank may wait for hours for a slower one; one that dies is noticed at once all the same.
+# A rank may wait for hours for a slower one; Heartbeat notices one that is lost.
 TIMEOUT = datetime.timedelta(days=7)
 SHORTEST_SLEEP = 5e-5  # [s]
 LONGEST_SLEEP = 5e-3
@@ -36,41 +39,39 @@ def present(value: Any) -> Pending:
     return Pending(lambda: True, lambda: value)
 
 
-@contextlib.contextmanager
-def _contact(to: str) -> Iterator[None]:
-    """Turn torch's errors into PeerLost."""
-    try:
-        yield
-    except RuntimeError as error:
-        raise PeerLost(f"lost contact with {to}") from error
-
-
 class World:
     """The processes of a job, seen from one of them. Nothing here blocks: what takes time is
-    :class:`Pending`, so that the caller can work or notice signals while it waits."""
+    :class:`Pending`, so that the caller can work or notice signals while it waits. A rank that is
+    not heard of for ``timeout`` [s] is lost, which ``signals`` tell."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, timeout: float = 600.0, signals: Signals | None = None) -> None:
+        self._signals = signals or Signals()
         self.plan = plan
         self.rank = plan.rank
         self.size = plan.world_size
         self.comm_bytes = 0
         self._sent = 0
         self._received = [0] * self.size
+        self._acknowledged = [0] * self.size
+        self._unacknowledged: deque[dict[str, Any]] = deque()
         use_hardware(plan)
         if plan.backend is None:
             return
-        store, rank, size = next(dist.rendezvous("env://", timeout=TIMEOUT))
-        self._store: dist.Store = dist.PrefixStore("zipper", store)
         nccl = plan.backend == "nccl"
-        dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if nccl else plan.backend,
-            store=dist.PrefixStore("group", store),
-            rank=rank,
-            world_size=size,
-            timeout=TIMEOUT,
-            # NCCL connects now: at its first all-reduce, it would hold up the rank that is first.
-            device_id=plan.device if nccl else None,
-        )
+        late = f"the ranks did not connect with each other within {timeout:g} s (--timeout)"
+        with self._contact("the other ranks while connecting"), at_most(timeout + GRACE, late):
+            meeting = meet(connect(self.rank, self.size, timeout), self.rank, self.size, timeout)
+            self._store = meeting.keys("zipper")
+            self._heartbeat = Heartbeat(meeting, timeout, self._signals)
+            dist.init_process_group(
+                "cpu:gloo,cuda:nccl" if nccl else plan.backend,
+                store=meeting.keys("group"),
+                rank=self.rank,
+                world_size=self.size,
+                timeout=TIMEOUT,
+                # NCCL connects now: at its first all-reduce, it would hold up the first rank there.
+                device_id=plan.device if nccl else None,
+            )
 
     def all_reduce(self, buffer: Tensor) -> Pending:
         """The sum of ``buffer`` over the ranks, bit-identical on all; ``buffer`` is overwritten."""
@@ -82,7 +83,7 @@ class World:
         work = dist.all_reduce(reduced, async_op=True)
 
         def result() -> Tensor:
-            with _contact("the other rank during an all-reduce"):
+            with self._contact("the other rank during an all-reduce"):
                 work.wait()
             return reduced.to(device)
 
@@ -98,11 +99,22 @@ class World:
             lambda: self._has(keys), lambda: [json.loads(self._store.get(key)) for key in keys]
         )
 
-    def send(self, message: Mapping[str, Any]) -> None:
+    def send(self, message: dict[str, Any]) -> None:
         """Post a message for rank 0, which need not be listening."""
-        if self.size > 1:
-            self._sent += 1
-            self._put(f"mail/{self.rank}/{self._sent}", message)
+        if self.size == 1:
+            return
+        self._unacknowledged.append(message)
+        self._sent += 1
+        self._put(f"mail/{self.rank}/{self._sent}", message)
+        if self._has([key := f"mail/{self.rank}/acknowledged"]):
+            done = json.loads(self._store.get(key))
+            for _ in range(done - self._acknowledged[self.rank]):
+                self._unacknowledged.popleft()
+            self._acknowledged[self.rank] = done
+
+    def unacknowledged(self) -> list[dict[str, Any]]:
+        """The messages of this rank that rank 0 may never have made use of."""
+        return list(self._unacknowledged)
 
     def receive(self) -> list[dict[str, Any]]:
         """The messages of the other ranks since the last call."""
@@ -114,18 +126,35 @@ class World:
                 self._received[sender] += 1
         return messages
 
+    def acknowledge(self) -> None:
+        """Tell the senders that what :meth:`receive` returned so far cannot be lost any more."""
+        for sender, count in enumerate(self._received):
+            if count > self._acknowledged[sender]:
+                self._put(f"mail/{sender}/acknowledged", count)
+                self._acknowledged[sender] = count
+
+    @contextlib.contextmanager
+    def _contact(self, to: str) -> Iterator[None]:
+        """Turn torch's errors into PeerLost, or into what has stopped this rank before."""
+        try:
+            yield
+        except RuntimeError as error:
+            self._signals.check()
+            raise PeerLost(f"lost contact with {to}") from error
+
     def _put(self, key: str, value: Any) -> None:
-        with _contact(STORE):
+        with self._contact(STORE):
             self._store.set(key, json.dumps(value))
 
     def _has(self, keys: list[str]) -> bool:
-        with _contact(STORE):
+        with self._contact(STORE):
             return bool(self._store.check(keys))
 
     def close(self) -> None:
         """Leave the job in order."""
         if self.plan.backend is not None:
             leave_job()
+            self._heartbeat.close()
 
 
 class Overlap:

@@ -1,4 +1,4 @@
-"""Stopping when a signal asks for it."""
+"""Stopping when a signal, or the loss of a rank, asks for it."""
 
 import os
 import signal
@@ -7,16 +7,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from zipper_dist.errors import Interrupted
+from zipper_dist.errors import CommandError, Interrupted
 
 CAUGHT = (signal.SIGINT, signal.SIGTERM)
 
 
 class Signals:
-    """Turns Ctrl-C and SIGTERM into a request to stop, which :meth:`check` raises."""
+    """Turns Ctrl-C and SIGTERM into a request to stop, which :meth:`check` raises; another thread
+    may set ``error`` for it to raise."""
 
     def __init__(self) -> None:
         self.number: int | None = None
+        self.error: CommandError | None = None
         # A second Ctrl-C ends the process, but not under torchrun, which sends each one twice.
         self._second_ends = "TORCHELASTIC_RUN_ID" not in os.environ
 
@@ -40,6 +42,8 @@ class Signals:
         self.number = number
 
     def check(self) -> None:
-        """Raise Interrupted if a signal has asked to stop."""
+        """Raise Interrupted if a signal has asked to stop, or ``error``."""
         if self.number is not None:
             raise Interrupted(self.number)
+        if self.error is not None:
+            raise self.error

@@ -42,6 +42,8 @@ class Evaluation:
     numbers: Tensor
     """Numbers of the evaluated examples in the test set: int64 (N,)."""
     engine: Engine
+    store: DiskStore
+    """The outcomes that ``engine`` and ``sampler`` share."""
     sampler: Engine
     """The same for the blocks that the sanity checks attack."""
     notes: list[str]
@@ -89,7 +91,7 @@ def assemble(
     for tensor in (examples.images, examples.labels, numbers):
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
     identity = {
-        "format": 2,
+        "format": 3,
         "weights": target.sha256,
         "network": str(target.spec or options.model),
         "images": digest.hexdigest(),
@@ -110,8 +112,9 @@ def assemble(
     sampler = replace(engine, blocks=sample, mine=sample.dealt(world.rank, world.size))
     about = _about(options, target, data, threats, engine, world)
     return Evaluation(
-        options, target, data, threats, wanted, checks, numbers, engine, sampler, notes, about
-    )
+        options, target, data, threats, wanted, checks, numbers, engine, store, sampler, notes,
+        about,
+    )  # fmt: skip
 
 
 def _directory(options: EvaluateOptions, target: Target) -> Path:

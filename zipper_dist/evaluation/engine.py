@@ -15,10 +15,18 @@ from torch import Tensor
 from zipper_dist.accel.precision import Acceleration, Network
 from zipper_dist.attacks import Attack, Blocks, ExampleDraws
 from zipper_dist.attacks.base import in_steps
+from zipper_dist.attacks.verdict import answers
 from zipper_dist.evaluation import outcomes
 from zipper_dist.evaluation.attack_list import Measure
 from zipper_dist.evaluation.network_views import NetworkViews
-from zipper_dist.evaluation.outcomes import BROKEN, ROBUST, UNKNOWN, BlockOutcome, MemoryStore
+from zipper_dist.evaluation.outcomes import (
+    BROKEN,
+    ROBUST,
+    UNKNOWN,
+    BlockOutcome,
+    MemoryStore,
+    states,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +109,9 @@ class Engine:
             of_blocks = found.setdefault(self.address(attack), {})
             for block in self.mine:
                 outcome = self.outcome(attack, block)
-                states = "".join(map(str, outcome.state.tolist()))
-                of_blocks[str(block)] = {"state": states, "spent": outcome.spent}
+                state = "".join(map(str, outcome.state.tolist()))
+                known = {"state": state, "spent": outcome.spent, "answers": outcome.answers}
+                of_blocks[str(block)] = known
         return found
 
     def classify(self) -> Iterator[None]:
@@ -115,8 +124,9 @@ class Engine:
                 x, y = self.examples.take(self.blocks.span(block))
                 with meter.running(), Acceleration().arithmetic(), torch.no_grad():
                     logits = torch.cat([exact(part) for part in torch.split(x, self.batch_size)])
-                right = (logits.argmax(1) == y).cpu()
-                outcome.state = torch.where(right, ROBUST, BROKEN).byte()
+                found = answers(logits)
+                outcome.state = states(found, y).cpu()
+                outcome.answers = sorted(set(found.tolist()))
                 outcome.add_spent(meter.spent)
                 self.store.save(self.address(None), block, outcome)
                 yield
@@ -125,7 +135,7 @@ class Engine:
         """Rows of a block to attack: right when clean, and not broken by an attack ``before``."""
         standing = self.outcome(None, block).state == ROBUST
         for earlier in before:
-            standing = standing & (self.outcome(earlier, block).state != BROKEN)
+            standing = standing & (self.outcome(earlier, block).state < BROKEN)
         return self.outcome(attack, block).lacks(standing, self.keep_images or block == 0)
 
     def cost_left(self, attack: Attack, before: Sequence[Attack]) -> int:
@@ -149,8 +159,8 @@ class Engine:
                     if result is None:
                         yield
                 results.append(result)
-            images, broken = (torch.cat(parts) for parts in zip(*results, strict=True))
-            self._keep(attack, group, images, broken, meter.spent)
+            images, found = (torch.cat(parts) for parts in zip(*results, strict=True))
+            self._keep(attack, group, images, found, meter.spent)
             yield
 
     def _groups(self, attack: Attack, before: Sequence[Attack]) -> Iterator[dict[int, Tensor]]:
@@ -169,20 +179,21 @@ class Engine:
             yield group
 
     def _keep(
-        self, attack: Attack, group: dict[int, Tensor], images: Tensor, broken: Tensor,
+        self, attack: Attack, group: dict[int, Tensor], images: Tensor, found: Tensor,
         spent: Mapping[str, float],
     ) -> None:  # fmt: skip
         sizes = [len(places) for places in group.values()]
-        parts = (torch.split(images, sizes), torch.split(broken, sizes))
-        for (block, places), block_images, block_broken in zip(group.items(), *parts, strict=True):
+        parts = (torch.split(images, sizes), torch.split(found, sizes))
+        for (block, places), block_images, block_found in zip(group.items(), *parts, strict=True):
             outcome = self.outcome(attack, block)
             rows = places - block * self.blocks.size
-            outcome.state[rows] = torch.where(block_broken, BROKEN, ROBUST).byte()
+            state = states(block_found, self.examples.labels[places.to(images.device)].cpu())
+            outcome.state[rows] = state
             if self.keep_images or block == 0:
                 outcome.images = outcome.images or {}
-                for i in block_broken.nonzero().flatten().tolist():
+                for i in (state >= BROKEN).nonzero().flatten().tolist():
                     outcome.images[int(rows[i])] = block_images[i].cpu().contiguous()
-            outcome.add_spent({k: v * len(places) / len(broken) for k, v in spent.items()})
+            outcome.add_spent({k: v * len(places) / len(found) for k, v in spent.items()})
             self.store.save(self.address(attack), block, outcome)
 
 

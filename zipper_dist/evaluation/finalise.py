@@ -10,8 +10,10 @@ from pathlib import Path
 import safetensors.torch
 import torch
 from rich.console import Console
+from rich.text import Text
 from torch import Tensor
 
+from zipper_dist.attacks.verdict import NO_ANSWER, answers
 from zipper_dist.checkpoint.files import write_atomically
 from zipper_dist.config.threat import ThreatModel
 from zipper_dist.errors import UserError
@@ -32,6 +34,7 @@ def finalise(evaluation: Evaluation, found: Sequence[Found], console: Console) -
     e = evaluation
     result = report(e.engine, e.wanted, found)
     checks = list(_checks(e, found)) if e.checks else []
+    e.notes.extend(result.warnings)
     content = e.about | {
         "attacks": {name: vars(figure) for name, figure in result.figures.items()},
         "sanity": [vars(check) for check in checks],
@@ -52,16 +55,18 @@ def finalise(evaluation: Evaluation, found: Sequence[Found], console: Console) -
     threats = ", ".join(threat.words() for threat in e.threats.models)
     console.print(result.rich_table(f"{e.target.file}: {which}{result.n} test images, {threats}"))
     console.print("gradients, forwards: evaluations an example", highlight=False)
+    for warning in result.warnings:
+        console.print(f"[bold red]WARNING[/]  {warning}", highlight=False, soft_wrap=True)
     for check in checks:
-        mark = "[green]passed[/]" if check.passed else "[bold red]WARNING[/]"
-        console.print(f"{mark}  {check.name}: {check.verdict}", highlight=False, soft_wrap=True)
+        mark = Text("passed", "green") if check.passed else Text("WARNING", "bold red")
+        console.print(mark, f" {check.name}: {check.verdict}", highlight=False, soft_wrap=True)
     written = [e.file(".json"), e.file(".csv")]
     try:
         if e.options.picture and _draw(e, threats):
             written.append(e.file(".png"))
     except ModuleNotFoundError as error:
         text = f"no picture: it takes {error.name} (pip install 'zipper_dist[plots]')"
-        console.print(text, highlight=False, soft_wrap=True, markup=False)
+        console.print(text, highlight=False, soft_wrap=True)
     console.print(f"written: {', '.join(map(str, written))}", highlight=False, soft_wrap=True)
 
 
@@ -88,7 +93,7 @@ def adversarial_images(engine: Engine, measure: Measure, block: int) -> tuple[Te
     broken = torch.zeros(len(images), dtype=torch.bool)
     for attack in measure.parts:
         outcome = engine.outcome(attack, block)
-        for row in (~broken & (outcome.state == BROKEN)).nonzero().flatten().tolist():
+        for row in (~broken & (outcome.state >= BROKEN)).nonzero().flatten().tolist():
             images[row] = (outcome.images or {})[row]
             broken[row] = True
     return images, broken
@@ -115,6 +120,10 @@ def _draw(e: Evaluation, threats: str) -> bool:
     """Draw some examples that an attack broke, with a perturbation magnified to span from black to
     white; False where there is none. Raises ModuleNotFoundError without matplotlib."""
     names, exact = e.data.class_names, e.engine.views.exact
+
+    def seen(found: int) -> str:
+        return "nothing" if found == NO_ANSWER else names[found]
+
     for measure in reversed([m for m in e.wanted if m.parts]):
         images, broken = adversarial_images(e.engine, measure, 0)
         chosen = broken.nonzero().flatten()[:COLUMNS]
@@ -127,17 +136,17 @@ def _draw(e: Evaluation, threats: str) -> bool:
     clean, labels = e.engine.examples.take(chosen)
     attacked = images[chosen]
     with torch.no_grad():
-        before = exact(clean).argmax(1).tolist()
-        after = exact(attacked.to(clean.device)).argmax(1).tolist()
+        before = [seen(found) for found in answers(exact(clean)).tolist()]
+        after = [seen(found) for found in answers(exact(attacked.to(clean.device))).tolist()]
     figure = Figure(figsize=(1.3 * len(chosen) + 0.8, 4.6))
     axes = figure.subplots(3, len(chosen), squeeze=False)
     for i, (ours, theirs) in enumerate(zip(clean.cpu(), attacked, strict=True)):
         change = theirs - ours
         peak = float(change.abs().max()) or 1.0
         rows = (
-            (ours, f"{names[int(labels[i])]}\nseen as {names[before[i]]}"),
+            (ours, f"{names[int(labels[i])]}\nseen as {before[i]}"),
             (0.5 + change / (2 * peak), f"×{0.5 / peak:.1f}"),
-            (theirs, f"{measure.label}\nseen as {names[after[i]]}"),
+            (theirs, f"{measure.label}\nseen as {after[i]}"),
         )
         for axis, (image, title) in zip(axes[:, i], rows, strict=True):
             pixels = image.clamp(0, 1).permute(1, 2, 0).squeeze(-1).numpy()

@@ -74,6 +74,9 @@ class EvaluateOptions:
     """Where to compute; auto: a GPU for each rank where there are GPUs."""
     threads: int | None = None
     """CPU threads of each process; default: the cores of the machine over its processes."""
+    timeout: float = 600.0
+    """End the job if a rank is not heard of for so long; one that works is, however long it works
+    [seconds]."""
     batch_size: int | None = None
     """Images at a time; changes no outcome; default: what fits in memory [images]."""
     block_size: int = 128
@@ -96,6 +99,7 @@ def validate(options: EvaluateOptions) -> None:
     found += ranges.at_least_one("--threads", o.threads, ranges.MOST_THREADS)
     found += ranges.at_least_one("--data.image-size", o.data.image_size)
     found += ranges.number("--seed", o.seed, -(2**63), 2**63 - 1)
+    found += ranges.number("--timeout", o.timeout, 1, 1e7)
     step = f"--step-size {o.step_size}: give a length above 0, where 1 is the full pixel range"
     nowhere = o.save_adversarial is not None and not o.save_adversarial.parent.is_dir()
     two_ways = bool(o.threats) and (o.norm, o.eps) != (None, None)

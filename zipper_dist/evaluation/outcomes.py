@@ -12,10 +12,19 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from zipper_dist.attacks.verdict import NO_ANSWER
 from zipper_dist.checkpoint.files import check_writable, write_atomically
 
-UNKNOWN, ROBUST, BROKEN = 0, 1, 2
-"""States of an example under an attack: not attacked, survived, or misclassified."""
+UNKNOWN, ROBUST, BROKEN, NOT_FINITE = 0, 1, 2, 3
+"""States of an example under an attack: not attacked, survived, misclassified, or logits that are
+NaN or infinite, which is broken, too: whatever is ``>= BROKEN``."""
+
+
+def states(found: Tensor, labels: Tensor) -> Tensor:
+    """The states, uint8 (n,), of examples with these ``labels`` for which a network's answers are
+    ``found``, both int64 (n,)."""
+    state = torch.where(found == labels, ROBUST, BROKEN)
+    return torch.where(found == NO_ANSWER, NOT_FINITE, state).byte()
 
 
 @dataclass
@@ -23,11 +32,13 @@ class BlockOutcome:
     """What an attack did to the examples of a block, and what that took."""
 
     state: Tensor
-    """UNKNOWN, ROBUST or BROKEN: uint8 (n,)."""
+    """UNKNOWN, ROBUST, BROKEN or NOT_FINITE: uint8 (n,)."""
     images: dict[int, Tensor] | None = None
     """The adversarial image (C, H, W) of each broken example, by its row; None: not kept."""
     spent: dict[str, float] = field(default_factory=dict)
     """``seconds``, ``forwards`` and ``gradients`` [images], over all examples of the block."""
+    answers: list[int] = field(default_factory=list)
+    """The classes that the network answers to clean images; empty for an attack."""
 
     def add_spent(self, more: Mapping[str, float]) -> None:
         """Add to what it took."""
@@ -40,7 +51,7 @@ class BlockOutcome:
         if with_images:
             have = torch.zeros(len(self.state), dtype=torch.bool)
             have[list(self.images or {})] = True
-            missing |= (self.state == BROKEN) & ~have
+            missing |= (self.state >= BROKEN) & ~have
         return missing & wanted
 
 
@@ -70,11 +81,14 @@ class MemoryStore:
 
 
 class DiskStore(MemoryStore):
-    """Outcomes below a directory, which all ranks share: a file for a block under an attack."""
+    """Outcomes below a directory, which all ranks share: a file for a block under an attack, with a
+    checksum of what is in it and of what it belongs to. What does not fit is as if absent."""
 
     def __init__(self, root: Path) -> None:
         super().__init__()
         self.root = root
+        self.damaged: list[str] = []
+        """A line on each file that was there and could not be used."""
 
     def prepare(self) -> None:
         """Make the directory; raises UserError where it cannot be written."""
@@ -85,16 +99,23 @@ class DiskStore(MemoryStore):
         return self.root / attack / f"{block:06}.safetensors"
 
     def _read(self, attack: str, block: int, size: int) -> BlockOutcome:
+        path, nothing = self.path(attack, block), super()._read(attack, block, size)
+        if not path.exists():
+            return nothing
         try:
-            with safetensors.safe_open(self.path(attack, block), framework="pt") as file:
-                spent = json.loads(file.metadata()["spent"])
+            with safetensors.safe_open(path, framework="pt") as file:
+                facts = dict(file.metadata())
                 tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            if facts.pop("checksum") != _checksum(attack, block, facts, tensors):
+                raise ValueError("its checksum is that of other content")
+            spent, answers = json.loads(facts["spent"]), json.loads(facts["answers"])
         except (OSError, safetensors.SafetensorError, ValueError, KeyError, TypeError):
-            return super()._read(attack, block, size)  # there is no whole file
+            self.damaged.append(f"{path}: damaged, or of another evaluation; that block is redone")
+            return nothing
         images = None
         if "images" in tensors:
             images = dict(zip(tensors["rows"].tolist(), tensors["images"], strict=True))
-        return BlockOutcome(tensors["state"], images, spent)
+        return BlockOutcome(tensors["state"], images, spent, answers)
 
     def save(self, attack: str, block: int, outcome: BlockOutcome) -> None:
         """Keep what is known of a block; a reader sees all of it or what was there before."""
@@ -105,5 +126,19 @@ class DiskStore(MemoryStore):
             tensors["images"] = torch.stack(list(outcome.images.values())).contiguous()
         path = self.path(attack, block)
         path.parent.mkdir(exist_ok=True)
-        spent = {"spent": json.dumps(outcome.spent)}
-        write_atomically(path, safetensors.torch.save(tensors, spent))
+        facts = {"spent": json.dumps(outcome.spent), "answers": json.dumps(outcome.answers)}
+        facts["checksum"] = _checksum(attack, block, facts, tensors)
+        write_atomically(path, safetensors.torch.save(tensors, facts))
+
+
+def _checksum(
+    attack: str, block: int, facts: Mapping[str, str], tensors: Mapping[str, Tensor]
+) -> str:
+    """SHA-256 of an outcome and of what it is the outcome of: the address of the attack, which
+    stands for network, images and settings too, and the block."""
+    shapes = {name: [str(t.dtype), list(t.shape)] for name, t in tensors.items()}
+    head = json.dumps([attack, block, dict(facts), shapes], sort_keys=True)
+    digest = hashlib.sha256(head.encode())
+    for name in sorted(tensors):
+        digest.update(tensors[name].contiguous().numpy().tobytes())
+    return digest.hexdigest()

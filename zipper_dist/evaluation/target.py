@@ -1,19 +1,18 @@
 """What is evaluated: a network, and what the run that made it says about data and attack."""
 
-import json
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from zipper_dist.checkpoint.run_directory import RunDirectory, as_json
 from zipper_dist.checkpoint.weights import checksum, load_model, load_weights
+from zipper_dist.config.json_shape import NUMBER, read_json
 from zipper_dist.config.schema import DataConfig
 from zipper_dist.config.threat import ThreatModel
 from zipper_dist.data import Dataset
@@ -23,6 +22,20 @@ from zipper_dist.evaluation.options import EvaluateOptions
 from zipper_dist.models import ModelSpec
 from zipper_dist.recipes.registry import is_recipe, recipe
 from zipper_dist.registry import load_reference
+
+NONE = type(None)
+CONFIG = {
+    "options": {
+        "data": {"source": str, "root": str, "image_size": (NONE, int)},
+        "model": {"arch": str},
+        "eval": {
+            **{"threats": (NONE, [str]), "norm": (NONE, str)},
+            **dict.fromkeys(("eps", "step_size"), (NONE, NUMBER)),
+        },
+        "learners": {str: {"attack": (NONE, {"norm": str, "eps": NUMBER})}},
+    }
+}
+"""What an evaluation goes by in config.json: see :func:`fits`."""
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 """Names under which training scripts put the state dict into their checkpoints."""
@@ -66,15 +79,24 @@ def load_target(options: EvaluateOptions) -> Target:
         raise UserError(f"{path}: say which network it is for with --model package.module:factory")
     else:
         file, name = path, path.stem
-    config = RunDirectory(file.parent).config
-    try:
-        run: dict[str, Any] = json.loads(config.read_text())["options"] if config.exists() else {}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{config}: damaged: {error}") from None
+    run = _options_of_run(RunDirectory(file.parent).config)
     # The code of a network outside the package runs for the run that was trained with it alone.
     trust = ":" in run.get("model", {}).get("arch", "")
     spec, state = load_weights(file, trust)
     return Target(load_model(file, trust), file, name, checksum(state), spec, run)
+
+
+def _options_of_run(config: Path) -> dict[str, Any]:
+    """The options in a run's config.json; empty where there is no such file."""
+    if not config.exists():
+        return {}
+    hint = "evaluate the file of weights in another directory, with --data and --threats"
+    run: dict[str, Any] = read_json(config, CONFIG, hint)["options"]
+    try:
+        trained_threats(run)
+    except ValueError as error:
+        raise UserError(f"{config} is damaged ({error}); {hint}") from None
+    return run
 
 
 def data_config(target: Target, options: EvaluateOptions) -> DataConfig:
@@ -134,15 +156,17 @@ def threats_of(target: Target, source: str, options: EvaluateOptions) -> Threats
 
 def trained_threats(run: Mapping[str, Any]) -> tuple[ThreatModel, ...]:
     """:meth:`~zipper_dist.config.schema.TrainConfig.threats` from the options as in config.json;
-    empty if they do not say."""
+    empty if they do not say. Raises ValueError where they name no norm."""
     evaluation: Mapping[str, Any] = run.get("eval", {})
     if evaluation.get("threats"):
         return tuple(map(ThreatModel.parse, evaluation["threats"]))
     attacks = [a["attack"] for a in run.get("learners", {}).values() if a.get("attack")]
-    found = tuple(dict.fromkeys(ThreatModel(a["norm"], a["eps"]) for a in attacks))
+    each = [ThreatModel.parse(f"{a['norm']}:{float(a['eps'])!r}") for a in attacks]
+    found = tuple(dict.fromkeys(each))
     norm, eps = evaluation.get("norm"), evaluation.get("eps")
     if eps is not None:
-        return (ThreatModel(norm or (found[0].norm if found else "linf"), eps),)
+        norm = norm or (found[0].norm if found else "linf")
+        return (ThreatModel.parse(f"{norm}:{float(eps)!r}"),)
     return tuple(threat for threat in found if norm in (None, threat.norm))
 
 
@@ -231,12 +255,14 @@ def read_state_dict(file: Path) -> dict[str, Tensor]:
             f"{file}: damaged, or holds more than tensors and plain containers. Loading such a "
             "file would execute code from it, so it is refused: save the state dict alone"
         ) from None
-    except (OSError, RuntimeError, EOFError, ValueError, safetensors.SafetensorError) as error:
+    except Exception as error:  # of a damaged file, the unpickler may raise anything
         raise UserError(f"{file}: cannot be read: {_one_line(error)}") from None
     for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
-    tensors = isinstance(content, Mapping) and all(isinstance(v, Tensor) for v in content.values())
+    tensors = isinstance(content, Mapping) and all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
+    )
     if not (tensors and content):
         raise UserError(f"{file}: holds no state dict (names and tensors)")
     if all(name.startswith("module.") for name in content):  # nn.DataParallel adds it

@@ -1,6 +1,7 @@
 """Records: what a run reports while it goes on, a line of metrics.jsonl each."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -9,8 +10,11 @@ from torch import Tensor
 
 from zipper_dist.errors import TrainingDiverged
 
+GLOBAL = "global"  # the learner that the records of evaluations name
+
 # As JSON: the fields of a TrainingRecord, or of an evaluation of θ_g (step, learner = "global",
-# clean, robust [%], seconds).
+# clean, robust [%], seconds; constant: true if it answers all images alike; not_finite: images
+# whose logits are NaN or infinite, if any).
 Record = dict[str, Any]
 
 
@@ -22,7 +26,7 @@ class TrainingRecord:
     learner: str
     loss: float  # mean
     accuracy: float  # on the minibatches as trained on [%]
-    images_per_second: float
+    images_per_second: float | None  # None: they took no measurable time
     epoch: float | None = None  # passes over the training set
     lr: float | None = None
     gamma: float | None = None  # γ, mixing weight of the last learner, in a run of one or two
@@ -63,20 +67,43 @@ class _Reading:
 
 
 class Window:
-    """The iterations of one learner since its last record; read when the record is made."""
+    """The iterations of one learner since its last record; read when the record is made.
+
+    The first iteration of a process, which may compile, counts for the images a second only where
+    there is no other.
+    """
 
     def __init__(self, learner: str, batch_size: int) -> None:
         self.learner = learner
         self.batch_size = batch_size
         self._readings: list[_Reading] = []
         self._last_step = 0
-        self._busy = 0.0
+        self._first: float | None = None  # seconds of the first iteration of this process
+        self._timed, self._busy = 0, 0.0  # the iterations of this window but for that one
 
     def add(self, step: int, result: StepResult, seconds: float) -> None:
         """Add iteration ``step``, which took ``seconds``."""
         self._readings.append(_Reading(result))
         self._last_step = step
-        self._busy += seconds
+        if self._first is None:
+            self._first = seconds
+        else:
+            self._timed += 1
+            self._busy += seconds
+
+    def state(self) -> dict[str, Any]:
+        """The open window as JSON."""
+        figures = [reading.figures() for reading in self._readings]
+        return {"figures": figures, "timed": self._timed, "busy": self._busy}
+
+    def restore(self, state: Mapping[str, Any], step: int) -> None:
+        """Continue the window that :meth:`state` gave after iteration ``step``."""
+        self._readings = [
+            _Reading(StepResult(*torch.tensor(figures, dtype=torch.float64)))
+            for figures in state["figures"]
+        ]
+        self._last_step = step
+        self._timed, self._busy = state["timed"], state["busy"]
 
     def check(self) -> None:
         """Raise TrainingDiverged, naming the iteration, if a loss is NaN or infinite."""
@@ -97,12 +124,13 @@ class Window:
         self.check()
         losses, correct = zip(*(reading.figures() for reading in self._readings), strict=True)
         images = len(losses) * self.batch_size
+        timed, busy = (self._timed, self._busy) if self._timed else (1, self._first or 0.0)
         record = TrainingRecord(
             step=self._last_step,
             learner=self.learner,
             loss=sum(losses) / len(losses),
             accuracy=100 * sum(correct) / images,
-            images_per_second=images / max(self._busy, 1e-9),
+            images_per_second=timed * self.batch_size / busy if busy > 0 else None,
         )
-        self._readings, self._busy = [], 0.0
+        self._readings, self._timed, self._busy = [], 0, 0.0
         return record

@@ -20,12 +20,13 @@ def print_summary(summary: dict[str, Any], console: Console) -> None:
     table = Table("learner", title=title)
     table.add_column("clean", justify="right")
     # With several threat models, the accuracy is that of their union.
-    threats = [f"{a['norm']} ε {a['eps']:.4g}" for a in attack.get("threats", [attack])]
+    each = attack["threats"] if attack.get("norm") is None else [attack]
+    threats = [f"{a['norm']} ε {a['eps']:.4g}" for a in each]
     table.add_column(f"PGD-{attack['steps']}, {' and '.join(threats)}", justify="right")
     for name, scores in final["learners"].items():
         table.add_row(name, f"{scores['clean']:.2f} %", f"{scores['robust']:.2f} %")
     console.print(table)
-    if best := summary["best"]:
+    if best := summary.get("best"):
         scores = f"clean {best['clean']:.2f} %, robust {best['robust']:.2f} %"
         text = f"best on the validation set: iteration {best['step']}, {scores}"
         console.print(text, highlight=False)

@@ -68,6 +68,8 @@ def _parse(
 ) -> TrainConfig:
     """The options of ``words``, and below them those ``given`` by dotted names in ``source``."""
     name = given.get("recipe") or DEFAULT_RECIPE
+    if not isinstance(name, str):
+        raise UserError(f"{source}: recipe {name}: give its name; the recipes are {choices()}")
     given = {key: value for key, value in given.items() if key != "recipe"}
     objectives = _objectives([*as_words(given), *words])
     kinds = {learner: _options_of(learner, name) for learner, name in objectives.items()}

@@ -21,7 +21,7 @@ from zipper_dist.training.flat_state import FlatState
 from zipper_dist.training.learner import BaseLearner
 from zipper_dist.training.loop import work_while_waiting
 from zipper_dist.training.mixing import Mixer, mixing_weights
-from zipper_dist.training.step_plan import StepPlan
+from zipper_dist.training.step_plan import StepPlan, evaluation_cost, fitting_batch_size
 from zipper_dist.training.validation import AsyncValidation, Validator
 
 
@@ -38,12 +38,14 @@ def build_state(run: RunContext, data: Dataset) -> TrainState:
     config, device, names = run.config, run.device, run.world.plan.learners
     loader = Loader(
         data.train.to(device),
-        batch_size=config.batch_size,
+        batch_size=config.batch_size or fitting_batch_size(len(data.train)),
         seed=config.seed,
         crop_padding=config.data.crop_padding,
         flip=config.data.flip,
     )
-    plan = StepPlan.of(config, loader.steps_per_epoch)
+    images = limit_images(data.validation, config.eval.limit, "validation").to(device)
+    cost = evaluation_cost(config, len(images), loader.batch_size)
+    plan = StepPlan.of(config, loader.steps_per_epoch, cost)
     spec = ModelSpec(
         arch=config.model.arch,
         channels=data.channels,
@@ -57,15 +59,14 @@ def build_state(run: RunContext, data: Dataset) -> TrainState:
     seed_global_generators(config.seed, "initial weights")
     model = build(spec).to(device)
     image = (spec.channels, spec.height, spec.width)
-    if config.batch_size == 1:
+    if loader.batch_size == 1:
         refuse_single_values(model, image)
     decides = (device.type, spec.arch) in BREAK_EVEN
-    flop = work(config, model, image, plan.total_steps) if decides else 0.0
+    flop = work(config, model, image, plan.total_steps * loader.batch_size) if decides else 0.0
     compiled, note = resolve_compile(config.compile, device, spec.arch, flop)
     acceleration = Acceleration(run.precision, compiled, needs_plain_layout(model, image))
-    images = limit_images(data.validation, config.eval.limit, "validation").to(device)
     validator = Validator(
-        copy.deepcopy(model), spec, images, config, run.directory.best, run.metrics.report
+        copy.deepcopy(model), spec, images, config, run.directory.best, run.metrics
     )
     learners = [
         BaseLearner(
@@ -82,6 +83,8 @@ def build_state(run: RunContext, data: Dataset) -> TrainState:
     weights = mixing_weights(config.mix, list(config.learners), plan.total_steps)
     mixer = Mixer(FlatState(model).flat, names, leader, weights, decay=config.mix.ema)
     notes = [*data.notes, f"precision {run.precision}, {note}"]
+    if config.batch_size is None:
+        notes.append(f"batch size {loader.batch_size}, for {len(data.train)} training images")
     if plan.redistributions == 0:
         notes.append(
             f"warning: --mix.start {config.mix.start} and --mix.every {config.mix.every} leave no "
@@ -95,7 +98,7 @@ def build_state(run: RunContext, data: Dataset) -> TrainState:
         mixer=mixer,
         validator=validator,
         validation=AsyncValidation(run.world, run.wait, validator.evaluate),
-        windows={name: Window(name, config.batch_size) for name in names},
+        windows={name: Window(name, loader.batch_size) for name in names},
         compiled=compiled,
         notes=notes,
     )

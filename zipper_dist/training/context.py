@@ -38,6 +38,12 @@ class RunContext:
         """Where this process trains."""
         return self.world.plan.device
 
+    @property
+    def weights_of_rank(self) -> list[str]:
+        """The weights files that this rank writes."""
+        shared = ["global", "best"] if self.world.rank == 0 else []
+        return [*self.world.plan.learners, *shared]
+
 
 @dataclass
 class Timers:

@@ -32,7 +32,9 @@ def finalise(run: RunContext, state: TrainState, test: ImageSet) -> dict[str, An
     if run.world.rank == 0:
         state.validator.load(theta, state.learners[0].state.integers)
         state.validator.save(run.directory.weights("global"), extra)
+        state.validator.write_best()
     mine = {
+        "sha256": run.directory.digests(run.weights_of_rank),
         "found": _evaluate(run, state, theta, test),
         "training": training,
         "with_validation": with_validation,
@@ -100,7 +102,10 @@ def _summary(
     learners: dict[str, dict[str, float]] = {}
     for name in (*config.learners, "global"):
         found = [each["found"][name] for each in reports if name in each["found"]]
-        learners[name] = accuracies(report(engine, wanted, found), wanted)
+        tested = report(engine, wanted, found)
+        learners[name] = accuracies(tested, wanted)
+        for warning in tested.warnings:
+            run.metrics.note(f"warning: test of the {name} learner: {warning}")
     # Up to the last sync, without the evaluation, which ranks mostly do while they wait.
     training = [each["training"] for each in reports]
     train_seconds = max(timers["wall_seconds"] - timers["eval_seconds"] for timers in training)
@@ -117,9 +122,10 @@ def _summary(
         "look_seconds": sum(timers["eval_seconds"] for timers in settled),
         "train_seconds": train_seconds,
         "eval_seconds": sum(timers["eval_seconds"] for timers in ranks),
-        "images_per_second": steps * config.batch_size / train_seconds,
+        "images_per_second": steps * state.loader.batch_size / train_seconds,
         "evaluation_attack": validator.attack,
         "final": {"images": len(test), "learners": learners},
         "best": validator.best,
+        "sha256": {name: digest for each in reports for name, digest in each["sha256"].items()},
         "ranks": ranks,
     }

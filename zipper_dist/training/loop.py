@@ -31,7 +31,7 @@ def train(run: RunContext, state: TrainState) -> None:
             validate(state)
         if plan.redistributes_at(t):
             redistribute(run, state)
-        if plan.validates_at(t):
+        if plan.saves_at(t):
             save(run, state)
         run.signals.check()  # stops the run
 

@@ -1,10 +1,15 @@
 """Saving a run in checkpoints, and continuing it from them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from zipper_dist.checkpoint import format as checkpoint
+from zipper_dist.checkpoint.files import UNUSED
 from zipper_dist.checkpoint.format import CheckpointInfo, LearnerCheckpoint
+from zipper_dist.checkpoint.run_directory import identity_of
+from zipper_dist.errors import UserError, in_one_line
+from zipper_dist.metrics.records import GLOBAL, Record
 from zipper_dist.training.context import RunContext, Timers, TrainState
 from zipper_dist.training.learner import BaseLearner
 from zipper_dist.training.validation import Snapshot
@@ -12,10 +17,12 @@ from zipper_dist.training.validation import Snapshot
 
 @dataclass(frozen=True)
 class Resumed:
-    """Where a run continues: ``messages`` for the user, and ``last_steps`` for the sinks."""
+    """Where a run continues: ``messages`` for the user, ``last_steps`` for the sinks, and records
+    of this rank that these get again."""
 
     messages: list[str]
     last_steps: Mapping[str, int] = field(default_factory=dict)
+    again: list[Record] = field(default_factory=list)
 
 
 def save(run: RunContext, state: TrainState) -> None:
@@ -24,11 +31,13 @@ def save(run: RunContext, state: TrainState) -> None:
     state.timers.settle(run)
     directory = run.directory.checkpoints
     for learner in state.learners:
-        checkpoint.save(directory, _checkpoint(state, learner))
+        part = _checkpoint(run, state, learner)
+        part.notes |= _metrics_notes(run, state, learner.name)
+        checkpoint.save(directory, part)
     checkpoint.prune(directory, [each.name for each in state.learners], list(run.config.learners))
 
 
-def _checkpoint(state: TrainState, learner: BaseLearner) -> LearnerCheckpoint:
+def _checkpoint(run: RunContext, state: TrainState, learner: BaseLearner) -> LearnerCheckpoint:
     validation = state.validation
     info = CheckpointInfo(
         learner=learner.name,
@@ -37,8 +46,11 @@ def _checkpoint(state: TrainState, learner: BaseLearner) -> LearnerCheckpoint:
         posted=list(validation.posted),
         kept=[snapshot.step for snapshot in validation.kept],
         evaluated=list(validation.evaluated),
+        identity=identity_of(run.config, run.precision),
     )
     groups = {"learner": learner.tensors(), "mixer": state.mixer.tensors(learner.name)}
+    if learner.name == next(iter(run.config.learners)):  # on the rank that evaluates
+        groups["best"] = state.validator.best_weights
     for snapshot in validation.kept:
         groups[f"look-{snapshot.step}"] = {"share": snapshot.shares[learner.name]}
         groups[f"look-{snapshot.step}-integers"] = dict(snapshot.integers)
@@ -50,18 +62,27 @@ def _checkpoint(state: TrainState, learner: BaseLearner) -> LearnerCheckpoint:
     return LearnerCheckpoint(info, groups, notes)
 
 
-def resume(run: RunContext, state: TrainState) -> Resumed:
+def _metrics_notes(run: RunContext, state: TrainState, learner: str) -> dict[str, Any]:
+    """The learner's open window, and those of its records that may not be written yet."""
+    leads = learner == next(iter(run.config.learners))  # on rank 0, which evaluates
+    names = {learner, GLOBAL} if leads else {learner}
+    return {"window": state.windows[learner].state(), "outbox": run.metrics.unwritten(names)}
+
+
+def resume(run: RunContext, state: TrainState, lost: Sequence[str] = ()) -> Resumed:
     """Bring ``state`` to the newest checkpoints that fit together: each rank reports what it has
-    for its learners, and all choose alike."""
+    for its learners, and all choose alike. UserError if they do not fit the run, or there are none
+    for a run that was complete but for ``lost`` files of weights."""
     directory = run.directory.checkpoints
-    found: dict[str, list[dict[str, object]]] = {}
-    damaged: list[str] = []
+    identity = identity_of(run.config, run.precision)
+    mine: dict[str, list[CheckpointInfo]] = {}
+    left_out: list[str] = []
     for learner in state.learners:
-        usable, complaints = checkpoint.survey(directory, learner.name)
-        found[learner.name] = [asdict(info) for info in usable]
-        damaged += complaints
-    reports = run.wait(run.world.gather("checkpoints", {"found": found, "damaged": damaged}))
-    messages = [line for report in reports for line in report["damaged"]]
+        mine[learner.name], complaints = checkpoint.survey(directory, learner.name, identity)
+        left_out += complaints
+    found = {name: [asdict(info) for info in infos] for name, infos in mine.items()}
+    reports = run.wait(run.world.gather("checkpoints", {"found": found, "left out": left_out}))
+    messages = [line for report in reports for line in report["left out"]]
     parts = {
         name: [CheckpointInfo(**info) for info in infos]
         for report in reports
@@ -69,38 +90,79 @@ def resume(run: RunContext, state: TrainState) -> Resumed:
     }
     leader = next(iter(run.config.learners))
     chosen = checkpoint.choose(parts, leader, together=run.world.size == 1)
+    if chosen is None and lost:
+        raise UserError(
+            f"the run in {run.directory.root} is complete, but for {', '.join(lost)}, missing or "
+            "damaged; no checkpoints are left to restore from: put the files back, or train anew "
+            f"with --resume never{''.join(f' ({line})' for line in messages)}"
+        )
+    for name, usable in mine.items():
+        checkpoint.keep_only(directory, usable, name, None if chosen is None else chosen[name].step)
     if chosen is None:
-        if any(parts.values()):
-            messages.append("no checkpoints fit together; starting from iteration 1")
+        if messages or any(parts.values()):
+            kept = f"those there are kept as *.ckpt{UNUSED}"
+            messages.append(f"no checkpoints fit together, so starting from iteration 1; {kept}")
         return Resumed(messages)
-    loaded = [
-        checkpoint.load(checkpoint.path_of(directory, learner.name, chosen[learner.name].step))
-        for learner in state.learners
-    ]
+    if lost:
+        messages.append(f"weights that are missing or damaged are restored: {', '.join(lost)}")
+        run.directory.set_aside(set(lost).intersection(run.weights_of_rank))
     evaluated = chosen[leader].evaluated
-    _restore(run, state, loaded, evaluated)
+    restored = _restore(run, state, chosen)
+    state.validation.repost(restored.snapshots, restored.posted, evaluated)
+    if wrong := state.validator.write_best():
+        messages.append(f"{run.directory.best.name} was {wrong}: restored from a checkpoint")
     steps = {name: info.step for name, info in chosen.items()}
     at = " and ".join(map(str, sorted(set(steps.values()))))
     messages.append(f"continuing from iteration {at}")
-    return Resumed(messages, steps | {"global": max(evaluated, default=0)})
+    unwritten: dict[str, int] = {}
+    for record in reversed(restored.outbox):
+        unwritten[record["learner"]] = record["step"]
+    last_steps = steps | {GLOBAL: max(evaluated, default=0)}
+    for first in run.wait(run.world.gather("unwritten", unwritten)):
+        last_steps |= {name: step - 1 for name, step in first.items()}
+    return Resumed(messages, last_steps, restored.outbox)
 
 
-def _restore(
-    run: RunContext, state: TrainState, parts: list[LearnerCheckpoint], evaluated: list[int]
-) -> None:
-    for learner, part in zip(state.learners, parts, strict=True):
-        learner.restore(part.groups["learner"])
-        state.mixer.restore(
-            learner.name, part.groups["mixer"], part.notes["carry"], part.info.synced_at
-        )
-    first = parts[0]
-    state.at = first.info.step
-    state.timers = Timers(**first.notes["timers"])
-    state.validator.history = first.notes["history"]
-    snapshots = []
-    for at in first.info.kept:
-        shares = {p.info.learner: p.groups[f"look-{at}"]["share"].to(run.device) for p in parts}
-        integers = first.groups.get(f"look-{at}-integers", {})
-        integers = {name: tensor.to(run.device) for name, tensor in integers.items()}
-        snapshots.append(Snapshot(at, shares, integers))
-    state.validation.repost(snapshots, first.info.posted, evaluated)
+@dataclass(frozen=True)
+class _Restored:
+    """What checkpoints leave to be done again: snapshots to evaluate, with the iterations of all so
+    far, and records that may not have been written."""
+
+    snapshots: list[Snapshot]
+    posted: list[int]
+    outbox: list[Record]
+
+
+def _restore(run: RunContext, state: TrainState, chosen: Mapping[str, CheckpointInfo]) -> _Restored:
+    """Restore what this rank trains."""
+    directory = run.directory.checkpoints
+    paths = [
+        checkpoint.path_of(directory, each.name, chosen[each.name].step) for each in state.learners
+    ]
+    try:
+        parts = [checkpoint.load(path) for path in paths]
+        for learner, part in zip(state.learners, parts, strict=True):
+            learner.restore(part.groups["learner"])
+            state.mixer.restore(
+                learner.name, part.groups["mixer"], part.notes["carry"], part.info.synced_at
+            )
+            state.windows[learner.name].restore(part.notes["window"], part.info.step)
+        first = parts[0]
+        state.at = first.info.step
+        state.timers = Timers(**first.notes["timers"])
+        state.validator.history = first.notes["history"]
+        state.validator.best_weights = dict(first.groups.get("best", {}))
+        snapshots = []
+        for at in first.info.kept:
+            shares = {p.info.learner: p.groups[f"look-{at}"]["share"].to(run.device) for p in parts}
+            integers = first.groups.get(f"look-{at}-integers", {})
+            integers = {name: tensor.to(run.device) for name, tensor in integers.items()}
+            snapshots.append(Snapshot(at, shares, integers))
+        outbox = [record for part in parts for record in part.notes["outbox"]]
+    except (KeyError, TypeError, ValueError, RuntimeError, checkpoint.DamagedCheckpoint) as error:
+        raise UserError(
+            f"{', '.join(map(str, paths))}: cannot be continued with the network and the data of "
+            f"now ({in_one_line(error)}): give those that the run was begun with, or start over "
+            "with --resume never"
+        ) from error
+    return _Restored(snapshots, first.info.posted, outbox)

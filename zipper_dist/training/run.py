@@ -1,12 +1,16 @@
 """A training run in this process of the job, from options to summary."""
 
+import contextlib
 import os
-from collections.abc import Mapping
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.console import Console
 
 from zipper_dist.accel.precision import resolve_precision
+from zipper_dist.checkpoint.lock import Lock
 from zipper_dist.checkpoint.run_directory import RunDirectory, as_json, differences
 from zipper_dist.config.checks import validate
 from zipper_dist.config.schema import TrainConfig
@@ -40,7 +44,8 @@ def run(
     validate(config)
     sinks = make_sinks(config.metrics)
     placed = plan(Machine.detect(environment), list(config.learners), config.device, config.threads)
-    signals, world, directory = Signals(), World(placed), RunDirectory.of(config)
+    signals, directory = Signals(), RunDirectory.of(config)
+    world = World(placed, config.timeout, signals)
     context = RunContext(
         config=config,
         precision=resolve_precision(config.precision, placed.device),
@@ -52,13 +57,16 @@ def run(
     )
     if world.rank != 0:
         console = None
-    summary = _open(context)
-    if summary is None:
-        data = load_data(context)
-        with signals.installed():
-            summary = _train(context, data, console)
-    elif console is not None:
-        console.print(f"{directory.root} is complete; --resume never would start it over.")
+    directory.prepare()
+    with _locked(context) as notes:
+        found = _open(context)
+        summary = found.summary
+        if summary is None or found.lost:
+            data = load_data(context)
+            with signals.installed():
+                summary = _train(context, data, replace(found, notes=notes), console)
+        elif console is not None:
+            console.print(f"{directory.root} is complete; --resume never would start it over.")
     if console is not None:
         print_summary(summary, console)
         console.print(f"weights, metrics and summary are in {directory.root}", highlight=False)
@@ -66,10 +74,49 @@ def run(
     return summary
 
 
-def _open(run: RunContext) -> dict[str, Any] | None:
-    """Make the run directory ready; the summary of the run if it is complete already."""
+@contextlib.contextmanager
+def _locked(run: RunContext) -> Iterator[list[str]]:
+    """The run directory is this job's for the duration; gives notes for the user. UserError, on
+    every rank, where another job uses it on any machine."""
+    world = run.world
+    job = run.wait(world.gather("job", secrets.token_hex(8)))[0]
+    lock = Lock(run.directory.lock, job)
+    # First rank 0, then one process of each other machine, which may see the same directory.
+    turns = {"first lock": world.rank == 0, "locks": world.rank != 0 and world.plan.fetches_data}
+    notes: list[str] = []
+    try:
+        for topic, mine in turns.items():
+            reports = run.wait(world.gather(topic, _lock(lock) if mine else {}))
+            for refusal in (report["refused"] for report in reports if "refused" in report):
+                raise UserError(refusal)
+            notes += [report["note"] for report in reports if "note" in report]
+        yield notes
+    finally:
+        lock.release()
+
+
+def _lock(lock: Lock) -> dict[str, str]:
+    """Lock; why that failed, or what the user should know."""
+    try:
+        note = lock.take()
+    except UserError as error:
+        return {"refused": str(error)}
+    return {"note": note} if note else {}
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a job finds in the run directory: the summary of a complete run, ``lost`` weights of it,
+    by name, and ``notes`` for the user."""
+
+    summary: dict[str, Any] | None
+    lost: Sequence[str]
+    notes: Sequence[str] = ()
+
+
+def _open(run: RunContext) -> Found:
+    """Make the run directory ready, and look at what is there, on all machines alike."""
     config, directory, world = run.config, run.directory, run.world
-    directory.prepare()
     if world.plan.fetches_data and config.resume == "never":
         directory.clear(list(config.learners))
     if world.rank == 0:
@@ -83,17 +130,23 @@ def _open(run: RunContext) -> dict[str, Any] | None:
             "ranks with the same options"
         )
     summary: dict[str, Any] | None = opened[0]["finished"]
-    return summary
+    if summary is None:
+        return Found(None, [])
+    lost = directory.lost(run.weights_of_rank, summary.get("sha256") or {})
+    reports = run.wait(world.gather("lost", lost))
+    return Found(summary, [name for report in reports for name in report])
 
 
-def _train(run: RunContext, data: Dataset, console: Console | None) -> dict[str, Any]:
+def _train(run: RunContext, data: Dataset, found: Found, console: Console | None) -> dict[str, Any]:
     """Train from the newest checkpoint, or from the start, to the end: the summary on rank 0."""
     state = build_state(run, data)
     # Only now: a run whose options turn out wrong leaves no config.json.
     devices = run.wait(run.world.gather("device", describe_device(run.device)))
-    if run.world.rank == 0 and not run.directory.config.exists():
+    if run.world.rank == 0 and run.directory.config.exists():
+        state.notes += run.directory.notes_on_compiling(state.compiled)
+    elif run.world.rank == 0:
         run.directory.write_config(run.config, run.precision, state.compiled, devices)
-    resumed = resume(run, state)
+    resumed = resume(run, state, found.lost)
     about = RunInfo(
         run.directory.root,
         list(run.config.learners),
@@ -102,8 +155,8 @@ def _train(run: RunContext, data: Dataset, console: Console | None) -> dict[str,
         last_steps=resumed.last_steps,
         console=console,
     )
-    with run.metrics.opened(about):
-        for note in (*run.world.plan.notes, *state.notes, *resumed.messages):
+    with run.metrics.opened(about, resumed.again):
+        for note in (*run.world.plan.notes, *found.notes, *state.notes, *resumed.messages):
             run.metrics.note(note)
         try:
             complete_iteration(run, state)

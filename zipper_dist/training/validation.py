@@ -15,7 +15,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from zipper_dist.attacks import Blocks
-from zipper_dist.checkpoint.weights import save_weights
+from zipper_dist.checkpoint.files import write_atomically
+from zipper_dist.checkpoint.weights import content_of, save_weights
 from zipper_dist.config.schema import TrainConfig
 from zipper_dist.data import ImageSet
 from zipper_dist.distributed.communication import Overlap, Pending, World
@@ -25,6 +26,7 @@ from zipper_dist.evaluation.network_views import NetworkViews
 from zipper_dist.evaluation.outcomes import MemoryStore
 from zipper_dist.evaluation.results.report import Report, report
 from zipper_dist.metrics.records import Record
+from zipper_dist.metrics.reporter import MetricsReporter
 from zipper_dist.models import ModelSpec
 from zipper_dist.training.flat_state import FlatState
 from zipper_dist.training.mixing import total
@@ -117,9 +119,10 @@ class Validator:
         validation: ImageSet,
         config: TrainConfig,
         best_path: Path,
-        report: Callable[[Record], None],
+        metrics: MetricsReporter,
     ) -> None:
         self.history: list[Record] = []
+        self.best_weights: dict[str, Tensor] = {}  # a state dict, of the best of the history
         self.spec = spec
         attack = f"pgd-{config.eval.attack_steps}"
         self.wanted = measures(("clean", attack), config.threats(), config.eval.step_size)
@@ -127,7 +130,7 @@ class Validator:
         self._state = FlatState(model.eval().requires_grad_(False))
         self._validation = validation
         self._best_path = best_path
-        self._report = report
+        self._metrics = metrics
 
     @property
     def attack(self) -> dict[str, Any]:
@@ -138,8 +141,9 @@ class Validator:
 
     @property
     def best(self) -> Record | None:
-        """The earliest of the evaluations with the highest clean + robust accuracy."""
-        return max(self.history, key=lambda r: r["clean"] + r["robust"], default=None)
+        """The earliest of the evaluations with the highest clean + robust accuracy, of those of
+        networks that do not answer all images alike, if there are any."""
+        return max(self.history, key=self._worth, default=None)
 
     @cached_property
     def _views(self) -> NetworkViews:
@@ -164,13 +168,43 @@ class Validator:
         self.load(theta, snapshot.integers)
         engine = self.engine(self._validation)
         yield from engine.run(self.wanted)
-        found = accuracies(report(engine, self.wanted), self.wanted)
-        record: Record = {"step": snapshot.step, "learner": "global", **found}
+        found = report(engine, self.wanted)
+        record: Record = {"step": snapshot.step, "learner": "global"}
+        record |= accuracies(found, self.wanted) | self._warn(found, snapshot.step)
         record["seconds"] = time.perf_counter() - start
         self.history.append(record)
         if self.best is record:
-            self.save(self._best_path, {"step": str(snapshot.step)})
-        self._report(record)
+            self.best_weights = self._state.state_dict()
+            self.write_best()
+        self._metrics.report(record)
+
+    def _worth(self, record: Record) -> tuple[bool, float]:
+        """What the best is chosen by: accuracies count only among networks that tell images apart,
+        as long as there is one; an attack cannot change what is always the same."""
+        return not record.get("constant", False), record["clean"] + record["robust"]
+
+    def _warn(self, found: Report, step: int) -> Record:
+        """Fields on what is wrong with the network, if anything; said when it begins."""
+        wrong: Record = {"constant": True} if found.constant else {}
+        if not_finite := max(figure.not_finite for figure in found.figures.values()):
+            wrong["not_finite"] = not_finite
+        before = self.history[-1] if self.history else {}
+        if wrong.keys() - before.keys():
+            for warning in found.warnings:
+                self._metrics.note(f"warning: validation after iteration {step}: {warning}")
+        return wrong
+
+    def write_best(self) -> str | None:
+        """Write the best weights, unless they are in their file; what was wrong with the file."""
+        if self.best is None:
+            return None
+        extra = {"step": str(self.best["step"])}
+        content = content_of(self.best_weights, self.spec, extra)
+        there = self._best_path.exists()
+        if there and self._best_path.read_bytes() == content:
+            return None
+        write_atomically(self._best_path, content)
+        return "of another iteration, or damaged" if there else "missing"
 
     def save(self, path: Path, extra: Mapping[str, Any]) -> None:
         """Write the weights that the network has now."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -94,3 +95,31 @@ def test_a_run_that_starts_over_keeps_nothing(tmp_path: Path) -> None:
 def test_there_is_no_file_without_a_record(tmp_path: Path) -> None:
     opened(tmp_path, {"natural": 1})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(b"{}", b"[]", b"3", b"null", b'"step"', b"\xff\xfe\x00garbage", b"[" * 100_000),
+        *(b'{"step": "3", "learner": "natural"}', b'{"step": 3, "learner": ["natural"]}'),
+        *(b'{"step": true, "learner": "natural"}', b'{"step": 3}', b'{"step": 3, "learner": "x"}'),
+    ],
+)
+def test_lines_that_are_no_records_are_dropped(tmp_path: Path, line: bytes) -> None:
+    path = write_records(tmp_path)
+    whole = path.read_bytes()
+    path.write_bytes(line + b"\n" + whole + line + b"\n\n" + line)
+    opened(tmp_path, ALL)
+    assert path.read_bytes() == whole
+
+
+def test_a_line_that_does_not_fit_on_the_disk_leaves_no_part_of_it(tmp_path: Path) -> None:
+    path = write_records(tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, hard))
+    try:
+        with pytest.raises(OSError):
+            opened(tmp_path, ALL).write(RECORDS[0])
+        assert records_in(path) == RECORDS
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,9 @@ def run_info(console: Console | None = None) -> RunInfo:
 class FakeWorld(World):
     def __init__(self, rank: int) -> None:
         self.rank = rank
+        self.size = 2
         self.sent: list[Any] = []
+        self._unacknowledged = deque()
 
     def send(self, message: Any) -> None:
         self.sent.append(message)
@@ -105,6 +108,45 @@ def test_other_ranks_send_their_records_to_the_first() -> None:
         reporter.report(RECORD.as_json())
     assert log.told == []
     assert world.sent == [RECORD.as_json()]
+
+
+class Failing(Log):
+    """Refuses records while it is told to."""
+
+    refuses = True
+
+    def write(self, record: Record) -> None:
+        if self.refuses:
+            raise OSError("no network")
+        super().write(record)
+
+
+def test_a_sink_that_fails_gets_what_it_missed_and_the_others_go_on(tmp_path: Path) -> None:
+    log, failing = Log(), Failing()
+    reporter = MetricsReporter(FakeWorld(rank=0), [failing, log])
+    one, two, other = ({"step": n, "learner": name} for n, name in ((1, "a"), (2, "a"), (2, "b")))
+    with reporter.opened(RunInfo(tmp_path, ["a", "b"], 9)):
+        for record in (one, other, two):
+            reporter.report(record)
+        assert reporter.unwritten({"a"}) == [one, two]
+        failing.refuses = False
+        reporter.report({"step": 3, "learner": "a"})
+        assert reporter.unwritten({"a", "b"}) == []
+    records = [one, other, two, {"step": 3, "learner": "a"}]
+    assert [told for told in failing.told if isinstance(told, dict)] == records
+    assert [told for told in log.told if isinstance(told, dict)] == records
+    (warning,) = [told for told in log.told if str(told).startswith("warning")]
+    assert "metrics sink Failing failed (OSError: no network)" in str(warning)
+    assert "no network" in (tmp_path / "log.txt").read_text()
+    assert failing.told[-1] == log.told[-1] == "closed"
+
+
+def test_what_was_not_written_is_reported_again() -> None:
+    log = Log()
+    again = [{"step": 4, "learner": "a"}]
+    with MetricsReporter(FakeWorld(0), [log]).opened(run_info(), again):
+        pass
+    assert log.told == [run_info(), *again, "closed"]
 
 
 def test_a_record_has_the_fields_that_the_run_has() -> None:

@@ -14,6 +14,7 @@ from zipper_dist.accel.precision import Network
 from zipper_dist.attacks.autoattack.adapter import QUERIES, FromAuthors, plain
 from zipper_dist.attacks.base import ATTACKS
 from zipper_dist.attacks.draws import BlockRows, Draws
+from zipper_dist.attacks.verdict import answers
 
 
 class BlockSquare(SquareAttack):  # type: ignore[misc]
@@ -32,9 +33,10 @@ class BlockSquare(SquareAttack):  # type: ignore[misc]
         return margin, loss
 
     def ask(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Margin and loss (n,) of each image (n, C, H, W), from the network."""
-        found: tuple[Tensor, Tensor] = super().margin_and_loss(x, y)
-        return found
+        """Margin and loss (n,) of each image (n, C, H, W), from the network; a NaN, which the
+        package takes for neither, is a margin below 0."""
+        margin, loss = super().margin_and_loss(x, y)
+        return margin.nan_to_num(nan=-1.0), loss.nan_to_num(nan=-1.0)
 
     def random_choice(self, shape: Sequence[int]) -> Tensor:
         """Random signs; where there is a row for each example, its row of the block's."""
@@ -106,7 +108,7 @@ class Square(FromAuthors):
             _, adversarial = attack.attack_single_run(x, y)
         adversarial = adversarial[:, :, :high, :wide]
         with torch.no_grad():
-            broken = network(adversarial).argmax(1) != y
+            broken = answers(network(adversarial)) != y
         yield torch.where(broken[:, None, None, None], adversarial, clean)
 
 

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 from zipper_dist.attacks import Blocks
+from zipper_dist.attacks.verdict import NO_ANSWER
 from zipper_dist.evaluation.attack_list import Measure, distinct_parts
 from zipper_dist.evaluation.engine import Engine, Found
-from zipper_dist.evaluation.outcomes import BROKEN, ROBUST
+from zipper_dist.evaluation.outcomes import BROKEN, NOT_FINITE, ROBUST
+from zipper_dist.metrics.console import make_console
 
 Z_95 = 1.959963984540054
 """The 97.5 % point of the normal distribution."""
@@ -36,6 +37,9 @@ class Figure:
     forwards_per_example: float
     """Forward passes without a gradient; like gradients, over all n examples."""
     settings: Mapping[str, Any]
+    not_finite: int = 0
+    """Examples, clean or attacked, whose logits are NaN or infinite: none of them counts as
+    right."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +49,8 @@ class Report:
     figures: Mapping[str, Figure]
     correct: Mapping[str, Tensor]
     """Which examples are classified right when clean and under the attack: bool (N,)."""
+    constant: bool = False
+    """Whether the network answers all clean images alike, though they are of several classes."""
 
     @property
     def accuracy(self) -> dict[str, float]:
@@ -55,6 +61,18 @@ class Report:
     def n(self) -> int:
         """Number of examples."""
         return next(iter(self.figures.values())).n
+
+    @property
+    def warnings(self) -> list[str]:
+        """What makes the figures worth little, a sentence each."""
+        found = []
+        for name, figure in self.figures.items():
+            if figure.not_finite:
+                what = f"{name}: the network's logits are NaN or infinite for {figure.not_finite}"
+                found.append(f"{what} of {figure.n} images, which count as misclassified.")
+        if self.constant:
+            found.append("The network answers all images alike: its robustness means nothing.")
+        return found
 
     def rich_table(self, title: str = "") -> Table:
         """The table for the terminal."""
@@ -72,9 +90,11 @@ class Report:
 
     def table(self, title: str = "") -> str:
         """The table as text; gradients and forwards are evaluations an example."""
-        console = Console(file=io.StringIO(), width=100)
+        console = make_console(io.StringIO(), width=100)
         with console.capture() as capture:
             console.print(self.rich_table(title))
+            for warning in self.warnings:
+                console.print(f"WARNING  {warning}", highlight=False, soft_wrap=True)
         return capture.get()
 
 
@@ -101,6 +121,10 @@ def _tally(found: Sequence[Found], where: str, blocks: Blocks) -> tuple[Tensor, 
     return state, spent
 
 
+def _several(labels: Tensor) -> bool:
+    return bool((labels != labels[0]).any())
+
+
 def report(
     engine: Engine, wanted: Sequence[Measure], found: Sequence[Found] | None = None
 ) -> Report:
@@ -111,9 +135,9 @@ def report(
     tallies = {p: _tally(found, engine.address(p), engine.blocks) for p in (None, *parts)}
     figures, correct = {}, {}
     for measure in wanted:
-        right = tallies[None][0] == ROBUST
-        for part in measure.parts:
-            right = right & (tallies[part][0] != BROKEN)
+        under = torch.stack([tallies[part][0] for part in measure.parts or (None,)])
+        right = (tallies[None][0] == ROBUST) & (under < BROKEN).all(0)
+        silent = (tallies[None][0] == NOT_FINITE) | (under == NOT_FINITE).any(0)
         used = [tallies[part][1] for part in measure.parts or (None,)]
         seconds, forwards, gradients = (
             sum(spent[key] for spent in used) for key in ("seconds", "forwards", "gradients")
@@ -122,6 +146,8 @@ def report(
         correct[measure.label] = right
         figures[measure.label] = Figure(
             100 * hits / n, hits, n, wilson_interval(hits, n), seconds, gradients / n,
-            forwards / n, measure.as_json(),
+            forwards / n, measure.as_json(), int(silent.sum()),
         )  # fmt: skip
-    return Report(figures, correct)
+    known = [outcome for of_rank in found for outcome in of_rank[engine.address(None)].values()]
+    seen = {answer for outcome in known for answer in outcome["answers"]} - {NO_ANSWER}
+    return Report(figures, correct, len(seen) <= 1 and _several(engine.examples.labels))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from zipper_dist.accel.precision import Network
 from zipper_dist.attacks import APGD, PGD, Attack, Cw, Square, image_gradient, summed_cross_entropy
+from zipper_dist.attacks.verdict import answers
 from zipper_dist.config.threat import ThreatModel
 from zipper_dist.evaluation.attack_list import Measure
 from zipper_dist.evaluation.results.report import Report
@@ -143,10 +144,13 @@ def check_network(model: nn.Module, network: Network, x: Tensor, y: Tensor) -> I
             "and an attack has to average over them, which these do not."
         )
     yield Check("eval mode", not (training or differs), verdict, {"training": training})
-    right = logits.argmax(1) == y
+    right = answers(logits) == y
+    silent = f"Loss or gradients are NaN or infinite: {HINT}."
     if not bool(right.any()):
-        verdict = "No image is classified right, so there is none to check."
-        yield Check("gradients", True, verdict)
+        verdict, finite = "No image is classified right, so there is none to check.", True
+        if not logits.isfinite().all():
+            verdict, finite = silent, False
+        yield Check("gradients", finite, verdict)
         return
     gradient = image_gradient(network, x[right], summed_cross_entropy(y[right])).flatten(1)
     finite = bool(logits.isfinite().all() and gradient.isfinite().all())
@@ -154,7 +158,7 @@ def check_network(model: nn.Module, network: Network, x: Tensor, y: Tensor) -> I
     passed = finite and zero <= ZERO_GRADIENTS
     verdict = "Loss and gradients are finite, and not zero."
     if not finite:
-        verdict = f"Loss or gradients are NaN or infinite: {HINT}."
+        verdict = silent
     elif not passed:
         what = "The gradient of the loss is exactly zero"
         verdict = f"{what} for {zero:.1f} % of the images: {HINT}."

@@ -1,6 +1,9 @@
 """metrics.jsonl: one JSON object a line, flushed as it happens."""
 
+import contextlib
 import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from zipper_dist.checkpoint.files import write_atomically
@@ -11,7 +14,7 @@ from zipper_dist.metrics.sinks import SINKS, RunInfo, Sink
 @SINKS.register("jsonl")
 class JsonLines(Sink):
     """Appends to metrics.jsonl; a continued run drops records of iterations that are done again,
-    and an incomplete last line."""
+    and lines that are none of its records, such as an incomplete last one."""
 
     path: Path
 
@@ -20,17 +23,29 @@ class JsonLines(Sink):
         self.path = run.directory / "metrics.jsonl"
         if not self.path.exists():
             return
-        kept = []
-        for line in self.path.read_text().splitlines():
-            try:
-                record = json.loads(line)
-            except ValueError:
-                continue
-            if record["step"] <= run.last_steps.get(record["learner"], -1):
-                kept.append(line + "\n")
-        write_atomically(self.path, "".join(kept).encode())
+        lines = self.path.read_bytes().split(b"\n")
+        kept = [line + b"\n" for line in lines if _is_record(line, run.last_steps)]
+        write_atomically(self.path, b"".join(kept))
 
     def write(self, record: Record) -> None:
-        """Write one line."""
-        with self.path.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        """Write one line, or none of it and raise OSError."""
+        size = self.path.stat().st_size if self.path.exists() else 0
+        try:
+            with self.path.open("a") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.truncate(self.path, size)
+            raise
+
+
+def _is_record(line: bytes, last_steps: Mapping[str, int]) -> bool:
+    """Whether the line is a record of an iteration up to the last of its learner."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    if not isinstance(record, dict):
+        return False
+    step, learner = record.get("step"), record.get("learner")
+    return type(step) is int and isinstance(learner, str) and step <= last_steps.get(learner, -1)

@@ -1,6 +1,7 @@
 """The progress of a run on the terminal: a live table, or plain lines where there is none."""
 
 import time
+from collections.abc import Callable
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -8,6 +9,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from zipper_dist.metrics.pace import Pace
 from zipper_dist.metrics.records import Record
 from zipper_dist.metrics.sinks import SINKS, RunInfo, Sink
 from zipper_dist.metrics.tables import duration
@@ -19,14 +21,19 @@ PLAIN_LINE_SECONDS = 5.0
 class Terminal(Sink):
     """What the learners do, how fast, and how long it will take; nothing without a console."""
 
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock  # [s]
+
     def open(self, run: RunInfo) -> None:
         """Begin to show the run."""
         self._rows: dict[str, Record | None] = dict.fromkeys(run.learners)
+        self._warm: set[str] = set()  # learners that have had a record before their newest
+        self._pace = Pace(run.total_steps)
         self._total, self._start_step = run.total_steps, run.start_step
         self._console = run.console or Console(quiet=True, force_terminal=False)
         self._evaluation: Record | None = None
         self._stage = ""
-        self._began = self._last_line = time.monotonic()
+        self._last_line = self._clock()
         self._live = Live(console=self._console, transient=True, get_renderable=self._table)
         if self._console.is_terminal:
             self._live.start()
@@ -43,13 +50,17 @@ class Terminal(Sink):
         """Show a record; as plain lines, every evaluation and the newest training records."""
         is_training = record["learner"] in self._rows
         if is_training:
+            if self._rows[record["learner"]] is not None:
+                self._warm.add(record["learner"])
             self._rows[record["learner"]] = record
+            self._observe()
         else:
             self._evaluation = record
+            self._pace.evaluated()
         parts = [f"iteration {self._slowest()}/{self._total}"]
         for name, row in self._rows.items():
             if row:
-                loss, accuracy, lr, rate = _cells(row)
+                loss, accuracy, lr, rate = self._cells(row)
                 parts.append(f"{name} loss {loss} accuracy {accuracy} lr {lr} {rate} images/s")
         self._print_plainly(" | ".join(parts + self._facts()), now=not is_training)
 
@@ -60,19 +71,26 @@ class Terminal(Sink):
 
     def _print_plainly(self, line: str, now: bool = False) -> None:
         """Print a line unless there is a table, or the last line is too recent."""
-        due = now or time.monotonic() - self._last_line >= PLAIN_LINE_SECONDS
+        due = now or self._clock() - self._last_line >= PLAIN_LINE_SECONDS
         if due and not self._console.is_terminal:
-            self._last_line = time.monotonic()
+            self._last_line = self._clock()
             self.note(line)
 
     def _slowest(self) -> int:
         return min(row["step"] if row else self._start_step for row in self._rows.values())
 
+    def _observe(self) -> None:
+        """Bring the pace up to date once all learners have a record."""
+        rows = [row for row in self._rows.values() if row]
+        if len(rows) == len(self._rows):
+            # Of ranks that train at the same time, the one that evaluates counts less time for it.
+            trained = max(row.get("train_seconds", 0.0) for row in rows)
+            self._pace.observe(self._clock(), self._slowest(), trained)
+
     def _facts(self) -> list[str]:
-        """Pace of the slowest learner, γ, newest evaluation, and stage or seconds left."""
-        done = self._slowest() - self._start_step
-        rate = done / max(time.monotonic() - self._began, 1e-9)
-        facts = [f"{rate:.2f} iterations/s"]
+        """Pace of the slowest learner, γ, newest evaluation, and stage or time left."""
+        rate, left = self._pace.rate, self._pace.left
+        facts = [] if rate is None else [f"{_number(rate)} iterations/s"]
         gammas = [row["gamma"] for row in self._rows.values() if row and "gamma" in row]
         if gammas and len(self._rows) > 1:
             facts.append(f"γ {gammas[-1]:.3f}")
@@ -81,8 +99,8 @@ class Terminal(Sink):
             facts.append(f"global at {e['step']}: {scores}")
         if self._stage:
             facts.append(self._stage)
-        elif done:
-            facts.append(f"{duration((self._total - self._slowest()) / rate)} left")
+        elif left is not None:
+            facts.append(f"{duration(left)} left")
         else:
             facts.append("time left unknown yet")
         return facts
@@ -92,18 +110,23 @@ class Terminal(Sink):
         for heading in ("learner", "iteration", "loss", "accuracy", "lr", "images/s"):
             table.add_column(heading, justify="left" if heading == "learner" else "right")
         for name, row in self._rows.items():
-            cells = [f"{row['step']}/{self._total}", *_cells(row)] if row else ["…"] * 5
+            cells = [f"{row['step']}/{self._total}", *self._cells(row)] if row else ["…"] * 5
             table.add_row(name, *cells)
         bar = ProgressBar(total=self._total, completed=self._slowest(), width=60)
         # The bar does not end its line, and what follows on it would be cut off.
         return Group(table, bar, Text("\n" + "  ".join(self._facts())))
 
+    def _cells(self, record: Record) -> list[str]:
+        """Loss, accuracy, learning rate and images a second, the last not of the first record."""
+        images = record.get("images_per_second")
+        return [
+            f"{record['loss']:.4f}",
+            f"{record['accuracy']:.1f} %",
+            f"{record['lr']:.4g}",
+            _number(images) if images and record["learner"] in self._warm else "…",
+        ]
 
-def _cells(record: Record) -> list[str]:
-    """Loss, accuracy, learning rate and images a second."""
-    return [
-        f"{record['loss']:.4f}",
-        f"{record['accuracy']:.1f} %",
-        f"{record['lr']:.4g}",
-        f"{record['images_per_second']:.0f}",
-    ]
+
+def _number(rate: float) -> str:
+    """A rate, with decimals where it is small."""
+    return f"{rate:.0f}" if rate >= 100 else f"{rate:.3g}"

@@ -1,0 +1,93 @@
+"""A rank that is frozen, cut off or gone is named, and the job ends; one that works goes on."""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from distributed.jobs import job
+
+TIMEOUT = 4.0  # [s]
+AFTER = 12.0  # that the ranks may take after it on a busy machine [s]
+
+
+@pytest.mark.parametrize("frozen", [0, 1])
+def test_a_frozen_rank_is_named_and_the_job_ends(tmp_path: Path, frozen: int) -> None:
+    with job(tmp_path, TIMEOUT, slow=(frozen, 1000)) as ranks:
+        for rank in ranks:
+            rank.until_it_says("connected")
+        ranks[frozen].popen.send_signal(signal.SIGSTOP)
+        began = time.monotonic()
+        assert ranks[1 - frozen].ends() == 1
+        assert TIMEOUT < time.monotonic() - began < TIMEOUT + AFTER
+        said = ranks[1 - frozen].said
+        assert f"rank {frozen} (host {platform.node()}, process {ranks[frozen].popen.pid})" in said
+        assert said.count("zipper: error: ") == 1
+        assert "Traceback" not in said
+        if frozen == 1:  # of rank 0, which serves the store here, nothing tells what is wrong
+            assert "is frozen, cut off or gone" in said
+            # torchrun would wait for it: it is on this machine, so it can be ended.
+            assert ranks[frozen].ends() == -signal.SIGKILL
+
+
+def test_a_rank_that_works_for_longer_is_left_alone(tmp_path: Path) -> None:
+    with job(tmp_path, timeout=2, slow=(1, 9)) as ranks:
+        assert [rank.ends() for rank in ranks] == [0, 0], [rank.said for rank in ranks]
+        assert all("sum 2.0" in rank.said for rank in ranks)
+
+
+def ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
+
+
+@pytest.fixture
+def two_machines() -> Iterator[tuple[str, str]]:
+    """Two network namespaces, joined by the link ``cable`` with the addresses 10.99.0.1 and .2."""
+    names = (f"zipper-{os.getpid()}-a", f"zipper-{os.getpid()}-b")
+    try:
+        try:
+            for name in names:
+                ip("netns", "add", name)
+            first, second = names
+            link = ["link", "add", "cable", "netns", first, "type", "veth"]
+            ip(*link, "peer", "name", "cable", "netns", second)
+            for number, name in enumerate(names, start=1):
+                ip("-n", name, "addr", "add", f"10.99.0.{number}/24", "dev", "cable")
+                ip("-n", name, "link", "set", "cable", "up")
+                ip("-n", name, "link", "set", "lo", "up")
+        except (OSError, subprocess.CalledProcessError) as error:
+            reason = getattr(error, "stderr", "") or error
+            pytest.skip(f"network namespaces cannot be made here: {reason}")
+        yield names
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+
+
+def test_a_link_that_is_cut_ends_the_job_on_both_sides(
+    tmp_path: Path, two_machines: tuple[str, str]
+) -> None:
+    own = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--uts"]
+    prefixes = [
+        ["ip", "netns", "exec", name, *own, "sh", "-c", f'hostname {name}; exec "$@"', "sh"]
+        for name in two_machines
+    ]
+    variables = {"MASTER_ADDR": "10.99.0.1", "GLOO_SOCKET_IFNAME": "cable"}
+    with job(tmp_path, TIMEOUT, slow=(1, 1000), prefixes=prefixes, **variables) as ranks:
+        for rank in ranks:
+            rank.until_it_says("connected")
+        ip("-n", two_machines[0], "link", "set", "cable", "down")
+        began = time.monotonic()
+        assert [rank.ends() for rank in ranks] == [1, 1]
+        assert TIMEOUT < time.monotonic() - began < TIMEOUT + AFTER
+        first, second = two_machines
+        assert f"nothing was heard of rank 1 (host {second}, process 1) for" in ranks[0].said
+        assert f"it is cut off from rank 0 (host {first}, process 1)" in ranks[1].said
+        assert [rank.said.count("zipper: error: ") for rank in ranks] == [1, 1]

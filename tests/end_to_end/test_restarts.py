@@ -1,0 +1,38 @@
+"""torchrun starts the ranks again when one dies, and the run ends as if none had."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from end_to_end.commands import SMALL, Command, started, succeeded
+from end_to_end.conftest import Run
+from end_to_end.results import assert_same_result
+
+pytestmark = pytest.mark.slow
+
+
+def kill_and_see_it_back(command: Command, rank: int) -> None:
+    """SIGKILL to a rank; returns once there is a new process in its place."""
+    killed = command.rank(rank)
+    os.kill(killed, signal.SIGKILL)
+
+    def is_back() -> bool:
+        with contextlib.suppress(AssertionError):
+            return command.rank(rank) != killed
+        return False
+
+    command.until(is_back, f"a new rank {rank}")
+
+
+def test_any_rank_may_be_killed_several_times_in_one_launch(serial: Run, tmp_path: Path) -> None:
+    with started(*SMALL, at=tmp_path, ranks=2, restarts=3) as command:
+        for iteration, rank in ((9, 1), (18, 0), (27, 1)):
+            command.until_iteration(iteration)
+            kill_and_see_it_back(command, rank)
+        succeeded(command.wait())
+    assert_same_result(serial.path, tmp_path / "run")
