@@ -5,17 +5,20 @@ that may help: ``zipper-launch --nproc_per_node=2 -m zipper_dist.train …``."""
 import logging
 import os
 import sys
+import threading
+import time
 
 import torch.distributed as dist
 from torch.distributed import run as torchrun
-from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup
+from torch.distributed.elastic.agent.server.api import DEFAULT_ROLE, RunResult, WorkerGroup
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
-from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.api import SignalException, SubprocessContext
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.elastic.rendezvous.api import RendezvousError
 from torch.distributed.launcher import api
 
 import zipper_dist
+from zipper_dist.distributed.heartbeat import GRACE
 from zipper_dist.errors import UserError, in_one_line
 
 
@@ -27,8 +30,32 @@ def may_help(failure: ProcessFailure) -> bool:
     return not (stopped or final or failure.exitcode == UserError.status)
 
 
+def status_of(exitcode: int) -> int:
+    """As a shell reports it: one that a signal has ended has minus its number, a shell 128 more."""
+    return exitcode if exitcode >= 0 else 128 - exitcode
+
+
 class Agent(LocalElasticAgent):
     """torchrun's part on one machine: watches the ranks here, and starts them again."""
+
+    def run(self, role: str = DEFAULT_ROLE) -> RunResult:
+        """As torchrun does, but without waiting for minutes for a machine that is cut off."""
+        threading.Thread(target=self._end_in_time, daemon=True).start()
+        result: RunResult = super().run(role)
+        return result
+
+    def _end_in_time(self) -> None:
+        while not (failed := self._failed()):
+            time.sleep(1)
+        time.sleep(GRACE)
+        os._exit(status_of(failed[0]))
+
+    def _failed(self) -> list[int]:
+        """The exit codes other than 0, once all ranks here have ended and will not be started."""
+        if self._remaining_restarts > 0 or not isinstance(self._pcontext, SubprocessContext):
+            return []
+        codes = [each.proc.poll() for each in self._pcontext.subprocess_handlers.values()]
+        return [] if None in codes else [code for code in codes if code]
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
         result: RunResult = super()._monitor_workers(worker_group)
@@ -57,8 +84,7 @@ def main() -> None:
         torchrun.main(sys.argv[1:])
     except ChildFailedError as error:
         _, failure = error.get_first_failure()
-        # A rank that a signal ended has minus its number, which a shell reports as 128 + number.
-        sys.exit(failure.exitcode if failure.exitcode >= 0 else 128 - failure.exitcode)
+        sys.exit(status_of(failure.exitcode))
     except SignalException as stop:
         sys.exit(128 + stop.sigval)
     except (RendezvousError, dist.DistError) as error:

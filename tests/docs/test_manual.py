@@ -171,7 +171,8 @@ def test_the_python_of_the_manual_runs(
 @pytest.mark.slow
 def test_options_that_are_mentioned_exist() -> None:
     commands = ("-m zipper_dist.train", "-m zipper_dist.evaluate", "benchmarks/bench_time.py")
-    known = {"--nproc_per_node", "--tyro-print-completion"}  # torchrun's, and one that is not shown
+    # Of torchrun and SLURM, and one that is not shown.
+    known = {"--nproc_per_node", "--max-restarts", "--signal", "--tyro-print-completion"}
     for command in commands:
         words = [sys.executable, *command.split(), "--help"]
         done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)

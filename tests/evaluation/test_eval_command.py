@@ -121,6 +121,28 @@ def test_interrupted_and_continued_is_uninterrupted(
     assert all(path.stat().st_mtime_ns == at for path, at in before.items())
 
 
+def test_a_frozen_rank_ends_the_evaluation(run_directory: Path, tmp_path: Path) -> None:
+    launch = ["-m", "zipper_dist.launcher", "--standalone", "--nproc_per_node=2"]
+    command = [sys.executable, *launch, *COMMAND, str(run_directory), "--out", str(tmp_path)]
+    options = ["--attacks", "pgd-5000", "--threads", "1", "--timeout", "4"]
+    process = subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "evaluation").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        for pid in children:
+            if b"\0RANK=1\0" in Path(f"/proc/{pid}/environ").read_bytes():
+                os.kill(int(pid), signal.SIGSTOP)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode not in (0, None)
+    assert "nothing was heard of rank 1 (host " in said
+    assert said.count("zipper: error: ") == 1
+    assert "Traceback" not in said
+
+
 @pytest.mark.parametrize("ranks", [0, 2])
 def test_a_changed_block_is_noticed_and_done_again(
     run_directory: Path, tmp_path: Path, ranks: int

@@ -91,10 +91,12 @@ class World:
             return present(buffer)
         self.comm_bytes += buffer.numel() * buffer.element_size()
         reduced = buffer.cpu() if self.plan.backend == "gloo" else buffer
-        work = dist.all_reduce(reduced, group=self._groups.get(group), async_op=True)
+        during = "another rank during an all-reduce"
+        with self._contact(during):
+            work = dist.all_reduce(reduced, group=self._groups.get(group), async_op=True)
 
         def result() -> Tensor:
-            with self._contact("another rank during an all-reduce"):
+            with self._contact(during):
                 work.wait()
             return buffer if reduced is buffer else buffer.copy_(reduced)
 
@@ -106,9 +108,7 @@ class World:
             return present([json.loads(json.dumps(value))])
         self.post(topic, value)
         keys = [f"{topic}/{rank}" for rank in range(self.size)]
-        return Pending(
-            lambda: self._has(keys), lambda: [json.loads(self._store.get(key)) for key in keys]
-        )
+        return Pending(lambda: self._has(keys), lambda: [self._get(key) for key in keys])
 
     def post(self, topic: str, value: Any) -> None:
         """Let the other ranks see ``value`` (JSON) under ``topic``."""
@@ -117,9 +117,7 @@ class World:
     def posted(self, topic: str, ranks: Iterable[int]) -> dict[int, Any]:
         """What those of ``ranks`` that have done so have posted under ``topic``."""
         keys = {rank: f"{topic}/{rank}" for rank in ranks}
-        return {
-            rank: json.loads(self._store.get(key)) for rank, key in keys.items() if self._has([key])
-        }
+        return {rank: self._get(key) for rank, key in keys.items() if self._has([key])}
 
     def send(self, message: dict[str, Any]) -> None:
         """Post a message for rank 0, which need not be listening."""
@@ -129,7 +127,7 @@ class World:
         self._sent += 1
         self._put(f"mail/{self.rank}/{self._sent}", message)
         if self._has([key := f"mail/{self.rank}/acknowledged"]):
-            done = json.loads(self._store.get(key))
+            done = self._get(key)
             for _ in range(done - self._acknowledged[self.rank]):
                 self._unacknowledged.popleft()
             self._acknowledged[self.rank] = done
@@ -143,8 +141,9 @@ class World:
         messages = []
         for sender in range(1, self.size):
             while self._has([key := f"mail/{sender}/{self._received[sender] + 1}"]):
-                messages.append(json.loads(self._store.get(key)))
-                self._store.delete_key(key)
+                messages.append(self._get(key))
+                with self._contact(STORE):
+                    self._store.delete_key(key)
                 self._received[sender] += 1
         return messages
 
@@ -167,6 +166,10 @@ class World:
     def _put(self, key: str, value: Any) -> None:
         with self._contact(STORE):
             self._store.set(key, json.dumps(value))
+
+    def _get(self, key: str) -> Any:
+        with self._contact(STORE):
+            return json.loads(self._store.get(key))
 
     def _has(self, keys: list[str]) -> bool:
         with self._contact(STORE):

@@ -48,23 +48,23 @@ def process_of(pid: int) -> str:
 def connect(rank: int, size: int, timeout: float) -> dist.TCPStore:
     """A connection to the store of the job, at MASTER_ADDR and MASTER_PORT; rank 0 serves it,
     unless torchrun does. Raises UserError or PeerLost after ``timeout`` [seconds]."""
+    host, port = (os.environ.get(name, "") for name in ("MASTER_ADDR", "MASTER_PORT"))
+    if not host:
+        raise UserError("MASTER_ADDR is not set: give the name or address of the machine of rank 0")
+    if not (port.isdecimal() and 0 < int(port) < 2**16):
+        raise UserError(f"MASTER_PORT {port!r}: give a free port of {host}, 1 … 65535")
     of_agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    limit = min(timeout, AGENT_TIMEOUT) if of_agent else timeout
+    limit = datetime.timedelta(seconds=min(timeout, AGENT_TIMEOUT) if of_agent else timeout)
     try:
-        store: dist.TCPStore = next(
-            dist.rendezvous("env://", rank, size, timeout=datetime.timedelta(seconds=limit))
-        )[0]
+        store: dist.TCPStore = next(dist.rendezvous("env://", rank, size, timeout=limit))[0]
     except (RuntimeError, ValueError) as error:
-        at = " and ".join(
-            f"{name} {os.environ.get(name)}" for name in ("MASTER_ADDR", "MASTER_PORT")
-        )
-        why = next(iter(str(error).splitlines()), "")
+        why = str(error).partition("\n")[0]
         if of_agent:
-            raise PeerLost(f"lost contact with torchrun at {at}: {why}") from error
+            raise PeerLost(f"lost contact with torchrun at {host}:{port}: {why}") from error
         raise UserError(
-            f"{at}: the {size} ranks did not meet there ({why}); give all of them the address and "
-            "a free port of the machine of rank 0, and start them within --timeout "
-            f"({timeout:g} s)"
+            f"MASTER_ADDR {host}, MASTER_PORT {port}: the {size} ranks did not meet there ({why}); "
+            "give all of them the same free port of the machine of rank 0, and start them within "
+            f"--timeout ({timeout:g} s)"
         ) from error
     return store
 

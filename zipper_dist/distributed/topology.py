@@ -24,16 +24,39 @@ class Machine:
 
     @staticmethod
     def detect(environment: Mapping[str, str]) -> Machine:
-        """Read the variables that torchrun sets (absent: a job of one process) and the hardware."""
+        """Read the variables that torchrun sets (absent: a job of one process) and the hardware.
+
+        UserError: a variable is not a number in its range."""
         available = getattr(os, "sched_getaffinity", None)
+        world_size = _count(environment, "WORLD_SIZE")
+        local_world_size = _count(environment, "LOCAL_WORLD_SIZE")
+        if world_size > 1 and "RANK" not in environment:
+            raise UserError(
+                f"RANK is not set, but WORLD_SIZE is {world_size}: give each process a rank of its "
+                f"own, 0 … {world_size - 1}, or start them with torchrun"
+            )
         return Machine(
-            rank=int(environment.get("RANK", 0)),
-            world_size=int(environment.get("WORLD_SIZE", 1)),
-            local_rank=int(environment.get("LOCAL_RANK", 0)),
-            local_world_size=int(environment.get("LOCAL_WORLD_SIZE", 1)),
+            rank=_index(environment, "RANK", "WORLD_SIZE", world_size),
+            world_size=world_size,
+            local_rank=_index(environment, "LOCAL_RANK", "LOCAL_WORLD_SIZE", local_world_size),
+            local_world_size=local_world_size,
             gpus=torch.cuda.device_count() if torch.cuda.is_available() else 0,
             cores=tuple(sorted(available(0)) if available else range(os.cpu_count() or 1)),
         )
+
+
+def _count(environment: Mapping[str, str], name: str) -> int:
+    value = environment.get(name, "1")
+    if not (value.isdecimal() and int(value) >= 1):
+        raise UserError(f"{name} {value!r}: give a number of processes, 1 or more")
+    return int(value)
+
+
+def _index(environment: Mapping[str, str], name: str, of: str, size: int) -> int:
+    value = environment.get(name, "0")
+    if not (value.isdecimal() and int(value) < size):
+        raise UserError(f"{name} {value!r}: give 0 … {size - 1}, because {of} is {size}")
+    return int(value)
 
 
 @dataclass(frozen=True)

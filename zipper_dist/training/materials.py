@@ -15,6 +15,7 @@ from zipper_dist.models import ModelSpec, build
 from zipper_dist.rng import seed_global_generators
 from zipper_dist.training.context import RunContext
 from zipper_dist.training.learner import BaseLearner
+from zipper_dist.training.limits import refuse_giant
 from zipper_dist.training.shards import Shards
 from zipper_dist.training.step_plan import StepPlan, evaluation_cost, fitting_batch_size
 
@@ -74,6 +75,8 @@ def prepare(run: RunContext, data: Dataset) -> Materials:
         width_multiplier=config.model.width,
         activation=config.model.activation,
     )
+    together = 1 if config.placement.mode == "dedicated" and run.world.size > 1 else None
+    refuse_giant(spec, copies=2 + 3 * (together or len(config.learners)))
     seed_global_generators(config.seed, "initial weights")
     model = build(spec).to(device)
     image = (spec.channels, spec.height, spec.width)

@@ -15,6 +15,7 @@ from zipper_dist.distributed.assignment import (
 )
 from zipper_dist.errors import UserError
 from zipper_dist.training.context import RunContext
+from zipper_dist.training.limits import refuse_single_values
 from zipper_dist.training.materials import Materials
 
 MEASURED_STEPS = 2
@@ -31,6 +32,11 @@ def place(run: RunContext, materials: Materials, shards: int | None) -> Assignme
         words = ", ".join(f"{name} {1000 * seconds:.0f} ms" for name, seconds in mean.items())
         materials.notes.append(f"an iteration of each learner, mean of the ranks: {words}")
     assignment = assign(config, costs, materials.loader.batch_size, shards)
+    batch_size, spec = materials.loader.batch_size, materials.spec
+    if batch_size == assignment.shards:
+        option = "--batch-size 1" if batch_size == 1 else f"{batch_size} shards of one image"
+        image = (spec.channels, spec.height, spec.width)
+        refuse_single_values(materials.model, image, option)
     world.form_groups({name: assignment.ranks_of(name) for name in config.learners})
     return assignment
 
