@@ -3,7 +3,7 @@
 Each run is killed, frozen, started twice or robbed of its files at random moments, continued by
 the same command, and must end with the weights and metrics of a run that was left alone, bit for
 bit; nothing may hang, outlive its launcher or end in a traceback. Attacks take turns; times,
-ranks and files are drawn from the seed and the number of the run. Linux only.
+ranks, placements and files are drawn from the seed and the number of the run. Linux only.
 """
 
 from __future__ import annotations
@@ -44,8 +44,10 @@ TRAINING = f"""digits --device cpu --threads 1 --precision fp32 --compile off --
     --model.width 0.125 --data.limit 400 --data.validation 40 --batch-size 16 --steps 240
     --mix.start 80 --mix.every 40 --mix.gamma 0:0.3,1:0.7 --mix.ema 0.9 --eval.every 30
     --eval.limit 40 --eval.attack-steps 3 --log-every 7 --learners.adversarial.attack.steps 2
+    --placement.shards 2
     --timeout {TIMEOUT}""".split()
-"""Some seconds of training with all that can be lost: redistributions, evaluations, BatchNorm."""
+"""Some seconds of training with all that can be lost: redistributions, evaluations, BatchNorm; two
+shards, so that two ranks may share the learners."""
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,9 @@ class Trial:
     random: Random
 
     def start(self, ranks: int, restarts: int = 0) -> Job:
-        """Start the training command, or continue the run with it."""
-        return Job(training(self.options, ranks, restarts), self.log)
+        """Start the training command, or continue the run with it, under some placement."""
+        placement = ["--placement.mode", self.random.choice(("dedicated", "shared"))]
+        return Job(training([*self.options, *placement], ranks, restarts), self.log)
 
     def pause(self, job: Job) -> None:
         """Wait until a random moment of the run, or the end of the job."""

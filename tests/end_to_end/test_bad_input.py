@@ -220,7 +220,30 @@ def test_data_that_cannot_be_downloaded(tmp_path: Path) -> None:
         pytest.param(
             CASES["absent folder"][0], 2, CASES["absent folder"][1], id="only the first finds it"
         ),
-        pytest.param("digits", 3, ["3 ranks", "1 or 2 processes"], id="three ranks"),
+        pytest.param(
+            "digits --placement.shards 3",
+            2,
+            ["--placement.shards 3", "--batch-size 64", "4"],
+            id="shards that do not divide",
+        ),
+        pytest.param(
+            "digits --placement.mode shared --placement.shards 1",
+            2,
+            ["2 ranks", "shards of a learner: 1", "--placement.shards"],
+            id="more ranks than shards",
+        ),
+        pytest.param(
+            "digits --placement.ranks natural=1,adversarial=3",
+            2,
+            ["--placement.ranks natural=1,adversarial=3", "4 ranks", "2 were started"],
+            id="other ranks than were started",
+        ),
+        pytest.param(
+            "digits --placement.ranks natural=1,robust=1",
+            2,
+            ["--placement.ranks natural=1,robust=1", "natural, adversarial"],
+            id="ranks for an unknown learner",
+        ),
     ],
 )
 def test_all_ranks_end_after_one_message(

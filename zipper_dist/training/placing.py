@@ -79,18 +79,18 @@ def assign(
             )
     if ranks == 1 or options.mode == "shared":
         shards = shards or _fitting(ranks, batch_size)
-        _check(ranks, shards, f"the {shards} shards of every learner")
+        _check(ranks, shards, "shards of a learner")
         return shared(names, ranks, shards)
     if options.mode == "balanced":
         shards = shards or _fitting(ranks, batch_size)
-        _check(ranks, shards * len(names), f"{shards} shards of {len(names)} learner(s)")
+        _check(ranks, shards * len(names), "shards of all learners")
         return balanced(costs, shards)
     if ranks < len(names):
         return whole_learners(_mean(costs), ranks, shards or 1)
     counts = _counts(config, costs, shards)
     most = max(counts.values())
     shards = shards or _fitting(most, batch_size)
-    _check(most, shards, f"the {shards} shards of a learner")
+    _check(most, shards, "shards of a learner")
     return dedicated(counts, shards)
 
 
@@ -107,15 +107,15 @@ def _counts(config: TrainConfig, costs: Sequence[Costs], shards: int | None) -> 
     if ranks == len(names):
         return dict.fromkeys(names, 1)
     if shards is not None:
-        _check(ranks, shards * len(names), f"{shards} shards of {len(names)} learner(s)")
+        _check(ranks, shards * len(names), "shards of all learners")
     return rank_counts(_mean(costs), ranks, shards or ranks)
 
 
 def _check(ranks: int, parts: int, words: str) -> None:
     if ranks > parts:
         raise UserError(
-            f"{ranks} ranks are more than {words}: start fewer ranks, or begin a run with more "
-            "shards (--placement.shards)"
+            f"{ranks} ranks have too little to do ({words}: {parts}): start fewer ranks, or begin "
+            "a run with more shards (--placement.shards)"
         )
 
 
