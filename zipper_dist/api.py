@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from zipper_dist.checkpoint.run_directory import RunDirectory, as_json
 from zipper_dist.checkpoint.weights import load_model as load_weights_file
 from zipper_dist.config.checks import validate
+from zipper_dist.config.paths import expanded
 from zipper_dist.config.schema import DataConfig, TrainConfig
 from zipper_dist.config.threat import ThreatModel
 from zipper_dist.data import fetch, load
@@ -87,7 +88,7 @@ def fit(
     if ranks < 1:
         raise UserError(f"ranks {ranks}: give 1 or more")
     temporary = None if run_dir else tempfile.TemporaryDirectory(prefix="zipper-")
-    directory = Path(temporary.name if temporary else str(run_dir)).expanduser()
+    directory = expanded(Path(temporary.name if temporary else str(run_dir)), "run_dir")
     config = train_options(recipe, {**(options or {}), "run-dir": str(directory)})
     if ranks == 1:
         train(config, make_console() if verbose else None, environment={})
@@ -135,7 +136,7 @@ def load_model(path: str | Path, *, trust: bool = False) -> nn.Module:
 
     ``trust``: import code outside the package that it names. UserError: absent, damaged, untrusted.
     """
-    path = Path(path).expanduser()
+    path = expanded(Path(path), "path")
     file = RunDirectory(path).weights("global") if path.is_dir() else path
     return load_weights_file(file, trust=trust)
 

@@ -14,10 +14,12 @@ class Csv(Sink):
     path: Path
 
     def open(self, run: RunInfo) -> None:
-        """Begin the file, or go on with it."""
+        """Begin the file, or go on with it after the last evaluation that will not come again."""
         self.path = run.directory / "evaluations.csv"
-        if not self.path.exists():
-            self.path.write_text("step,clean,robust\n")
+        rows = self.path.read_text().splitlines()[1:] if self.path.exists() else []
+        last = run.last_steps.get("global", 0)
+        kept = [row for row in rows if int(row.partition(",")[0]) <= last]
+        self.path.write_text("\n".join(["step,clean,robust", *kept]) + "\n")
 
     def write(self, record: Record) -> None:
         """Take up an evaluation; the records of base learners are left out."""

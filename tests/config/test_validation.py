@@ -85,7 +85,8 @@ SCHEDULES: list[tuple[str, list[str], list[str]]] = [
 ]
 
 GOOD: list[tuple[str, Any]] = [
-    *((option, value) for option in AT_LEAST_ONE for value in (1, 10**6)),
+    *((option, value) for option in AT_LEAST_ONE for value in (1, 1024)),
+    ("steps", 10**9),
     *((option, value) for option, good, _ in RANGES for value in good),
     *((option, Schedule.parse(text)) for option, good, _ in SCHEDULES for text in good),
     ("data.crop-padding", 0),
@@ -100,7 +101,9 @@ GOOD: list[tuple[str, Any]] = [
     ("eval.step-size", None),
 ]
 BAD: list[tuple[str, Any]] = [
-    *((option, value) for option in AT_LEAST_ONE for value in (0, -3)),
+    *((option, value) for option in AT_LEAST_ONE for value in (0, -3, 10**9 + 1)),
+    ("threads", 1025),
+    ("seed", 2**63),
     *(
         (option, value)
         for option, _, bad in RANGES

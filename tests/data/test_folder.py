@@ -165,3 +165,12 @@ def test_refuses_a_single_class(tmp_path: Path) -> None:
 def test_refuses_an_image_size_below_one(root: Path) -> None:
     with pytest.raises(UserError, match=r"--data\.image-size -2: "):
         load(config(root, image_size=-2), seed=0)
+
+
+@pytest.mark.parametrize("source", ["folder", "mnist"])
+def test_names_the_user_that_there_is_not(source: str) -> None:
+    for step in (fetch, lambda config: load(config, 0)):
+        with pytest.raises(
+            UserError, match=r"--data\.root ~nosuchuser/data: there is no such user"
+        ):
+            step(DataConfig(source, Path("~nosuchuser/data")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,15 @@ def records(path: Path) -> list[Record]:
         return []
     lines = path.read_text().splitlines(keepends=True)
     return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def told(run: Path) -> Counter[str]:
+    """The records of a run without their times, in no order."""
+    times = {"seconds", "train_seconds", "wait_seconds", "images_per_second"}
+    return Counter(
+        json.dumps({key: value for key, value in record.items() if key not in times})
+        for record in records(run / "metrics.jsonl")
+    )
 
 
 def evaluations(run: Path) -> list[Record]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from collections import Counter
@@ -12,23 +11,13 @@ from pathlib import Path
 import pytest
 
 from end_to_end.commands import SMALL, Command, started, succeeded, train
-from end_to_end.results import evaluations, records
+from end_to_end.results import evaluations, told
 from zipper_dist.checkpoint.format import steps_of
 
 pytestmark = pytest.mark.slow
 
 # Records after every 3 iterations and checkpoints after every 7: windows are open when it is saved.
 OPTIONS = [*SMALL, "--log-every", "3"]
-TIMES = {"seconds", "train_seconds", "wait_seconds", "images_per_second"}
-
-
-def told(run: Path) -> Counter[str]:
-    """The records of a run without their times, in no order."""
-    found = records(run / "metrics.jsonl")
-    return Counter(
-        json.dumps({key: value for key, value in record.items() if key not in TIMES})
-        for record in found
-    )
 
 
 @pytest.fixture(scope="module")

@@ -124,7 +124,7 @@ def test_weights_are_enough_to_rebuild_the_network(run: Run, name: str) -> None:
 
 
 def test_nothing_but_the_documented_files(run: Run) -> None:
-    expected = {"config.json", "metrics.jsonl", "summary.json", "checkpoints"}
+    expected = {"config.json", "metrics.jsonl", "summary.json", "checkpoints", "run.lock"}
     expected |= {f"{name}.safetensors" for name in WEIGHTS}
     assert {path.name for path in run.path.iterdir()} == expected
 

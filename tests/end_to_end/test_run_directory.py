@@ -115,8 +115,11 @@ def test_lost_weights_of_one_rank(serial: Run, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(serial.path, run)
     (run / "adversarial.safetensors").unlink()
+    best = (run / "best.safetensors").stat().st_mtime_ns
     finished = succeeded(train(*SMALL, at=tmp_path, ranks=2))
     assert "weights that are missing or damaged are restored: adversarial" in finished.said
+    # The rank that has no best weights leaves them alone.
+    assert (run / "best.safetensors").stat().st_mtime_ns == best
     assert_same_result(serial.path, run)
 
 

@@ -51,7 +51,14 @@ def test_a_second_job_is_refused(
 def test_a_second_fit_in_one_process_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = {"steps": 3, "data.limit": 100, "batch-size": 20, "eval.attack-steps": 1}
+    options: dict[str, object] = {
+        "steps": 2,
+        "data.limit": 50,
+        "data.image-size": 16,
+        "batch-size": 8,
+        "threads": 1,
+    }
+    options |= {"model.arch": "small_cnn", "eval.limit": 10, "eval.attack-steps": 1}
     refused = []
 
     def fit_meanwhile(context: RunContext) -> Dataset:

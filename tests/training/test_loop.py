@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from training.test_algorithm import LATE, STEPS, TinyNetwork, config_of, image_set
+from zipper_dist.checkpoint import format as checkpoint
 from zipper_dist.checkpoint.run_directory import RunDirectory
 from zipper_dist.config.schedules import Schedule
 from zipper_dist.config.schema import TrainConfig
@@ -18,7 +19,7 @@ from zipper_dist.data import Dataset
 from zipper_dist.distributed.communication import Overlap, Pending, World
 from zipper_dist.distributed.signals import Signals
 from zipper_dist.distributed.topology import Machine, plan
-from zipper_dist.errors import Interrupted
+from zipper_dist.errors import Interrupted, UserError
 from zipper_dist.metrics.records import Record
 from zipper_dist.metrics.reporter import MetricsReporter
 from zipper_dist.metrics.sinks import Sink
@@ -118,6 +119,66 @@ def test_nothing_is_left_undone_at_the_start(make: Callable[..., Made]) -> None:
     assert state.validation.posted == []
     assert state.timers.syncs == 0
     assert list(run.directory.checkpoints.iterdir()) == []
+
+
+def saved(make: Callable[..., Made]) -> Path:
+    """A checkpoint of the natural learner in the directory of the run ``begun``."""
+    run, state = make("begun", Overlap(Signals()), replace(TWO, steps=9))
+    train(run, state)
+    return checkpoint.path_of(run.directory.checkpoints, "natural", 9)
+
+
+def refused(make: Callable[..., Made]) -> str:
+    """What a run in that directory is told that cannot continue."""
+    with pytest.raises(UserError) as raised:
+        resume(*make("begun", Overlap(Signals()), replace(TWO, steps=9)))
+    return str(raised.value)
+
+
+def test_checkpoints_of_other_data_are_refused(
+    make: Callable[..., Made], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a folder of images that has a class more than it had."""
+    path = saved(make)
+
+    class Larger(TinyNetwork):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = torch.nn.Linear(16, 40)
+
+    monkeypatch.setattr("zipper_dist.training.build.build", lambda spec: Larger())
+    message = refused(make)
+    assert str(path) in message
+    assert "cannot be continued with the network and the data of now (" in message
+    assert "\n" not in message
+    assert path.exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"carry": "1"},
+        {"carry": None},
+        {"timers": {"no such": 1.0}},
+        {"timers": []},
+        {"history": 3},
+        {"history": [3]},
+        {"history": [{"step": 9}]},
+    ],
+    ids=str,
+)
+def test_notes_of_another_shape_are_refused(make: Callable[..., Made], change: Any) -> None:
+    part = checkpoint.load(path := saved(make))
+    checkpoint.save(path.parent, replace(part, notes={**part.notes, **change}))
+    assert str(path) in refused(make)
+
+
+@pytest.mark.parametrize("group", ["learner", "mixer", "look-9"])
+def test_tensors_that_are_not_there_are_refused(make: Callable[..., Made], group: str) -> None:
+    part = checkpoint.load(path := saved(make))
+    groups = {name: tensors for name, tensors in part.groups.items() if name != group}
+    checkpoint.save(path.parent, replace(part, groups=groups))
+    assert str(path) in refused(make)
 
 
 class Kept(Sink):

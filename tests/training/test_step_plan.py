@@ -98,6 +98,15 @@ def test_epoch(t: int, epoch: float) -> None:
     assert StepPlan.of(CONFIG, steps_per_epoch=10).epoch(t) == epoch
 
 
+def test_redistributions_are_counted_without_going_through_the_run() -> None:
+    for total in range(1, 30):
+        for start in range(0, 32):
+            for every in (1, 2, 3, 7, 29, 40):
+                plan = StepPlan(total, 5, every, start, 1)
+                assert plan.redistributions == sum(map(plan.redistributes_at, range(1, total)))
+    assert StepPlan(10**18, 5, 2, 0, 1).redistributions == (10**18 - 1) // 2
+
+
 AUTO_PLAN = replace(CONFIG, epochs=120, eval=EvalConfig())
 
 

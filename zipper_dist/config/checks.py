@@ -1,6 +1,5 @@
 """Options out of range, found before any long work starts."""
 
-import math
 from collections.abc import Iterator
 
 from zipper_dist.config import ranges
@@ -28,16 +27,16 @@ def problems(config: TrainConfig) -> Iterator[str]:
         ("--epochs", config.epochs),
         ("--steps", config.steps),
         ("--batch-size", config.batch_size),
-        ("--threads", config.threads),
         ("--log-every", config.log_every),
         ("--data.limit", config.data.limit),
         ("--data.image-size", config.data.image_size),
     ):
         yield from ranges.at_least_one(option, value)
     yield from ranges.number("--timeout", config.timeout, 1, 1e7)
-    if config.data.crop_padding < 0:
-        yield f"--data.crop-padding {config.data.crop_padding}: give 0 or more"
-    if not (math.isfinite(config.model.width) and 0 < config.model.width <= 64):
+    yield from ranges.at_least_one("--threads", config.threads, ranges.MOST_THREADS)
+    yield from ranges.number("--seed", config.seed, -(2**63), 2**63 - 1)
+    yield from ranges.number("--data.crop-padding", config.data.crop_padding, 0, ranges.MOST)
+    if not 0 < config.model.width <= 64:
         yield f"--model.width {config.model.width}: give 0.01 … 64"
     if not config.learners:
         yield "learners: give one or more"

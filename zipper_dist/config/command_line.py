@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import io
+import itertools
 import json
 import os
 import re
@@ -24,6 +25,7 @@ from zipper_dist.errors import (
     Interrupted,
     RankSilent,
     TrainingDiverged,
+    UserError,
     failure_of,
     in_one_line,
     log_failure,
@@ -54,9 +56,11 @@ def parse_options(
     ``default`` and ``description`` stand in place of the defaults and the docstring of ``kind``.
 
     Raises:
+        UserError: a value is empty.
         SystemExit: a word cannot be read (status 2, after a message), or the words ask for
             ``--help``, ``--version`` or a completion script (status 0).
     """
+    _refuse_empty(arguments)
     with _only_first_rank_prints():
         if "--version" in arguments:
             print(f"zipper_dist {zipper_dist.__version__}")
@@ -73,6 +77,14 @@ def parse_options(
                 default=tyro.MISSING_NONPROP if default is None else default,
                 registry=OPTION_TYPES,
             )
+
+
+def _refuse_empty(arguments: Sequence[str]) -> None:
+    """Raise UserError for an empty value, which would make a path the working directory."""
+    for before, word in itertools.pairwise(["", *arguments]):
+        if word == "" or (word.startswith("--") and word.endswith("=")):
+            option = before if word == "" else word.removesuffix("=")
+            raise UserError(f"{option}: the value is empty, as that of a shell's unset variable is")
 
 
 @contextlib.contextmanager

@@ -1,14 +1,18 @@
 """Checks that several options share; each yields a line if the value is wrong."""
 
-import math
 from collections.abc import Iterator
 
 from zipper_dist.config.schedules import Schedule
 
+MOST = 10**9
+"""The largest count: of iterations, images, pixels …"""
+MOST_THREADS = 1024
+"""PyTorch ends without a word where the system cannot start as many threads as it is told."""
+
 
 def number(option: str, value: float, low: float, high: float) -> Iterator[str]:
     """``value`` must lie in ``low`` … ``high``."""
-    if not (math.isfinite(value) and low <= value <= high):
+    if not low <= value <= high:  # nor NaN
         yield f"{option} {value}: give {low:g} … {high:g}"
 
 
@@ -24,14 +28,15 @@ def length(option: str, value: float | None) -> Iterator[str]:
         yield f"{option} {value}: give above 0 and up to 1000, where 1 is the full pixel range"
 
 
-def at_least_one(option: str, value: int | None) -> Iterator[str]:
-    """``value``, if it is given, must be 1 or more."""
+def at_least_one(option: str, value: int | None, most: int = MOST) -> Iterator[str]:
+    """``value``, if it is given, must be 1 or more, and at most ``most``."""
     if value is not None and value < 1:
         yield f"{option} {value}: give 1 or more"
+    elif value is not None and value > most:
+        yield f"{option} {value}: give at most {most}"
 
 
-def values(option: str, schedule: Schedule, high: float = math.inf) -> Iterator[str]:
+def values(option: str, schedule: Schedule, high: float = 1e6) -> Iterator[str]:
     """The values of ``schedule`` must lie in 0 … ``high``."""
     if min(schedule.values) < 0 or max(schedule.values) > high:
-        wanted = f"lie in 0 … {high:g}" if math.isfinite(high) else "be 0 or more"
-        yield f"{option} {schedule}: its values must {wanted}"
+        yield f"{option} {schedule}: its values must lie in 0 … {high:g}"

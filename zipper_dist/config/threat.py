@@ -27,7 +27,7 @@ class ThreatModel:
         norm, colon, radius = text.partition(":")
         try:
             eps = float(Fraction(radius)) if "/" in radius else float(radius)
-        except (ValueError, ZeroDivisionError):
+        except (ValueError, ArithmeticError):
             eps = math.nan
         if norm not in LARGEST or not colon or math.isnan(eps):
             raise ValueError(f"{text!r} is not a threat model: give linf:8/255 or l2:0.5")

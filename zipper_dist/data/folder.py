@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from zipper_dist.config.paths import expanded
 from zipper_dist.config.schema import DataConfig
 from zipper_dist.data.decoding import Unreadable, read_rgb, special_file, warnings_of_pillow
 from zipper_dist.data.image_set import ImageSet
@@ -29,7 +30,7 @@ class Folder:
 
     def fetch(self, config: DataConfig) -> None:
         """Check that there are train/ and test/ in ``config.root``; raises UserError if not."""
-        root = config.root.expanduser()
+        root = expanded(config.root, "--data.root")
         for part in ("train", "test"):
             if not (root / part).is_dir():
                 raise UserError(
@@ -46,7 +47,7 @@ class Folder:
                 no ``config.image_size`` to resize all to.
         """
         self.fetch(config)
-        root = config.root.expanduser()
+        root = expanded(config.root, "--data.root")
         train_samples, names = _scan(root / "train", config.limit)
         test_samples, test_names = _scan(root / "test", config.limit)
         _check_classes(root, names, test_names)

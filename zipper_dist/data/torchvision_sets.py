@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from zipper_dist.config.paths import expanded
 from zipper_dist.config.schema import DataConfig
 from zipper_dist.data.image_set import ImageSet
 from zipper_dist.data.registry import Parts
@@ -83,7 +84,7 @@ class TorchvisionSet(ABC):
 
     def fetch(self, config: DataConfig) -> None:
         """Download what is missing; raises UserError if that fails or a file is broken."""
-        files = self.files(config.root.expanduser())
+        files = self.files(expanded(config.root, "--data.root"))
         self._refuse_broken(files)
         timeout = socket.getdefaulttimeout()
         socket.setdefaulttimeout(SERVER_TIMEOUT)  # without one, a silent server hangs the command
@@ -102,7 +103,7 @@ class TorchvisionSet(ABC):
 
     def read(self, config: DataConfig) -> Parts:
         """The two sets and the class names; raises UserError if a file is missing or broken."""
-        root = config.root.expanduser()
+        root = expanded(config.root, "--data.root")
         try:
             (train, names), (test, _) = (self._read_part(root, part) for part in (True, False))
         except Exception as error:  # torchvision raises many kinds, and names no file

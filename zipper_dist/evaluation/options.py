@@ -93,11 +93,12 @@ class EvaluateOptions:
 def validate(options: EvaluateOptions) -> None:
     """Raise UserError with everything that is out of range in ``options``, in one line."""
     o = options
-    found = []
-    for name in ("restarts", "limit", "first", "threads", "batch_size", "block_size"):
-        value = getattr(o, name)
-        if value is not None and value < 1:
-            found.append(f"--{name.replace('_', '-')} {value}: give 1 or more")
+    found: list[str] = []
+    for name in ("restarts", "limit", "first", "batch_size", "block_size"):
+        found += ranges.at_least_one(f"--{name.replace('_', '-')}", getattr(o, name))
+    found += ranges.at_least_one("--threads", o.threads, ranges.MOST_THREADS)
+    found += ranges.at_least_one("--data.image-size", o.data.image_size)
+    found += ranges.number("--seed", o.seed, -(2**63), 2**63 - 1)
     found += ranges.number("--timeout", o.timeout, 1, 1e7)
     step = f"--step-size {o.step_size}: give a length above 0, where 1 is the full pixel range"
     nowhere = o.save_adversarial is not None and not o.save_adversarial.parent.is_dir()

@@ -1,12 +1,18 @@
 """Builds a run from its options."""
 
 import copy
+from collections.abc import Sequence
+
+import torch
+from torch import nn
 
 from zipper_dist.accel.compilation import BREAK_EVEN, resolve_compile, work
 from zipper_dist.accel.layout import needs_plain_layout
 from zipper_dist.accel.precision import Acceleration
 from zipper_dist.data import Dataset, Loader, fetch, load
+from zipper_dist.data.memory import available_memory
 from zipper_dist.data.splits import limit_images
+from zipper_dist.errors import UserError
 from zipper_dist.metrics.records import Window
 from zipper_dist.models import ModelSpec, build
 from zipper_dist.rng import seed_global_generators
@@ -49,9 +55,12 @@ def build_state(run: RunContext, data: Dataset) -> TrainState:
         width_multiplier=config.model.width,
         activation=config.model.activation,
     )
+    refuse_giant(spec, copies=2 + 3 * len(names))
     seed_global_generators(config.seed, "initial weights")
     model = build(spec).to(device)
     image = (spec.channels, spec.height, spec.width)
+    if loader.batch_size == 1:
+        refuse_single_values(model, image)
     decides = (device.type, spec.arch) in BREAK_EVEN
     flop = work(config, model, image, plan.total_steps * loader.batch_size) if decides else 0.0
     compiled, note = resolve_compile(config.compile, device, spec.arch, flop)
@@ -95,3 +104,34 @@ def build_state(run: RunContext, data: Dataset) -> TrainState:
     )
     run.wait.work = lambda: work_while_waiting(run, state)
     return state
+
+
+def refuse_giant(spec: ModelSpec, copies: int) -> None:
+    """Raise UserError where so many copies of a shipped network's weights, gradients and momenta
+    cannot fit into memory."""
+    if spec.is_from_outside:
+        return
+    with torch.device("meta"):  # nothing is allocated
+        weights = sum(parameter.numel() for parameter in build(spec).parameters())
+    needed, available = 4 * copies * weights, available_memory()
+    if needed > available:
+        raise UserError(
+            f"--model.width {spec.width_multiplier:g}: training a {spec.arch} of {weights:,} "
+            f"weights takes {needed / 2**30:,.1f} GiB of memory and more, of which "
+            f"{available / 2**30:,.1f} GiB are available: give a smaller one"
+        )
+
+
+def refuse_single_values(model: nn.Module, image: Sequence[int]) -> None:
+    """Raise UserError where a minibatch of one image of shape ``image`` (C, H, W) leaves BatchNorm
+    a single value a channel, as on a map of 1×1."""
+    device = next(model.parameters()).device
+    try:
+        copy.deepcopy(model).train()(torch.zeros(1, *image, device=device))
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UserError(
+            "--batch-size 1: a BatchNorm of this network gets a map of one pixel, and one value "
+            "has no variance: give 2 or more, or larger images (--data.image-size)"
+        ) from None

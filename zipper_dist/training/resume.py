@@ -8,11 +8,21 @@ from zipper_dist.checkpoint import format as checkpoint
 from zipper_dist.checkpoint.files import UNUSED
 from zipper_dist.checkpoint.format import CheckpointInfo, LearnerCheckpoint
 from zipper_dist.checkpoint.run_directory import identity_of
+from zipper_dist.config.json_shape import NUMBER, fits
 from zipper_dist.errors import UserError, in_one_line
 from zipper_dist.metrics.records import GLOBAL, Record
 from zipper_dist.training.context import RunContext, Timers, TrainState
 from zipper_dist.training.learner import BaseLearner
 from zipper_dist.training.validation import Snapshot
+
+NOTES = {
+    "carry": NUMBER,
+    "timers": {str: NUMBER},
+    "history": [{"step": int, "clean": NUMBER, "robust": NUMBER}],
+    "window": dict,
+    "outbox": [{"learner": str, "step": int}],
+}
+"""What a run goes by in the notes of a checkpoint: see :func:`fits`."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +151,8 @@ def _restore(run: RunContext, state: TrainState, chosen: Mapping[str, Checkpoint
     ]
     try:
         parts = [checkpoint.load(path) for path in paths]
+        if not all(fits(part.notes, NOTES) for part in parts):
+            raise ValueError("notes of another version")
         for learner, part in zip(state.learners, parts, strict=True):
             learner.restore(part.groups["learner"])
             state.mixer.restore(

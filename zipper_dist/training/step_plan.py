@@ -78,7 +78,8 @@ class StepPlan:
         """The number of them in the run; None where none are wanted."""
         if self.mix_every == 0:
             return None
-        return sum(self.redistributes_at(t) for t in range(1, self.total_steps))
+        first, last = max(1, self.mix_start), self.total_steps - 1
+        return max(0, last // self.mix_every - (first - 1) // self.mix_every)
 
     def validates_at(self, t: int) -> bool:
         """Whether θ_g is evaluated as it is after iteration ``t``."""

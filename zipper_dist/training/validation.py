@@ -196,7 +196,7 @@ class Validator:
 
     def write_best(self) -> str | None:
         """Write the best weights, unless they are in their file; what was wrong with the file."""
-        if self.best is None:
+        if self.best is None or not self.best_weights:  # another rank has them
             return None
         extra = {"step": str(self.best["step"])}
         content = content_of(self.best_weights, self.spec, extra)
