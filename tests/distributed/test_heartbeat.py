@@ -43,6 +43,17 @@ def test_a_rank_that_works_for_longer_is_left_alone(tmp_path: Path) -> None:
         assert all("sum 2.0" in rank.said for rank in ranks)
 
 
+def test_a_job_that_is_stopped_as_a_whole_goes_on_when_it_is_continued(tmp_path: Path) -> None:
+    with job(tmp_path, timeout=3, slow=(1, 10)) as ranks:
+        for rank in ranks:
+            rank.until_it_says("connected")
+        for number, seconds in ((signal.SIGSTOP, 6), (signal.SIGCONT, 0)):
+            for rank in ranks:
+                rank.popen.send_signal(number)
+            time.sleep(seconds)
+        assert [rank.ends() for rank in ranks] == [0, 0], [rank.said for rank in ranks]
+
+
 def ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
 
