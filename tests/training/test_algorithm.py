@@ -132,7 +132,7 @@ NEVER = replace(LATE, every=iterations(0))
 def built(run: RunContext, data: Dataset) -> TrainState:
     """A run in this process."""
     materials = prepare(run, data)
-    return build_state(run, materials, place(run, materials, None), directories=[0])
+    return build_state(run, materials, place(run, materials, None))
 
 
 def trained(config: TrainConfig, directory: Path, monkeypatch: pytest.MonkeyPatch) -> History:
@@ -141,7 +141,8 @@ def trained(config: TrainConfig, directory: Path, monkeypatch: pytest.MonkeyPatc
     def tiny(spec: ModelSpec) -> nn.Module:
         return TinyNetwork()
 
-    monkeypatch.setattr("zipper_dist.training.materials.build", tiny)
+    for module in ("materials", "limits"):
+        monkeypatch.setattr(f"zipper_dist.training.{module}.build", tiny)
     cores = tuple(sorted(os.sched_getaffinity(0)))
     world = World(plan(Machine(0, 1, 0, 1, 0, cores), "cpu", 1))
     signals = Signals()

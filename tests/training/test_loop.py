@@ -66,7 +66,8 @@ class InterruptedWait(Overlap):
 @pytest.fixture
 def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Made]:
     """A run in this process, in a directory below the test's."""
-    monkeypatch.setattr("zipper_dist.training.materials.build", lambda spec: TinyNetwork())
+    for module in ("materials", "limits"):
+        monkeypatch.setattr(f"zipper_dist.training.{module}.build", lambda spec: TinyNetwork())
 
     def made(
         name: str, wait: Overlap, config: TrainConfig = TWO, sinks: Sequence[Sink] = ()

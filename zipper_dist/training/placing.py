@@ -15,6 +15,7 @@ from zipper_dist.distributed.assignment import (
 )
 from zipper_dist.errors import UserError
 from zipper_dist.training.context import RunContext
+from zipper_dist.training.directories import check_directories
 from zipper_dist.training.limits import refuse_single_values
 from zipper_dist.training.materials import Materials
 
@@ -37,6 +38,7 @@ def place(run: RunContext, materials: Materials, shards: int | None) -> Assignme
         option = "--batch-size 1" if batch_size == 1 else f"{batch_size} shards of one image"
         image = (spec.channels, spec.height, spec.width)
         refuse_single_values(materials.model, image, option)
+    check_directories(run, assignment)
     world.form_groups({name: assignment.ranks_of(name) for name in config.learners})
     return assignment
 
@@ -77,6 +79,11 @@ def assign(
                 f"--placement.shards {shards}: must divide --batch-size {batch_size}; give one of "
                 f"{wanted}"
             )
+    given = sum(count for _, count in options.ranks.counts)
+    if ranks > 1 and given not in (0, ranks):
+        raise UserError(
+            f"--placement.ranks {options.ranks}: these are {given} ranks, and {ranks} were started"
+        )
     if ranks == 1 or options.mode == "shared":
         shards = shards or _fitting(ranks, batch_size)
         _check(ranks, shards, "shards of a learner")
@@ -84,7 +91,14 @@ def assign(
     if options.mode == "balanced":
         shards = shards or _fitting(ranks, batch_size)
         _check(ranks, shards * len(names), "shards of all learners")
-        return balanced(costs, shards)
+        found = balanced(costs, shards)
+        if idle := [str(rank) for rank, items in enumerate(found.items) if not items]:
+            raise UserError(
+                f"rank {', '.join(idle)} would have nothing to do, as the others are done sooner: "
+                f"start fewer ranks, or begin a run with more than {shards} shards "
+                "(--placement.shards)"
+            )
+        return found
     if ranks < len(names):
         return whole_learners(_mean(costs), ranks, shards or 1)
     counts = _counts(config, costs, shards)
@@ -98,11 +112,6 @@ def _counts(config: TrainConfig, costs: Sequence[Costs], shards: int | None) -> 
     """How many ranks each learner gets for itself."""
     names, given, ranks = list(config.learners), dict(config.placement.ranks.counts), len(costs)
     if given:
-        if sum(given.values()) != ranks:
-            raise UserError(
-                f"--placement.ranks {config.placement.ranks}: these are {sum(given.values())} "
-                f"ranks, and {ranks} were started"
-            )
         return {name: given[name] for name in names}
     if ranks == len(names):
         return dict.fromkeys(names, 1)
