@@ -152,7 +152,7 @@ def test_checkpoints_of_other_data_are_refused(
             super().__init__()
             self.linear = torch.nn.Linear(16, 40)
 
-    monkeypatch.setattr("zipper_dist.training.build.build", lambda spec: Larger())
+    monkeypatch.setattr("zipper_dist.training.materials.build", lambda spec: Larger())
     message = refused(make)
     assert str(path) in message
     assert "cannot be continued with the network and the data of now (" in message

@@ -15,7 +15,7 @@ from zipper_dist.training.shards import ShardMean, Shards
 from zipper_dist.training.weight_perturbation import WeightPerturbation
 
 Sums = Generator[Tensor, None, StepResult]
-"""Yields sums over the shards of a process (1-D, float64), as the processes of the other shards do
+"""Yields sums over the shards of a process (1-D), as the processes of the other shards do
 at the same time; before it goes on, each must hold the sum over all shards."""
 
 

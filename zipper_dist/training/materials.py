@@ -1,7 +1,8 @@
 """What a run is built from: images, minibatches, network and plan."""
 
 import copy
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from torch import nn
 
@@ -39,6 +40,7 @@ class Materials:
     acceleration: Acceleration
     validation: ImageSet
     notes: list[str]  # for the user
+    costs: list[Mapping[str, float]] = field(default_factory=list)  # measured, by rank [s]
 
     def learner(self, name: str, config: TrainConfig, shards: Shards = Shards()) -> BaseLearner:
         """A learner at iteration 0, to train on ``shards``."""

@@ -181,7 +181,8 @@ def _restore(run: RunContext, state: TrainState, chosen: Mapping[str, Checkpoint
             state.windows[learner.name].restore(part.notes["window"], part.info.step)
         first, led = parts[0], [part for part in parts if part.info.learner in state.led]
         state.at = first.info.step
-        state.timers = Timers(**first.notes["timers"])
+        if led:  # the times are those of the process that saved
+            state.timers = Timers(**first.notes["timers"])
         state.validator.history = first.notes["history"]
         state.validator.best_weights = dict(first.groups.get("best", {}))
         snapshots = []

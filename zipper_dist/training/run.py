@@ -162,6 +162,8 @@ def _train(
             "precision": run.precision,
             "compiled": state.compiled,
             "shards": assignment.shards,
+            "placement": [dict(items) for items in assignment.items],
+            "seconds": materials.costs,
         }
         run.directory.write_config(run.config, resolved, devices)
     resumed = resume(run, state, found.lost)

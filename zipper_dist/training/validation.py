@@ -139,7 +139,7 @@ class Validator:
         before = self.history[-1] if self.history else {}
         if wrong.keys() - before.keys():
             for warning in found.warnings:
-                self._metrics.note(f"warning: validation after iteration {step}: {warning}")
+                self._metrics.tell(f"warning: validation after iteration {step}: {warning}")
         return wrong
 
     def write_best(self) -> str | None:
