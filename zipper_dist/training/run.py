@@ -25,13 +25,13 @@ from zipper_dist.errors import Interrupted, UserError
 from zipper_dist.metrics.reporter import MetricsReporter
 from zipper_dist.metrics.sinks import RunInfo, make_sinks
 from zipper_dist.metrics.tables import print_summary
-from zipper_dist.training.build import build_state
 from zipper_dist.training.context import RunContext
 from zipper_dist.training.finalise import finalise
 from zipper_dist.training.loop import complete_iteration, train
-from zipper_dist.training.materials import load_data, prepare
-from zipper_dist.training.placing import place
 from zipper_dist.training.resume import resume, save
+from zipper_dist.training.setup.build import build_state
+from zipper_dist.training.setup.materials import load_data, prepare
+from zipper_dist.training.setup.placing import place
 
 
 def run(

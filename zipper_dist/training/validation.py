@@ -29,7 +29,7 @@ from zipper_dist.evaluation.results.report import Report, report
 from zipper_dist.metrics.records import Record
 from zipper_dist.metrics.reporter import MetricsReporter
 from zipper_dist.models import ModelSpec
-from zipper_dist.training.flat_state import FlatState
+from zipper_dist.training.learner.flat_state import FlatState
 
 KEPT_SNAPSHOTS = 2
 

@@ -16,8 +16,8 @@ from zipper_dist.models import ModelSpec, build
 from zipper_dist.rng import seed_global_generators
 from zipper_dist.training.context import RunContext
 from zipper_dist.training.learner import BaseLearner
-from zipper_dist.training.limits import refuse_giant
-from zipper_dist.training.shards import Shards
+from zipper_dist.training.learner.shards import Shards
+from zipper_dist.training.setup.limits import refuse_giant
 from zipper_dist.training.step_plan import StepPlan, evaluation_cost, fitting_batch_size
 
 

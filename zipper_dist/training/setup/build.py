@@ -6,11 +6,11 @@ from zipper_dist.config.schema import TrainConfig
 from zipper_dist.distributed.assignment import Assignment
 from zipper_dist.metrics.records import Window
 from zipper_dist.training.context import RunContext, TrainState
-from zipper_dist.training.flat_state import FlatState
+from zipper_dist.training.learner.flat_state import FlatState
+from zipper_dist.training.learner.shards import Shards
 from zipper_dist.training.loop import work_while_waiting
-from zipper_dist.training.materials import Materials
 from zipper_dist.training.mixing import Mixer, mixing_weights
-from zipper_dist.training.shards import Shards
+from zipper_dist.training.setup.materials import Materials
 from zipper_dist.training.validation import AsyncValidation, Validator
 
 SPARE = 0.9

@@ -15,9 +15,9 @@ from zipper_dist.distributed.assignment import (
 )
 from zipper_dist.errors import UserError
 from zipper_dist.training.context import RunContext
-from zipper_dist.training.directories import check_directories
-from zipper_dist.training.limits import refuse_single_values
-from zipper_dist.training.materials import Materials
+from zipper_dist.training.setup.directories import check_directories
+from zipper_dist.training.setup.limits import refuse_single_values
+from zipper_dist.training.setup.materials import Materials
 
 MEASURED_STEPS = 2
 

@@ -11,8 +11,8 @@ from zipper_dist.data import Minibatch
 from zipper_dist.metrics.records import StepResult
 from zipper_dist.objectives import Objective, StepContext
 from zipper_dist.rng import seed_global_generators
-from zipper_dist.training.shards import ShardMean, Shards
-from zipper_dist.training.weight_perturbation import WeightPerturbation
+from zipper_dist.training.learner.shards import ShardMean, Shards
+from zipper_dist.training.learner.weight_perturbation import WeightPerturbation
 
 Sums = Generator[Tensor, None, StepResult]
 """Yields sums over the shards of a process (1-D), as the processes of the other shards do
