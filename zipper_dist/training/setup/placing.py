@@ -46,8 +46,9 @@ def place(run: RunContext, materials: Materials, shards: int | None) -> Assignme
         ]
         words = "; ".join(f"rank {rank} {part}" for rank, part in enumerate(parts))
         materials.notes.append(f"{assignment.shards} shards of each learner: {words}")
-    check_ranks_alike(run, materials, assignment)
-    check_directories(run, assignment)
+    if world.size > 1:
+        check_ranks_alike(run, materials, assignment)
+        check_directories(run, assignment)
     world.form_groups({name: assignment.ranks_of(name) for name in config.learners})
     return assignment
 
