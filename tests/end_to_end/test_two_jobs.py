@@ -21,7 +21,7 @@ from zipper_dist.checkpoint import lock
 from zipper_dist.checkpoint.lock import Lock
 from zipper_dist.data import Dataset
 from zipper_dist.training.context import RunContext
-from zipper_dist.training.materials import load_data
+from zipper_dist.training.setup.materials import load_data
 
 pytestmark = pytest.mark.slow
 
