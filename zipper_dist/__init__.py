@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 # Taken now, because the imports of a command take seconds in which that process may end.
-PARENT = os.getppid()
+_PARENT = os.getppid()
 
 __all__ = [  # noqa: RUF022
     "__version__", "attacks", "Run", "benchmark", "fit", "load_model", "recipe", "ThreatModel",

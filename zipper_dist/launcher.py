@@ -36,7 +36,14 @@ def status_of(exitcode: int) -> int:
 
 
 class Agent(LocalElasticAgent):
-    """torchrun's part on one machine: watches the ranks here, and starts them again."""
+    """torchrun's part on one machine: watches the ranks here, and starts them again.
+
+    Where another version of torch does without one of its private names, only what is added here
+    does not happen.
+    """
+
+    _starting = False  # between a failure and the ranks that are started after it
+    _status = 0  # of the rank that failed first, once none is started any more
 
     def run(self, role: str = DEFAULT_ROLE) -> RunResult:
         """As torchrun does, but without waiting for minutes for a machine that is cut off."""
@@ -45,30 +52,47 @@ class Agent(LocalElasticAgent):
         return result
 
     def _end_in_time(self) -> None:
-        while not (failed := self._failed()):
+        while True:
             time.sleep(1)
-        time.sleep(GRACE)
-        os._exit(status_of(failed[0]))
+            if self._failed():
+                time.sleep(GRACE)
+                if failed := self._failed():
+                    break
+        lost = "the ranks here have ended, and the other launchers do not answer"
+        print(f"zipper: error: {lost}", file=sys.stderr, flush=True)
+        os._exit(self._status or status_of(failed[0]))
 
     def _failed(self) -> list[int]:
         """The exit codes other than 0, once all ranks here have ended and will not be started."""
-        if self._remaining_restarts > 0 or not isinstance(self._pcontext, SubprocessContext):
+        ranks = getattr(self, "_pcontext", None)
+        last = getattr(self, "_remaining_restarts", None) == 0
+        if self._starting or not last or not isinstance(ranks, SubprocessContext):
             return []
-        codes = [each.proc.poll() for each in self._pcontext.subprocess_handlers.values()]
+        codes = [each.proc.poll() for each in ranks.subprocess_handlers.values()]
         return [] if None in codes else [code for code in codes if code]
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
         result: RunResult = super()._monitor_workers(worker_group)
-        if result.failures and self._remaining_restarts > 0:
+        left = getattr(self, "_remaining_restarts", None)
+        if result.failures and left is not None:
             rank, first = min(result.failures.items(), key=lambda item: item[1].timestamp)
-            if not may_help(first):
-                self._remaining_restarts = 0
-            else:
+            if left > 0 and may_help(first):
+                self._starting = True  # before torchrun counts down
                 allowed = worker_group.spec.max_restarts
-                number = f"restart {allowed - self._remaining_restarts + 1} of {allowed}"
+                number = f"restart {allowed - left + 1} of {allowed}"
                 how = f"rank {rank} ended with status {first.exitcode}"
                 print(f"zipper: {how}: starting all ranks again ({number})", file=sys.stderr)
+            else:
+                self._remaining_restarts = 0
+                self._status = status_of(first.exitcode)
         return result
+
+    def _restart_workers(self, worker_group: WorkerGroup) -> None:
+        self._starting = True
+        try:
+            super()._restart_workers(worker_group)
+        finally:
+            self._starting = False
 
 
 def main() -> None:

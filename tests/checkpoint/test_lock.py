@@ -17,7 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from zipper_dist.checkpoint import lock as module
 from zipper_dist.checkpoint.lock import Lock
+from zipper_dist.distributed.heartbeat import GRACE, TICK
 from zipper_dist.errors import UserError
 
 HOLD = """
@@ -29,6 +31,12 @@ print(lock.take(), flush=True)
 {then}
 time.sleep(600)
 """
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who finds it taken does not wait."""
+    monkeypatch.setattr(module, "PATIENCE", 0)
 
 
 @contextlib.contextmanager
@@ -51,7 +59,7 @@ def test_another_process_is_named(tmp_path: Path) -> None:
     with holder(path) as process:
         content = path.read_bytes()
         with pytest.raises(UserError) as raised:
-            Lock(path, "mine").take(patience=0)
+            Lock(path, "mine").take()
         message = str(raised.value)
         assert message.startswith(f"--run-dir {tmp_path} is in use by process {process.pid} on ")
         assert re.search(
@@ -62,7 +70,10 @@ def test_another_process_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_death_releases_it_at_once(tmp_path: Path, number: int) -> None:
+def test_death_releases_it_at_once(
+    tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 10)
     path = tmp_path / "run.lock"
     with holder(path) as process:
         process.send_signal(number)
@@ -72,12 +83,15 @@ def test_death_releases_it_at_once(tmp_path: Path, number: int) -> None:
     assert json.loads(path.read_text())["job"] == "mine"
 
 
-def test_a_holder_that_is_about_to_end_is_waited_for(tmp_path: Path) -> None:
+def test_ranks_that_end_after_their_launcher_are_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "run.lock"
-    then = "time.sleep(0.6); sys.exit()"
+    then = f"time.sleep({TICK + GRACE} + 1); sys.exit()"  # as long as they may take, and more
     with holder(path, then=then):
         with pytest.raises(UserError):
-            Lock(path, "mine").take(patience=0)
+            Lock(path, "mine").take()
+        monkeypatch.undo()
         assert Lock(path, "mine").take() is None
 
 
@@ -86,10 +100,10 @@ def test_the_same_job_finds_its_own_lock_taken(tmp_path: Path) -> None:
     path = tmp_path / "run.lock"
     with holder(path, "ours"):
         second = Lock(path, "ours")
-        assert second.take(patience=0) is None
+        assert second.take() is None
         second.release()
         with pytest.raises(UserError):
-            Lock(path, "another").take(patience=0)
+            Lock(path, "another").take()
 
 
 def test_a_process_cannot_hold_it_twice(tmp_path: Path) -> None:
@@ -97,10 +111,10 @@ def test_a_process_cannot_hold_it_twice(tmp_path: Path) -> None:
     first, second = Lock(path, "first"), Lock(path, "second")
     assert first.take() is None
     with pytest.raises(UserError, match=f"process {os.getpid()} "):
-        second.take(patience=0)
+        second.take()
     second.release()
     with pytest.raises(UserError):
-        second.take(patience=0)
+        second.take()
     first.release()
     first.release()
     assert second.take() is None
@@ -115,7 +129,9 @@ def test_a_process_cannot_hold_it_twice(tmp_path: Path) -> None:
     ],
     ids=["program", "fork"],
 )
-def test_children_do_not_inherit_it(tmp_path: Path, child: str) -> None:
+def test_children_do_not_inherit_it(
+    tmp_path: Path, child: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "run.lock"
     number = tmp_path / "child"
     then = f"{child}\nPath({str(number)!r}).write_text(str(getattr(child, 'pid', child)))"
@@ -128,7 +144,8 @@ def test_children_do_not_inherit_it(tmp_path: Path, child: str) -> None:
             process.kill()
             process.wait()
             os.kill(orphan, 0)  # it is still there
-            assert Lock(path, "mine").take(patience=1) is None
+            monkeypatch.setattr(module, "PATIENCE", 1)
+            assert Lock(path, "mine").take() is None
         finally:
             os.kill(orphan, signal.SIGKILL)
 
@@ -140,9 +157,9 @@ def test_a_lock_file_may_hold_anything(tmp_path: Path, content: str) -> None:
     with path.open() as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(UserError, match="is in use by another process: "):
-            Lock(path, "mine").take(patience=0)
+            Lock(path, "mine").take()
     lock = Lock(path, "mine")
-    assert lock.take(patience=0) is None
+    assert lock.take() is None
     assert json.loads(path.read_text())["process"] == os.getpid()
     lock.release()
 

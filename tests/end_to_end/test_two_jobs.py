@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 import subprocess
@@ -16,12 +17,24 @@ import zipper_dist
 from end_to_end.commands import SMALL, Command, started, succeeded, train
 from end_to_end.conftest import Here, Run
 from end_to_end.results import assert_same_result
+from zipper_dist.checkpoint import lock
 from zipper_dist.checkpoint.lock import Lock
 from zipper_dist.data import Dataset
 from zipper_dist.training.context import RunContext
 from zipper_dist.training.setup.materials import load_data
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def impatient(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who finds the directory taken waits for a second, here and in the commands."""
+    setting = "from zipper_dist.checkpoint import lock\nlock.PATIENCE = 1\n"
+    directory = tmp_path_factory.mktemp("start")
+    (directory / "sitecustomize.py").write_text(setting)  # Python runs it when it starts
+    paths = [str(directory), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+    monkeypatch.setattr(lock, "PATIENCE", 1)
 
 
 def test_a_second_job_is_refused(
@@ -122,11 +135,11 @@ def test_a_job_on_one_of_the_machines_stops_all_ranks(tmp_path: Path) -> None:
     places = [tmp_path / name for name in ("one", "other")]
     for place in places:
         (place / "run").mkdir(parents=True)
-    lock = Lock(places[1] / "run" / "run.lock", "another")
-    lock.take()
+    taken = Lock(places[1] / "run" / "run.lock", "another")
+    taken.take()
     with on_two_machines(*places) as ranks:
         ends = [rank.wait() for rank in ranks]
-    lock.release()
+    taken.release()
     for end in ends:
         assert end.status == 2
         assert "zipper: error: --run-dir run is in use by process " in end.output.stderr

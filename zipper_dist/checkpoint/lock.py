@@ -17,8 +17,9 @@ from typing import Any
 from zipper_dist.config.json_shape import fits
 from zipper_dist.errors import UserError
 
-PATIENCE = 5.0
-"""How long to try, since a job that was just killed takes a moment to end [seconds]."""
+PATIENCE = 15.0
+"""How long to try: ranks whose launcher was killed live for some 6 seconds, and longer on a machine
+that is busy [seconds]."""
 PAUSE = 0.1
 
 HOLDER = {"job": str, "host": str, "process": int, "since": str}
@@ -44,10 +45,10 @@ class Lock:
         self.job = job
         self._descriptor = -1
 
-    def take(self, patience: float = PATIENCE) -> str | None:
+    def take(self) -> str | None:
         """Lock, unless another process of the job did. Returns a note where the file system has no
-        locks; raises UserError, naming the holder, where another job holds it."""
-        deadline = time.monotonic() + patience
+        locks; raises UserError, naming the holder, where another job holds it for PATIENCE."""
+        deadline = time.monotonic() + PATIENCE
         descriptor = self._open()
         try:
             while (holder := self._holder()).get("job") != self.job:

@@ -268,7 +268,8 @@ class TrainConfig:
     """End the job if a rank is not heard of for so long; one that works is, however long it works
     [seconds]."""
     resume: Literal["auto", "never"] = "auto"
-    """auto: continue the run in the run directory, if there is one; never: start over."""
+    """auto: continue the run in the run directory, if there is one; never: start over, but for
+    restarts by torchrun or SLURM, which continue."""
     log_every: int = 10
     """Interval between lines of metrics [iterations]."""
     metrics: tuple[str, ...] = ("jsonl", "terminal")

@@ -6,8 +6,9 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
-import zipper_dist
+from zipper_dist import _PARENT
 from zipper_dist.distributed.heartbeat import GRACE, TICK, end_process
 
 PR_SET_PDEATHSIG = 1
@@ -24,7 +25,17 @@ def end_with_torchrun() -> None:
 
 
 def _watch() -> None:
-    while os.getppid() == zipper_dist.PARENT:
+    while os.getppid() == _PARENT and not _adopted():
         time.sleep(TICK)
     time.sleep(GRACE)  # the store is gone, too, so that the main thread may end by itself
-    end_process(f"lost contact with torchrun (process {zipper_dist.PARENT}), which is gone")
+    end_process(f"lost contact with torchrun (process {_PARENT}), which is gone")
+
+
+def _adopted() -> bool:
+    """Whether torchrun died before it could be noted: process 1 takes over the children of the
+    dead. It may be torchrun itself in a container; then it is Python, or something like it."""
+    try:
+        first = Path("/proc/1/cmdline").read_text(errors="replace")
+    except OSError:
+        return False
+    return _PARENT == 1 and not any(name in first for name in ("python", "torch", "zipper"))

@@ -33,6 +33,8 @@ from zipper_dist.training.setup.build import build_state
 from zipper_dist.training.setup.materials import load_data, prepare
 from zipper_dist.training.setup.placing import place
 
+RESTARTS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
+
 
 def run(
     config: TrainConfig,
@@ -64,7 +66,8 @@ def run(
         console = None
     directory.prepare()
     with _locked(context) as notes:
-        found = _open(context)
+        restarted = any(environment.get(name, "0") not in ("", "0") for name in RESTARTS)
+        found = _open(context, restarted)
         summary = found.summary
         if summary is None or found.lost:
             data = load_data(context)
@@ -119,10 +122,15 @@ class Found:
     lost: Sequence[str] = ()
 
 
-def _open(run: RunContext) -> Found:
-    """Make the run directory ready, and look at what is there, on all machines alike."""
+def _open(run: RunContext, restarted: bool) -> Found:
+    """Make the run directory ready, and look at what is there, on all machines alike.
+
+    ``restarted``: whether torchrun or SLURM says that it has started this rank before. torchrun may
+    count on one machine only, and one such rank is enough to go on with what the job has saved.
+    """
     config, directory, world = run.config, run.directory, run.world
-    if world.plan.fetches_data and config.resume == "never":
+    begins = not any(run.wait(world.gather("restarted", restarted)))
+    if world.plan.fetches_data and config.resume == "never" and begins:
         directory.clear(list(config.learners))
     begun = directory.check_same(config, run.precision) if world.rank == 0 else None
     finished = directory.finished() if world.rank == 0 else None
