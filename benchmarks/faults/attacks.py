@@ -126,11 +126,15 @@ def power_cut(job: Job, trial: Trial) -> bool:
 
 
 def second_job(job: Job, trial: Trial) -> bool:
-    """The same command is started a second time while the first one runs; it must be refused."""
+    """The same command is started a second time while the first one runs; it must be refused. The
+    first one stands still meanwhile, as it may not take as long as a refusal."""
+    job.signal_all(signal.SIGSTOP)
+    if job.ended or not (trial.run / "config.json").exists():
+        job.signal_all(signal.SIGCONT)
+        return False
     with trial.start(trial.random.choice((1, 2))) as second:
         status = second.wait(trial.limit).status
-    if job.ended:
-        return False
+    job.signal_all(signal.SIGCONT)
     if status != USER_ERROR:
         trial.complaints.append(f"the second job ended with status {status}, not {USER_ERROR}")
     return True

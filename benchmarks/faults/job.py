@@ -66,11 +66,15 @@ class Job:
                     return True
         return False
 
-    def kill(self) -> None:
-        """End all processes at once, as a loss of power does."""
+    def signal_all(self, number: int) -> None:
+        """Send a signal to all processes."""
         for pid, _ in self._processes():
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+                os.kill(pid, number)
+
+    def kill(self) -> None:
+        """End all processes at once, as a loss of power does."""
+        self.signal_all(signal.SIGKILL)
         self._process.wait()
 
     def wait(self, seconds: float) -> Ending:
