@@ -166,7 +166,7 @@ def test_bytes_at_the_end_are_noticed(intact: tuple[Path, bytes]) -> None:
     assert_the_older_one_is_used(directory)
 
 
-def test_a_file_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
+def test_a_directory_in_place_of_a_file_is_reported(tmp_path: Path) -> None:
     save_steps(tmp_path, "natural", 10)
     path_of(tmp_path, "natural", 20).mkdir()
     usable, complaints = survey(tmp_path, "natural", THIS)
