@@ -9,7 +9,7 @@ from zipper_dist.checkpoint.files import UNUSED
 from zipper_dist.checkpoint.format import CheckpointInfo, LearnerCheckpoint
 from zipper_dist.checkpoint.run_directory import identity_of
 from zipper_dist.config.json_shape import NUMBER, fits
-from zipper_dist.errors import UserError, in_one_line
+from zipper_dist.errors import UserError, failure_of, in_one_line
 from zipper_dist.metrics.records import GLOBAL, Record
 from zipper_dist.training.context import RunContext, Timers, TrainState
 from zipper_dist.training.learner import BaseLearner
@@ -192,6 +192,8 @@ def _restore(run: RunContext, state: TrainState, chosen: Mapping[str, Checkpoint
             snapshots.append(Snapshot(at, shares, integers))
         outbox = [record for part in led for record in part.notes["outbox"]]
     except (KeyError, TypeError, ValueError, RuntimeError, checkpoint.DamagedCheckpoint) as error:
+        if failure := failure_of(error):
+            raise failure from error
         raise UserError(
             f"{', '.join(map(str, paths))}: cannot be continued with the network and the data of "
             f"now ({in_one_line(error)}): give those that the run was begun with, or start over "
