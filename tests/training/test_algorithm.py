@@ -141,7 +141,8 @@ def trained(config: TrainConfig, directory: Path, monkeypatch: pytest.MonkeyPatc
     def tiny(spec: ModelSpec) -> nn.Module:
         return TinyNetwork()
 
-    monkeypatch.setattr("zipper_dist.training.materials.build", tiny)
+    for module in ("materials", "limits"):
+        monkeypatch.setattr(f"zipper_dist.training.{module}.build", tiny)
     cores = tuple(sorted(os.sched_getaffinity(0)))
     world = World(plan(Machine(0, 1, 0, 1, 0, cores), "cpu", 1))
     signals = Signals()

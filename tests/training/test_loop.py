@@ -66,7 +66,8 @@ class InterruptedWait(Overlap):
 @pytest.fixture
 def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Made]:
     """A run in this process, in a directory below the test's."""
-    monkeypatch.setattr("zipper_dist.training.materials.build", lambda spec: TinyNetwork())
+    for module in ("materials", "limits"):
+        monkeypatch.setattr(f"zipper_dist.training.{module}.build", lambda spec: TinyNetwork())
 
     def made(
         name: str, wait: Overlap, config: TrainConfig = TWO, sinks: Sequence[Sink] = ()
@@ -165,7 +166,7 @@ def test_checkpoints_of_other_data_are_refused(
             super().__init__()
             self.linear = torch.nn.Linear(16, 40)
 
-    monkeypatch.setattr("zipper_dist.training.build.build", lambda spec: Larger())
+    monkeypatch.setattr("zipper_dist.training.materials.build", lambda spec: Larger())
     message = refused(make)
     assert str(path) in message
     assert "cannot be continued with the network and the data of now (" in message
