@@ -158,6 +158,16 @@ class RunDirectory:
             f"with networks that are {words[compiled]}: its result will differ in the last bits"
         ]
 
+    def notes_on_images(self, digest: str) -> list[str]:
+        """A warning where the run was begun with other images than those of ``digest``."""
+        was = self._read_config()["resolved"].get("images") if self.config.exists() else None
+        if was in (None, digest):
+            return []
+        return [
+            "warning: this run was begun with other images (files were added, removed or skipped "
+            "since then), and goes on with those of now: its result will differ"
+        ]
+
     def _read_config(self) -> dict[str, Any]:
         hint = "give another --run-dir, or start over with --resume never"
         content: dict[str, Any] = read_json(self.config, CONFIG, hint)

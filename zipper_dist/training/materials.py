@@ -1,7 +1,7 @@
 """What a run is built from: images, minibatches, network and plan."""
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
@@ -11,6 +11,7 @@ from zipper_dist.accel.precision import Acceleration
 from zipper_dist.config.schema import TrainConfig
 from zipper_dist.data import Dataset, ImageSet, Loader, fetch, load
 from zipper_dist.data.splits import limit_images
+from zipper_dist.errors import UserError
 from zipper_dist.models import ModelSpec, build
 from zipper_dist.rng import seed_global_generators
 from zipper_dist.training.context import RunContext
@@ -21,11 +22,20 @@ from zipper_dist.training.step_plan import StepPlan, evaluation_cost, fitting_ba
 
 
 def load_data(run: RunContext) -> Dataset:
-    """The images; one rank of each machine fetches them, the others wait for it."""
+    """The images; one rank of each machine fetches them, the others wait for it. UserError if the
+    ranks read other images than rank 0."""
     if run.world.plan.fetches_data:
         fetch(run.config.data)
     run.wait(run.world.gather("data is there", None))
-    return load(run.config.data, run.config.seed)
+    data = load(run.config.data, run.config.seed)
+    digests = run.wait(run.world.gather("images", data.digest()))
+    if others := [str(rank) for rank, digest in enumerate(digests) if digest != digests[0]]:
+        raise UserError(
+            f"rank {', '.join(others)} sees other images than rank 0 in --data.root "
+            f"{run.config.data.root}: give all machines the same files, and see to it that each "
+            "can read them all"
+        )
+    return replace(data, notes=(*data.notes, *run.directory.notes_on_images(digests[0])))
 
 
 @dataclass(frozen=True)

@@ -178,6 +178,7 @@ def _train(
             "precision": run.precision,
             "compiled": state.compiled,
             "shards": assignment.shards,
+            "images": data.digest(),
         }
         run.directory.write_config(run.config, resolved, devices)
     resumed = resume(run, state, found.lost)
