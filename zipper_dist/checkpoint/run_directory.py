@@ -29,6 +29,8 @@ from zipper_dist.errors import UserError
 STARTED = {"run_dir", "resume", "metrics", "timeout"}
 PLACED = {"placement.mode", "placement.ranks", "placement.shards"}
 NOT_COMPARED = STARTED | PLACED
+AS_BEFORE = {"data.skip_unreadable": False}
+"""Options that runs of 0.2.0 do not name, each with the value that means what these did."""
 
 CONFIG = {"options": dict, "resolved": {"precision": str}}
 SUMMARY = {
@@ -80,12 +82,14 @@ def differences(
 def identity_of(config: TrainConfig, precision: Precision, shards: int) -> str:
     """A SHA-256 (hex) of what :meth:`RunDirectory.check_same` compares: all that a run's weights
     depend on, machine and versions apart. What that finds equal has equal digests."""
-    resolved = {"resolved precision": precision, "resolved shards": shards}
+    resolved: dict[str, Any] = {"resolved precision": precision}
+    if shards != 1:  # one is what runs have that do not name it
+        resolved["resolved shards"] = shards
     compared = {
         # 1 and 1.0 are equal, and an option that is not there is None.
         name: int(value) if isinstance(value, float) and value.is_integer() else value
         for name, value in (flattened(as_json(config)) | resolved).items()
-        if name not in NOT_COMPARED and value is not None
+        if name not in NOT_COMPARED and value is not None and AS_BEFORE.get(name) != value
     }
     return hashlib.sha256(json.dumps(compared, sort_keys=True).encode()).hexdigest()
 
@@ -133,7 +137,7 @@ class RunDirectory:
         if not self.config.exists():
             return None
         there = self._read_config()
-        found = differences(there["options"], as_json(config))
+        found = differences(AS_BEFORE | flattened(there["options"]), as_json(config))
         if (was := there["resolved"]["precision"]) != precision:
             found.append(f"--precision {config.precision} meant {was} there, {precision} here")
         shards = int(there["resolved"].get("shards", 1))
