@@ -17,7 +17,7 @@ import numpy
 import torch
 
 import zipper_dist
-from zipper_dist.checkpoint.files import UNUSED, check_writable, set_aside, write_atomically
+from zipper_dist.checkpoint.files import UNUSED, check_writable, remove_leftovers, set_aside, write_atomically
 from zipper_dist.checkpoint.weights import check_weights
 from zipper_dist.config.files import flattened
 from zipper_dist.config.json_shape import NUMBER, read_json
@@ -119,6 +119,11 @@ class RunDirectory:
     def prepare(self) -> None:
         """Create the directory; raises UserError if it cannot be written."""
         check_writable(self.root, "--run-dir", self.checkpoints)
+
+    def remove_leftovers(self) -> None:
+        """Delete files that a job which was killed had begun to write."""
+        for directory in (self.root, self.checkpoints):
+            remove_leftovers(directory)
 
     def clear(self, learners: list[str]) -> None:
         """Delete the files of an earlier run; other files stay."""

@@ -138,6 +138,8 @@ class Found:
 def _open(run: RunContext) -> Found:
     """Make the run directory ready, and look at what is there, on all machines alike."""
     config, directory, world = run.config, run.directory, run.world
+    if world.plan.fetches_data:
+        directory.remove_leftovers()
     if world.plan.fetches_data and config.resume == "never":
         directory.clear(list(config.learners))
     begun = directory.check_same(config, run.precision) if world.rank == 0 else None
