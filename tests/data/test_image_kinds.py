@@ -241,7 +241,7 @@ def test_too_little_memory_is_no_fault_of_a_file(
         raise MemoryError
 
     monkeypatch.setattr(Image.Image, "convert", convert)
-    with pytest.raises(Failure, match="out of memory .*0.png"), known_failures():
+    with pytest.raises(Failure, match=r"out of memory .*0\.png"), known_failures():
         loaded(root, skip=True)
 
 

@@ -151,7 +151,7 @@ def test_no_memory_for_a_checkpoint_is_no_reason_to_start_over(
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
     monkeypatch.setattr(state.learners[0], "restore", restore)
-    with pytest.raises(Failure, match="Tried to allocate 2.00 GiB.*the same command continues"):
+    with pytest.raises(Failure, match=r"Tried to allocate 2\.00 GiB.*the same command continues"):
         resume(run, state)
 
 

@@ -17,7 +17,13 @@ import numpy
 import torch
 
 import zipper_dist
-from zipper_dist.checkpoint.files import UNUSED, check_writable, remove_leftovers, set_aside, write_atomically
+from zipper_dist.checkpoint.files import (
+    UNUSED,
+    check_writable,
+    remove_leftovers,
+    set_aside,
+    write_atomically,
+)
 from zipper_dist.checkpoint.weights import check_weights
 from zipper_dist.config.files import flattened
 from zipper_dist.config.json_shape import NUMBER, read_json
