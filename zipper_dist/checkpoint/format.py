@@ -199,13 +199,19 @@ def _fits(part: CheckpointInfo, leader: CheckpointInfo) -> bool:
     )
 
 
-def prune(directory: Path, mine: Iterable[str], learners: Sequence[str], keep: int = KEEP) -> None:
-    """Delete the checkpoints of ``mine`` that are older than the newest ``keep`` complete ones."""
+def prune(
+    directory: Path, mine: Iterable[str], learners: Sequence[str], reached: int, keep: int = KEEP
+) -> None:
+    """Delete the checkpoints of ``mine`` that are older than the newest ``keep`` complete ones.
+
+    ``reached``: an iteration that all learners are known to have come to. One whose checkpoints are
+    elsewhere may not have made those of it, or later ones, yet; but all that come before.
+    """
     found = [set(steps_of(directory, learner)) for learner in learners]
     present = [steps for steps in found if steps]
-    if len(present) < len(found):
-        keep += 2  # a learner that has none here is at most two validations behind
     complete = sorted(set.intersection(*present), reverse=True) if present else []
+    if len(present) < len(found):
+        complete = [step for step in complete if step < reached]
     if len(complete) < keep:
         return
     for learner in mine:

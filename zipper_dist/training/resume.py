@@ -45,7 +45,9 @@ def save(run: RunContext, state: TrainState) -> None:
             part = _checkpoint(run, state, learner)
             part.notes |= _metrics_notes(run, state, learner.name)
             checkpoint.save(directory, part)
-    checkpoint.prune(directory, state.saved, list(run.config.learners))
+    # All have taken part in a redistribution, and in the evaluations that are not in progress.
+    reached = max([state.mixer.synced_at, *state.validation.posted[:-2]])
+    checkpoint.prune(directory, state.saved, list(run.config.learners), reached)
 
 
 def _checkpoint(run: RunContext, state: TrainState, learner: BaseLearner) -> LearnerCheckpoint:
