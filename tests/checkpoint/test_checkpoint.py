@@ -251,7 +251,8 @@ def test_prune_leaves_what_it_should(
 def test_a_fast_learner_elsewhere_keeps_what_a_slow_one_needs(tmp_path: Path) -> None:
     """Checkpoints every 10, validations every 60; each learner in a directory of its own."""
     fast, slow = (tmp_path / name for name in BOTH)
-    fast.mkdir(), slow.mkdir()
+    fast.mkdir()
+    slow.mkdir()
     for step in range(10, 180, 10):
         posted = [look for look in (60, 120) if look <= step]
         save(fast, LearnerCheckpoint(info_of("natural", step, posted=posted, kept=posted), {}))

@@ -86,7 +86,7 @@ def prepare(run: RunContext, data: Dataset) -> Materials:
         activation=config.model.activation,
     )
     together = 1 if config.placement.mode == "dedicated" and run.world.size > 1 else None
-    refuse_giant(spec, copies=2 + 3 * (together or len(config.learners)))
+    refuse_giant(spec, 2 + 3 * (together or len(config.learners)), device)
     seed_global_generators(config.seed, "initial weights")
     model = build(spec).to(device)
     image = (spec.channels, spec.height, spec.width)
