@@ -34,6 +34,7 @@ import zipper_dist
 from zipper_dist.checkpoint.run_directory import write_json
 from zipper_dist.config.command_line import parse_options, run_command
 from zipper_dist.errors import CommandError, UserError
+from zipper_dist.metrics.console import make_console
 
 OUT = Path(os.path.relpath(Path(__file__).parent / "out"))
 TIMEOUT = 20
@@ -99,7 +100,7 @@ def undisturbed(directory: Path, seed: int) -> float:
 def attacked(attack: Attack, trial: Trial, expected: Path) -> dict[str, Any]:
     """Carry out the attack: what became of the run."""
     endings = attack.carry_out(trial)
-    found = []
+    found = list(trial.complaints)
     if endings[-1].status != 0:
         found.append(f"at last it ended with status {endings[-1].status}")
     elif (trial.run / "summary.json").exists():
@@ -109,6 +110,7 @@ def attacked(attack: Attack, trial: Trial, expected: Path) -> dict[str, Any]:
     traceback = "Traceback" in trial.log.read_text(errors="replace")
     return {
         "attack": attack.name,
+        "struck": len(trial.struck),
         "identical": not found,
         "hung": any(ending.status is None for ending in endings),
         "orphans": any(ending.orphans for ending in endings),
@@ -151,7 +153,7 @@ def results(options: ChaosOptions, home: Path, console: Console) -> Iterator[dic
             if survived(result):
                 shutil.rmtree(where, ignore_errors=True)
             else:
-                console.print(f"{attack.name}: lost, see {record}", markup=False, highlight=False)
+                console.print(f"{attack.name}: lost, see {record}", highlight=False)
             yield result
 
 
@@ -161,6 +163,8 @@ def chaos(options: ChaosOptions, console: Console) -> None:
         raise UserError(f"--runs {options.runs}: give 1 or more")
     home, code = options.out / "chaos", version_of_code()
     marker = home / "code"
+    if home.exists() and not marker.exists():
+        raise UserError(f"--out {options.out}: {home} is not of this tool; give another directory")
     if not marker.exists() or marker.read_text() != code:
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir(parents=True)
@@ -170,11 +174,14 @@ def chaos(options: ChaosOptions, console: Console) -> None:
         Counter(result["attack"] for result in found if keep(result))
         for keep in (lambda result: True, survived)
     )
-    table = Table("attack", "tried", "survived")
+    struck: Counter[str] = Counter()
+    for result in found:
+        struck[result["attack"]] += result["struck"]
+    table = Table("attack", "tried", "times struck", "survived")
     for name in tried:
-        table.add_row(name, str(tried[name]), str(kept[name]))
+        table.add_row(name, str(tried[name]), str(struck[name]), str(kept[name]))
     table.add_section()
-    table.add_row("all", str(len(found)), str(kept.total()))
+    table.add_row("all", str(len(found)), str(struck.total()), str(kept.total()))
     console.print(table)
     write_json(
         options.out / "chaos.json",
@@ -182,7 +189,10 @@ def chaos(options: ChaosOptions, console: Console) -> None:
             "tried": len(found),
             **{key: sum(r[key] for r in found) for key in ("identical", "hung", "orphans")},
             "tracebacks": sum(result["traceback"] for result in found),
-            "by_attack": {n: {"tried": tried[n], "survived": kept[n]} for n in tried},
+            "by_attack": {
+                name: {"tried": tried[name], "struck": struck[name], "survived": kept[name]}
+                for name in tried
+            },
             "command": ["python", "benchmarks/chaos.py", *sys.argv[1:]],
             "versions": {"torch": torch.__version__, "python": platform.python_version()},
             "processor": platform.processor() or platform.machine(),
@@ -194,7 +204,7 @@ def chaos(options: ChaosOptions, console: Console) -> None:
 
 def main() -> None:
     """Entry point of the tool."""
-    run_command(lambda: chaos(parse_options(ChaosOptions, sys.argv[1:], "chaos"), Console()))
+    run_command(lambda: chaos(parse_options(ChaosOptions, sys.argv[1:], "chaos"), make_console()))
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ from zipper_dist.models import ModelSpec, build
 from zipper_dist.objectives import StepContext
 from zipper_dist.objectives.at import Adversarial, AtConfig
 from zipper_dist.objectives.natural import NaturalConfig
-from zipper_dist.training.flat_state import FlatState
 from zipper_dist.training.learner import BaseLearner
+from zipper_dist.training.learner.flat_state import FlatState
 from zipper_dist.training.mixing import Mixer
 
 PARTS = ("attack", "adversarial step", "natural step", "mixing", "data")

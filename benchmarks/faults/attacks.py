@@ -6,7 +6,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
@@ -23,6 +23,7 @@ class Trial:
         other: the directory of a complete run of another seed.
         seconds: how long an undisturbed run takes.
         limit: a job that takes longer hangs [s].
+        complaints: what went otherwise than it should.
     """
 
     options: Sequence[str]
@@ -32,6 +33,8 @@ class Trial:
     seconds: float
     limit: float
     random: Random
+    complaints: list[str] = field(default_factory=list)
+    struck: list[str] = field(default_factory=list)
 
     def start(self, ranks: int, restarts: int = 0) -> Job:
         """Start the training command, or continue the run with it, under some placement."""
@@ -45,8 +48,9 @@ class Trial:
             time.sleep(0.02)
 
 
-Strike = Callable[[Job, Trial], None]
-Damage = Callable[[Trial], None]
+Strike = Callable[[Job, Trial], bool]
+"""Does something to a job; False if there was nothing there to do it to."""
+Damage = Callable[[Trial], bool]
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,7 @@ class Attack:
         strike: what happens at a random moment of it; None: it runs to its end.
         strikes: at most so many of them in one start of the command.
         damage: what happens to its files afterwards.
+        statuses: those that a job which was struck may end with, as Python gives them; any if none.
     """
 
     name: str
@@ -66,19 +71,27 @@ class Attack:
     strikes: int = 1
     restarts: int = 0
     damage: Damage | None = None
+    statuses: tuple[int, ...] = ()
 
     def carry_out(self, trial: Trial) -> list[Ending]:
         """Attack once or twice, then let the run end: how each of the jobs ended."""
         endings = []
         for _ in range(trial.random.randint(1, 2)):
+            struck = False
             with trial.start(self._ranks(trial), self.restarts) as job:
                 for _ in range(trial.random.randint(1, self.strikes)):
                     if self.strike is not None:
                         trial.pause(job)
-                        self.strike(job, trial)
-                endings.append(job.wait(trial.limit))
+                        struck |= self.strike(job, trial)
+                ending = job.wait(trial.limit)
+            endings.append(ending)
+            if struck and self.statuses and ending.status not in self.statuses:
+                wanted = " or ".join(map(str, self.statuses))
+                trial.complaints.append(f"a job ended with status {ending.status}, not {wanted}")
             if self.damage is not None:
-                self.damage(trial)
+                struck |= self.damage(trial)
+            if struck:
+                trial.struck.append(self.name)
         with trial.start(self._ranks(trial)) as job:
             return [*endings, job.wait(trial.limit)]
 
@@ -89,8 +102,8 @@ class Attack:
 def to_rank(number: int) -> Strike:
     """A signal to one rank."""
 
-    def strike(job: Job, trial: Trial) -> None:
-        job.signal_rank(trial.random.randrange(2), number)
+    def strike(job: Job, trial: Trial) -> bool:
+        return job.signal_rank(trial.random.randrange(2), number)
 
     return strike
 
@@ -98,21 +111,29 @@ def to_rank(number: int) -> Strike:
 def to_started(number: int) -> Strike:
     """A signal to the process that was started: the launcher, or the one process of training."""
 
-    def strike(job: Job, trial: Trial) -> None:
+    def strike(job: Job, trial: Trial) -> bool:
         job.signal(number)
+        return not job.ended
 
     return strike
 
 
-def power_cut(job: Job, trial: Trial) -> None:
+def power_cut(job: Job, trial: Trial) -> bool:
     """All processes end at once."""
+    running = not job.ended
     job.kill()
+    return running
 
 
-def second_job(job: Job, trial: Trial) -> None:
-    """The same command is started a second time while the first one runs."""
+def second_job(job: Job, trial: Trial) -> bool:
+    """The same command is started a second time while the first one runs; it must be refused."""
     with trial.start(trial.random.choice((1, 2))) as second:
-        second.wait(trial.limit)
+        status = second.wait(trial.limit).status
+    if job.ended:
+        return False
+    if status != USER_ERROR:
+        trial.complaints.append(f"the second job ended with status {status}, not {USER_ERROR}")
+    return True
 
 
 def checkpoint_of(trial: Trial) -> Path | None:
@@ -121,81 +142,94 @@ def checkpoint_of(trial: Trial) -> Path | None:
     return trial.random.choice(found) if found else None
 
 
-def flip_a_bit(trial: Trial) -> None:
+def checkpoints_of_a_learner(trial: Trial) -> list[Path]:
+    """All checkpoints of one learner."""
+    learner = trial.random.choice(("natural", "adversarial"))
+    return sorted((trial.run / "checkpoints").glob(f"{learner}-*.ckpt"))
+
+
+def flip_a_bit(trial: Trial) -> bool:
     """Flip a bit of a checkpoint."""
     if path := checkpoint_of(trial):
         content = bytearray(path.read_bytes())
         content[trial.random.randrange(len(content))] ^= 1 << trial.random.randrange(8)
         path.write_bytes(content)
+    return path is not None
 
 
-def truncate(trial: Trial) -> None:
+def truncate(trial: Trial) -> bool:
     """Cut a checkpoint short."""
     if path := checkpoint_of(trial):
         content = path.read_bytes()
         path.write_bytes(content[: trial.random.randrange(len(content))])
+    return path is not None
 
 
-def delete_one(trial: Trial) -> None:
+def delete_one(trial: Trial) -> bool:
     """Delete a checkpoint."""
     if path := checkpoint_of(trial):
         path.unlink()
+    return path is not None
 
 
-def delete_a_learners(trial: Trial) -> None:
+def delete_a_learners(trial: Trial) -> bool:
     """Delete all checkpoints of one learner."""
-    learner = trial.random.choice(("natural", "adversarial"))
-    for path in (trial.run / "checkpoints").glob(f"{learner}-*.ckpt"):
+    for path in (found := checkpoints_of_a_learner(trial)):
         path.unlink()
+    return bool(found)
 
 
-def damage_a_learners(trial: Trial) -> None:
+def damage_a_learners(trial: Trial) -> bool:
     """Cut all checkpoints of one learner short."""
-    learner = trial.random.choice(("natural", "adversarial"))
-    for path in (trial.run / "checkpoints").glob(f"{learner}-*.ckpt"):
+    for path in (found := checkpoints_of_a_learner(trial)):
         path.write_bytes(path.read_bytes()[:1000])
+    return bool(found)
 
 
-def copy_foreign(trial: Trial) -> None:
+def copy_foreign(trial: Trial) -> bool:
     """Put the checkpoints of a run of another seed beside those of this one."""
-    for path in (trial.other / "checkpoints").glob("*.ckpt"):
-        shutil.copy(path, trial.run / "checkpoints")
+    if there := (trial.run / "checkpoints").is_dir():
+        for path in (trial.other / "checkpoints").glob("*.ckpt"):
+            shutil.copy(path, trial.run / "checkpoints")
+    return there
 
 
-def spoil_metrics(trial: Trial) -> None:
+def spoil_metrics(trial: Trial) -> bool:
     """Append what is no record to metrics.jsonl."""
-    if (path := trial.run / "metrics.jsonl").exists():
+    if there := (path := trial.run / "metrics.jsonl").exists():
         spoil = trial.random.choice((b"{}\n", b"[]\n3\n", b'{"step": 7, "lear', b"\xff\x00\n"))
         path.write_bytes(path.read_bytes() + spoil)
+    return there
 
 
-def lose_weights(trial: Trial) -> None:
-    """Delete a weight file, or cut it short."""
+def lose_weights(trial: Trial) -> bool:
+    """Delete a weights file, or cut it short."""
     found = sorted(trial.run.glob("*.safetensors"))
-    if not found:
-        return
-    path = trial.random.choice(found)
-    if trial.random.random() < 0.5:
-        path.unlink()
-    else:
-        path.write_bytes(path.read_bytes()[:-10])
+    if found:
+        path = trial.random.choice(found)
+        if trial.random.random() < 0.5:
+            path.unlink()
+        else:
+            path.write_bytes(path.read_bytes()[:-10])
+    return bool(found)
 
 
+USER_ERROR = 2
 KILL, TERM, INT, STOP = signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGSTOP
 ATTACKS = (
     Attack("SIGKILL to a rank", 2, to_rank(KILL)),
     Attack("SIGTERM to a rank", 2, to_rank(TERM)),
     Attack("SIGINT to a rank", 2, to_rank(INT)),
     Attack("a rank is frozen (SIGSTOP)", 2, to_rank(STOP)),
-    Attack("SIGKILL to a rank, restarts", 2, to_rank(KILL), strikes=3, restarts=3),
-    Attack("a rank is frozen, restarts", 2, to_rank(STOP), restarts=3),
-    Attack("SIGKILL to the launcher", 2, to_started(KILL)),
-    Attack("SIGTERM to the launcher", 2, to_started(TERM)),
-    Attack("SIGINT to the launcher", 2, to_started(INT)),
-    Attack("SIGTERM, one process", 1, to_started(TERM)),
-    Attack("SIGKILL, one process", 1, to_started(KILL)),
+    Attack("SIGKILL to a rank, restarts", 2, to_rank(KILL), strikes=3, restarts=3, statuses=(0,)),
+    Attack("a rank is frozen, restarts", 2, to_rank(STOP), restarts=3, statuses=(0,)),
+    Attack("SIGKILL to the launcher", 2, to_started(KILL), statuses=(-9,)),
+    Attack("SIGTERM to the launcher", 2, to_started(TERM), statuses=(143, 0)),
+    Attack("SIGINT to the launcher", 2, to_started(INT), statuses=(130, 0)),
+    Attack("SIGTERM, one process", 1, to_started(TERM), statuses=(143, -15, 0)),
+    Attack("SIGKILL, one process", 1, to_started(KILL), statuses=(-9,)),
     Attack("loss of power", 0, power_cut),
-    Attack("a second job in the directory", 0, second_job),
+    Attack("a second job in the directory", 0, second_job, statuses=(0,)),
     Attack("a bit of a checkpoint flips", 0, power_cut, damage=flip_a_bit),
     Attack("a checkpoint is cut short", 0, power_cut, damage=truncate),
     Attack("a checkpoint is deleted", 0, power_cut, damage=delete_one),

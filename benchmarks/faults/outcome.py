@@ -9,9 +9,13 @@ from pathlib import Path
 TIMES = {"seconds", "train_seconds", "wait_seconds", "images_per_second"}
 """Fields of metrics.jsonl that differ from run to run."""
 
+RESULTS = ("steps", "redistributions", "final", "sha256")
+"""Fields of summary.json that depend on nothing but options."""
+
 
 def differences(run: Path, other: Path) -> list[str]:
-    """What differs: weight files by name, and records of metrics.jsonl but for times and order."""
+    """What differs: weights files by name, what summary.json says of the networks, and records of
+    metrics.jsonl but for times and order."""
     found = []
     for path in sorted(other.glob("*.safetensors")):
         mine = run / path.name
@@ -19,6 +23,10 @@ def differences(run: Path, other: Path) -> list[str]:
             found.append(f"{path.name} is missing")
         elif mine.read_bytes() != path.read_bytes():
             found.append(f"{path.name} differs")
+    mine, wanted = (json.loads((each / "summary.json").read_text()) for each in (run, other))
+    for key in RESULTS:
+        if mine[key] != wanted[key]:
+            found.append(f"summary.json: {key} {mine[key]}, not {wanted[key]}")
     ours, theirs = _records(run), _records(other)
     for what, records in (("missing", theirs - ours), ("too many", ours - theirs)):
         found += [f"metrics.jsonl: {what}: {record}" for record in records.elements()]

@@ -15,8 +15,8 @@ from zipper_dist.models import ModelSpec, build
 from zipper_dist.objectives.at import AtConfig
 from zipper_dist.objectives.natural import NaturalConfig
 from zipper_dist.rng import generator_at
-from zipper_dist.training.flat_state import FlatState
 from zipper_dist.training.learner import BaseLearner
+from zipper_dist.training.learner.flat_state import FlatState
 from zipper_dist.training.mixing import Mixer
 
 SEED, STEPS = 3, 30

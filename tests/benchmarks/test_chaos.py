@@ -14,10 +14,12 @@ import chaos
 import pytest
 from chaos import ChaosOptions, Lost
 from faults import job as faults_job
-from faults.attacks import Attack, Trial, flip_a_bit
+from faults.attacks import ATTACKS, Attack, Trial, flip_a_bit
 from faults.job import Ending, Job
 from faults.outcome import differences
 from rich.console import Console
+
+from zipper_dist.errors import UserError
 
 Record = dict[str, Any]
 
@@ -66,6 +68,8 @@ def run_directory(root: Path, weights: bytes, records: list[Record]) -> Path:
     (root / "global.safetensors").write_bytes(weights)
     lines = "".join(json.dumps(record) + "\n" for record in records)
     (root / "metrics.jsonl").write_text(lines)
+    summary = {"steps": 2, "redistributions": 1, "final": {"clean": 50.0}, "sha256": {}}
+    (root / "summary.json").write_text(json.dumps(summary))
     return root
 
 
@@ -101,12 +105,41 @@ def test_missing_weights_count(tmp_path: Path) -> None:
     assert differences(changed, whole) == ["global.safetensors is missing"]
 
 
+def test_another_accuracy_counts(tmp_path: Path) -> None:
+    whole, changed = (run_directory(tmp_path / n, b"w", []) for n in ("whole", "changed"))
+    path = changed / "summary.json"
+    path.write_text(path.read_text().replace("50.0", "51.0"))
+    assert "summary.json: final" in " ".join(differences(changed, whole))
+
+
+def trial_at(root: Path, number: int = 0) -> Trial:
+    run = root / "run"
+    return Trial((), run, run, root / "log", 0.1, 60.0, Random(number))
+
+
+def test_a_job_that_should_go_on_and_does_not_is_complained_of(tmp_path: Path) -> None:
+    class Fails(Trial):
+        def start(self, ranks: int, restarts: int = 0) -> Job:
+            return program("raise SystemExit(3)", self.log)
+
+    trial = Fails((), tmp_path, tmp_path, tmp_path / "log", 0.1, 60.0, Random(0))
+    Attack("a kick", strike=lambda job, trial: True, statuses=(0,)).carry_out(trial)
+    assert "a job ended with status 3, not 0" in trial.complaints
+
+
+def test_nothing_of_others_is_deleted(tmp_path: Path) -> None:
+    (tmp_path / "chaos").mkdir()
+    (tmp_path / "chaos" / "thesis").write_text("of mine")
+    with pytest.raises(UserError, match="not of this tool"):
+        chaos.chaos(ChaosOptions(runs=1, out=tmp_path), Console(quiet=True))
+    assert (tmp_path / "chaos" / "thesis").exists()
+
+
 def test_a_bit_flips(tmp_path: Path) -> None:
     path = tmp_path / "run" / "checkpoints" / "natural-00000001.ckpt"
     path.parent.mkdir(parents=True)
     path.write_bytes(bytes(10))
-    run = tmp_path / "run"
-    flip_a_bit(Trial((), run, run, tmp_path / "log", 1.0, 1.0, Random(0)))
+    assert flip_a_bit(trial_at(tmp_path))
     assert sum(bin(byte).count("1") for byte in path.read_bytes()) == 1
 
 
@@ -120,8 +153,7 @@ def test_what_is_lost_ends_the_tool_with_an_error(
 
     class LosesWeights(Attack):
         def carry_out(self, trial: Trial) -> list[Ending]:
-            run = run_directory(trial.run, b"v", [FIRST])
-            (run / "summary.json").write_text("{}")
+            run_directory(trial.run, b"v", [FIRST])
             trial.log.write_text("")
             return [Ending(0)]
 
@@ -132,11 +164,15 @@ def test_what_is_lost_ends_the_tool_with_an_error(
     written = json.loads((tmp_path / "chaos.json").read_text())
     assert written["tried"] == 2
     assert written["identical"] == 0
-    assert written["by_attack"] == {"a thief": {"tried": 2, "survived": 0}}
+    assert written["by_attack"] == {"a thief": {"tried": 2, "struck": 0, "survived": 0}}
 
 
 @pytest.mark.slow
-def test_training_survives(tmp_path: Path) -> None:
-    chaos.chaos(ChaosOptions(runs=2, only="SIG", out=tmp_path), Console(quiet=True))
+def test_training_survives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = ("restarts", "loss of power", "is damaged", "are damaged")
+    some = [attack for attack in ATTACKS if attack.name.endswith(kinds)]
+    monkeypatch.setattr(chaos, "ATTACKS", some)
+    assert len(some) == 4
+    chaos.chaos(ChaosOptions(runs=4, out=tmp_path), Console(quiet=True))
     written = json.loads((tmp_path / "chaos.json").read_text())
-    assert [written[k] for k in ("tried", "identical", "hung", "orphans")] == [2, 2, 0, 0]
+    assert [written[k] for k in ("tried", "identical", "hung", "orphans")] == [4, 4, 0, 0]

@@ -52,10 +52,10 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_rank_that_keeps_step_with_none_stops_at_once() -> None:
     ((stop, signals),) = ranks(1)
     stop.begin(7)
-    assert stop.agreed
+    assert stop.listen()
     stop.check()
     signals.number = TERM
-    assert stop.agreed
+    assert stop.listen()
     with pytest.raises(Interrupted) as raised:
         stop.check()
     assert raised.value.status == 128 + TERM
@@ -89,7 +89,7 @@ def test_all_stop_after_the_same_iteration(count: int, when: int, seed: int) -> 
             stop.begin(at[rank])
             inside[rank] = True
         elif all(other >= at[rank] for other in at):
-            if not stop.agreed:
+            if not stop.listen():
                 continue
             try:
                 stop.check()

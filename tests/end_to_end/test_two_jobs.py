@@ -19,7 +19,7 @@ from end_to_end.results import assert_same_result
 from zipper_dist.checkpoint.lock import Lock
 from zipper_dist.data import Dataset
 from zipper_dist.training.context import RunContext
-from zipper_dist.training.materials import load_data
+from zipper_dist.training.setup.materials import load_data
 
 pytestmark = pytest.mark.slow
 

@@ -38,12 +38,12 @@ from zipper_dist.models import ModelSpec
 from zipper_dist.objectives.at import AtConfig
 from zipper_dist.objectives.natural import NaturalConfig
 from zipper_dist.rng import generator_at
-from zipper_dist.training.build import build_state
 from zipper_dist.training.context import RunContext, TrainState
-from zipper_dist.training.flat_state import FlatState
+from zipper_dist.training.learner.flat_state import FlatState
 from zipper_dist.training.loop import train
-from zipper_dist.training.materials import prepare
-from zipper_dist.training.placing import place
+from zipper_dist.training.setup.build import build_state
+from zipper_dist.training.setup.materials import prepare
+from zipper_dist.training.setup.placing import place
 
 State = dict[str, Tensor]
 History = list[dict[str, State]]
@@ -132,7 +132,7 @@ NEVER = replace(LATE, every=iterations(0))
 def built(run: RunContext, data: Dataset) -> TrainState:
     """A run in this process."""
     materials = prepare(run, data)
-    return build_state(run, materials, place(run, materials, None), directories=[0])
+    return build_state(run, materials, place(run, materials, None))
 
 
 def trained(config: TrainConfig, directory: Path, monkeypatch: pytest.MonkeyPatch) -> History:
@@ -142,7 +142,7 @@ def trained(config: TrainConfig, directory: Path, monkeypatch: pytest.MonkeyPatc
         return TinyNetwork()
 
     for module in ("materials", "limits"):
-        monkeypatch.setattr(f"zipper_dist.training.{module}.build", tiny)
+        monkeypatch.setattr(f"zipper_dist.training.setup.{module}.build", tiny)
     cores = tuple(sorted(os.sched_getaffinity(0)))
     world = World(plan(Machine(0, 1, 0, 1, 0, cores), "cpu", 1))
     signals = Signals()

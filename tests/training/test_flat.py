@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zipper_dist.models import ModelSpec, build
-from zipper_dist.training.flat_state import FlatState
+from zipper_dist.training.learner.flat_state import FlatState
 
 SPECS = [
     ModelSpec("small_cnn", channels=1, height=16, width=16, classes=3, width_multiplier=0.1),

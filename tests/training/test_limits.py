@@ -8,7 +8,7 @@ import torch
 from zipper_dist.errors import UserError
 from zipper_dist.models import ModelSpec, build
 from zipper_dist.models.registry import NETWORKS
-from zipper_dist.training.limits import refuse_giant, refuse_single_values
+from zipper_dist.training.setup.limits import refuse_giant, refuse_single_values
 
 
 @pytest.mark.parametrize("arch", NETWORKS)

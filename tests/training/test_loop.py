@@ -67,7 +67,9 @@ class InterruptedWait(Overlap):
 def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Made]:
     """A run in this process, in a directory below the test's."""
     for module in ("materials", "limits"):
-        monkeypatch.setattr(f"zipper_dist.training.{module}.build", lambda spec: TinyNetwork())
+        monkeypatch.setattr(
+            f"zipper_dist.training.setup.{module}.build", lambda spec: TinyNetwork()
+        )
 
     def made(
         name: str, wait: Overlap, config: TrainConfig = TWO, sinks: Sequence[Sink] = ()
@@ -166,7 +168,7 @@ def test_checkpoints_of_other_data_are_refused(
             super().__init__()
             self.linear = torch.nn.Linear(16, 40)
 
-    monkeypatch.setattr("zipper_dist.training.materials.build", lambda spec: Larger())
+    monkeypatch.setattr("zipper_dist.training.setup.materials.build", lambda spec: Larger())
     message = refused(make)
     assert str(path) in message
     assert "cannot be continued with the network and the data of now (" in message

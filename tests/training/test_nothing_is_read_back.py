@@ -22,8 +22,8 @@ from zipper_dist.metrics.records import Window
 from zipper_dist.models import ModelSpec, build
 from zipper_dist.objectives import OBJECTIVES
 from zipper_dist.objectives.natural import NaturalConfig
-from zipper_dist.training.flat_state import FlatState
 from zipper_dist.training.learner import BaseLearner
+from zipper_dist.training.learner.flat_state import FlatState
 from zipper_dist.training.mixing import Mixer
 
 DEVICES = [

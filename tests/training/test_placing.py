@@ -12,7 +12,7 @@ from zipper_dist.config.schema import TrainConfig
 from zipper_dist.distributed.assignment import Assignment
 from zipper_dist.errors import UserError
 from zipper_dist.recipes.registry import recipe
-from zipper_dist.training.placing import assign, costs_count
+from zipper_dist.training.setup.placing import assign, costs_count
 
 COSTS = {"natural": 1.0, "adversarial": 7.0}
 

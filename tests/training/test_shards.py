@@ -21,7 +21,7 @@ from zipper_dist.objectives import OBJECTIVES, StepContext
 from zipper_dist.objectives.at import AtConfig
 from zipper_dist.objectives.natural import NaturalConfig
 from zipper_dist.training.learner import BaseLearner
-from zipper_dist.training.shards import ShardMean, Shards
+from zipper_dist.training.learner.shards import ShardMean, Shards
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

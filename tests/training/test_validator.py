@@ -17,7 +17,7 @@ from zipper_dist.metrics.records import Record
 from zipper_dist.metrics.reporter import MetricsReporter
 from zipper_dist.metrics.sinks import Sink
 from zipper_dist.models import ModelSpec, build
-from zipper_dist.training.flat_state import FlatState
+from zipper_dist.training.learner.flat_state import FlatState
 from zipper_dist.training.validation import Snapshot, Validator
 
 SPEC = ModelSpec("small_cnn", 1, 16, 16, 3, 0.0625)

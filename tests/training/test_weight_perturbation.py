@@ -15,9 +15,9 @@ from zipper_dist.data import Minibatch
 from zipper_dist.models import ModelSpec, build
 from zipper_dist.objectives import OBJECTIVES, StepContext
 from zipper_dist.rng import seed_global_generators
-from zipper_dist.training.flat_state import FlatState
 from zipper_dist.training.learner import BaseLearner
-from zipper_dist.training.weight_perturbation import WeightPerturbation
+from zipper_dist.training.learner.flat_state import FlatState
+from zipper_dist.training.learner.weight_perturbation import WeightPerturbation
 
 GAMMA = 0.02
 LR = 0.1

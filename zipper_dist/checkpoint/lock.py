@@ -44,11 +44,6 @@ class Lock:
         self.job = job
         self._descriptor = -1
 
-    @property
-    def of_another(self) -> bool:
-        """Whether another process of the same job holds it."""
-        return self._descriptor < 0 and self._holder().get("job") == self.job
-
     def take(self, patience: float = PATIENCE) -> str | None:
         """Lock, unless another process of the job did. Returns a note where the file system has no
         locks; raises UserError, naming the holder, where another job holds it."""

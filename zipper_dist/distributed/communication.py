@@ -23,6 +23,7 @@ from zipper_dist.errors import PeerLost
 TIMEOUT = datetime.timedelta(days=7)
 SHORTEST_SLEEP = 5e-5  # [s]
 LONGEST_SLEEP = 5e-3
+SIGNAL_SECONDS = 1.0  # for which a rank that lost another waits for a signal
 STORE = "the job's key-value store"
 
 
@@ -46,6 +47,7 @@ class World:
 
     def __init__(self, plan: Plan, timeout: float = 600.0, signals: Signals | None = None) -> None:
         self._signals = signals or Signals()
+        self._timeout = timeout
         self.plan = plan
         self.rank = plan.rank
         self.size = plan.world_size
@@ -80,7 +82,8 @@ class World:
         the same groups."""
         for name, ranks in groups.items():
             if 1 < len(ranks) < self.size:
-                with self._contact("the other ranks while groups were formed"):
+                late = f"the ranks formed no group within {self._timeout:g} s (--timeout)"
+                with self._contact("the other ranks"), at_most(self._timeout + GRACE, late):
                     self._groups[name] = dist.new_group(list(ranks), timeout=TIMEOUT)
             self._sizes[name] = len(ranks)
 
@@ -100,7 +103,9 @@ class World:
                 work.wait()
             return buffer if reduced is buffer else buffer.copy_(reduced)
 
-        return Pending(work.is_completed, result)
+        # NCCL is waited for by the GPU: the host of a group's rank goes on.
+        stays = group is not None and self.plan.backend == "nccl"
+        return Pending((lambda: True) if stays else work.is_completed, result)
 
     def gather(self, topic: str, value: Any) -> Pending:
         """Every rank's ``value`` (JSON) under ``topic``, in the order of the ranks."""
@@ -156,12 +161,13 @@ class World:
 
     @contextlib.contextmanager
     def _contact(self, to: str) -> Iterator[None]:
-        """Turn torch's errors into PeerLost, or into what has stopped this rank before."""
+        """Turn torch's errors into PeerLost, or into what the heartbeat has found out."""
         try:
             yield
         except RuntimeError as error:
-            self._signals.check()
-            raise PeerLost(f"lost contact with {to}") from error
+            self._signals.listen()
+            why = next(iter(str(error).splitlines()), "")
+            raise PeerLost(f"lost contact with {to}: {why}") from error
 
     def _put(self, key: str, value: Any) -> None:
         with self._contact(STORE):
@@ -188,7 +194,7 @@ class Stopping(Protocol):
     def check(self) -> None:
         """Raise CommandError if it is to stop now."""
 
-    def listen(self) -> None:
+    def listen(self) -> object:
         """The same, but not for a signal."""
 
 
@@ -203,30 +209,43 @@ class Overlap:
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Return once ``condition`` holds; raises Interrupted if a signal comes first."""
-        self._until(condition, self.stop.check, self.work)
+        sleep = SHORTEST_SLEEP
+        with self._signal_first():
+            while not condition():
+                self.stop.check()
+                if self.work():
+                    sleep = SHORTEST_SLEEP
+                    continue
+                self._sleep(sleep)
+                sleep = min(2 * sleep, LONGEST_SLEEP)
 
     def __call__(self, pending: Pending) -> Any:
         """Wait for ``pending`` and return its result."""
         self.until(pending.done)
-        return pending.result()
+        with self._signal_first():
+            return pending.result()
 
     def idly(self, condition: Callable[[], bool]) -> None:
         """Return once ``condition`` holds: no work that could hold up others, no stop at a signal,
         as in the middle of an iteration."""
-        self._until(condition, self.stop.listen, lambda: False)
+        while not condition():
+            self.stop.listen()
+            self._sleep(SHORTEST_SLEEP)
 
-    def _until(
-        self, condition: Callable[[], bool], check: Callable[[], None], work: Callable[[], bool]
-    ) -> None:
-        sleep = SHORTEST_SLEEP
-        while True:
-            check()  # first: ranks that a signal ended are no reason for PeerLost
-            if condition():
-                return
-            if work():
-                sleep = SHORTEST_SLEEP
-                continue
-            start = time.perf_counter()
-            time.sleep(sleep)
-            self.seconds += time.perf_counter() - start
-            sleep = min(2 * sleep, LONGEST_SLEEP)
+    def _sleep(self, seconds: float) -> None:
+        start = time.perf_counter()
+        time.sleep(seconds)
+        self.seconds += time.perf_counter() - start
+
+    @contextlib.contextmanager
+    def _signal_first(self) -> Iterator[None]:
+        """A rank that is gone has often got the signal that this one is about to get: then that
+        stops this rank, which so saves its state."""
+        try:
+            yield
+        except PeerLost:
+            late = time.monotonic() + SIGNAL_SECONDS
+            while time.monotonic() < late:
+                self.stop.check()
+                time.sleep(LONGEST_SLEEP)
+            raise

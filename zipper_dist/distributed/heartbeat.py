@@ -104,11 +104,12 @@ class Heartbeat:
             now = time.monotonic()
             self._clock += min(now - last, 2 * TICK)
             last = now
-            # A rank that a signal has stopped already is about to end.
-            if self._signals.number is None and (found := self._trouble()):
+            if found := self._trouble():
                 self._signals.error = RankSilent(f"{found}; what was saved is kept")
                 self._kill_frozen()
-                if not self._closing.wait(GRACE):
+                # A rank that a signal has stopped already is about to save and end.
+                stopped = self._signals.number is not None
+                if not self._closing.wait(self._timeout if stopped else GRACE):
                     end_process(str(self._signals.error))
 
     def _trouble(self) -> str:

@@ -24,42 +24,39 @@ class Stop:
         self._signals = signals
         self._iteration = 0
         self._signal: int | None = None
+        self._last: int | None = None
         self._looked = 0.0
 
     def begin(self, iteration: int) -> None:
         """This rank begins an iteration."""
         self._iteration = iteration
 
-    def listen(self) -> None:
-        """Take part in what the companions agree on; raises if a rank is lost."""
-        self._signals.listen()
-        if self._signal is None:
-            self._signal = self._signals.number or self._signal_of_another()
-            if self._signal is not None and len(self.companions) > 1:
-                self._world.post("stop", [self._iteration, self._signal])
-
     def check(self) -> None:
         """Raise Interrupted if it is agreed that this rank stops now, in or after its iteration."""
-        self.listen()
-        if self._signal is not None and self._last() == self._iteration:
+        if len(self.companions) == 1:
+            self._signals.check()
+        elif self.listen() and self._signal is not None and self._last == self._iteration:
             raise Interrupted(self._signal)
 
-    @property
-    def agreed(self) -> bool:
-        """Whether this rank knows if it goes on after its iteration."""
-        self.listen()
-        return self._signal is None or self._last() is not None
-
-    def _last(self) -> int | None:
-        """The iteration after which all stop; None if not all have said where they are."""
+    def listen(self) -> bool:
+        """Take part in what the companions agree on: whether this rank knows if it goes on after
+        its iteration. Raises if a rank is lost."""
+        self._signals.listen()
         if len(self.companions) == 1:
-            return self._iteration
-        said = self._world.posted("stop", self.companions)
-        return max(at for at, _ in said.values()) if len(said) == len(self.companions) else None
+            return True
+        if self._signal is None:
+            self._signal = self._signals.number or self._signal_of_another()
+            if self._signal is not None:
+                self._world.post("stop", [self._iteration, self._signal])
+        if self._signal is not None and self._last is None:
+            said = self._world.posted("stop", self.companions)
+            if len(said) == len(self.companions):
+                self._last = max(at for at, _ in said.values())
+        return self._signal is None or self._last is not None
 
     def _signal_of_another(self) -> int | None:
         now = time.monotonic()
-        if len(self.companions) == 1 or now - self._looked < LOOK_SECONDS:
+        if now - self._looked < LOOK_SECONDS:
             return None
         self._looked = now
         said = self._world.posted("stop", self.companions)

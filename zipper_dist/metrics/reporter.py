@@ -75,13 +75,19 @@ class MetricsReporter:
         records = self._world.unacknowledged()
         for feed in self._feeds:  # each has taken all but the last few
             records = max(records, list(feed.waiting), key=len)
-        return [record for record in records if record["learner"] in learners]
+        return [record for record in records if record.get("learner") in learners]
 
     def note(self, text: str) -> None:
         """Tell the user something, if this is rank 0."""
         for feed in self._feeds:
             with self._going_on(feed):
                 feed.sink.note(text)
+
+    def tell(self, text: str) -> None:
+        """Tell the user something, from any rank."""
+        if self._world.rank != 0:
+            self._world.send({"note": text})
+        self.note(text)
 
     def stage(self, name: str, share: float) -> None:
         """Report the progress (0 … 1) of a stage after the training, if this is rank 0."""
@@ -96,7 +102,10 @@ class MetricsReporter:
         if now or time.monotonic() - self._polled > POLL_SECONDS:
             self._polled = time.monotonic()
             for record in self._world.receive():
-                self.report(record)
+                if "note" in record:
+                    self.note(record["note"])
+                else:
+                    self.report(record)
             if not any(feed.waiting for feed in self._feeds):
                 self._world.acknowledge()
 

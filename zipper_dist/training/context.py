@@ -82,8 +82,7 @@ class TrainState:
     plan: StepPlan
     loader: Loader
     learners: list[BaseLearner]  # of this process
-    led: list[str]  # those whose weights, records and share of θ_g this process gives
-    saved: list[str]  # those whose checkpoints it writes
+    led: list[str]  # those that this process saves and reports, and whose share of θ_g it gives
     chief: bool  # whether this process leads the first learner, and so keeps the global one
     mixer: Mixer
     validator: Validator

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from zipper_dist.data import Minibatch
 from zipper_dist.distributed.communication import Pending
 from zipper_dist.training.context import RunContext, TrainState
-from zipper_dist.training.gradient import Sums
 from zipper_dist.training.learner import BaseLearner
+from zipper_dist.training.learner.gradient import Sums
 
 
 @dataclass

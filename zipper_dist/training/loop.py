@@ -30,7 +30,7 @@ def train(run: RunContext, state: TrainState) -> None:
             redistribute(run, state)
         if plan.saves_at(t):
             save(run, state)
-        run.wait.idly(lambda: run.stop.agreed)
+        run.wait.idly(run.stop.listen)
         run.stop.check()  # ends the run
 
 

@@ -41,13 +41,13 @@ def save(run: RunContext, state: TrainState) -> None:
     state.timers.settle(run)
     directory = run.directory.checkpoints
     for learner in state.learners:
-        if learner.name in state.saved:
+        if learner.name in state.led:
             part = _checkpoint(run, state, learner)
             part.notes |= _metrics_notes(run, state, learner.name)
             checkpoint.save(directory, part)
     # All have taken part in a redistribution, and in the evaluations that are not in progress.
     reached = max([state.mixer.synced_at, *state.validation.posted[:-2]])
-    checkpoint.prune(directory, state.saved, list(run.config.learners), reached)
+    checkpoint.prune(directory, state.led, list(run.config.learners), reached)
 
 
 def _checkpoint(run: RunContext, state: TrainState, learner: BaseLearner) -> LearnerCheckpoint:
@@ -94,7 +94,7 @@ def resume(run: RunContext, state: TrainState, lost: Sequence[str] = ()) -> Resu
             "damaged; no checkpoints are left to restore from: put the files back, or train anew "
             f"with --resume never{''.join(f' ({line})' for line in messages)}"
         )
-    for name in state.saved:
+    for name in state.led:
         step = None if chosen is None else chosen[name].step
         checkpoint.keep_only(run.directory.checkpoints, mine[name], name, step)
     if chosen is None:
@@ -183,7 +183,8 @@ def _restore(run: RunContext, state: TrainState, chosen: Mapping[str, Checkpoint
             state.windows[learner.name].restore(part.notes["window"], part.info.step)
         first, led = parts[0], [part for part in parts if part.info.learner in state.led]
         state.at = first.info.step
-        state.timers = Timers(**first.notes["timers"])
+        if led:  # the times are those of the process that saved
+            state.timers = Timers(**first.notes["timers"])
         state.validator.history = first.notes["history"]
         state.validator.best_weights = dict(first.groups.get("best", {}))
         snapshots = []

@@ -25,13 +25,13 @@ from zipper_dist.errors import Interrupted, UserError
 from zipper_dist.metrics.reporter import MetricsReporter
 from zipper_dist.metrics.sinks import RunInfo, make_sinks
 from zipper_dist.metrics.tables import print_summary
-from zipper_dist.training.build import build_state
 from zipper_dist.training.context import RunContext
 from zipper_dist.training.finalise import finalise
 from zipper_dist.training.loop import complete_iteration, train
-from zipper_dist.training.materials import load_data, prepare
-from zipper_dist.training.placing import place
 from zipper_dist.training.resume import resume, save
+from zipper_dist.training.setup.build import build_state
+from zipper_dist.training.setup.materials import load_data, prepare
+from zipper_dist.training.setup.placing import place
 
 
 def run(
@@ -63,13 +63,13 @@ def run(
     if world.rank != 0:
         console = None
     directory.prepare()
-    with _locked(context) as locked:
+    with _locked(context) as notes:
         found = _open(context)
         summary = found.summary
         if summary is None or found.lost:
             data = load_data(context)
             with signals.installed():
-                summary = _train(context, data, found, locked, console)
+                summary = _train(context, data, found, notes, console)
         elif console is not None:
             console.print(f"{directory.root} is complete; --resume never would start it over.")
     if console is not None:
@@ -79,24 +79,15 @@ def run(
     return summary
 
 
-@dataclass(frozen=True)
-class Locked:
-    """``notes`` on the lock for the user, and a number for each rank: equal ones see the same run
-    directory."""
-
-    notes: Sequence[str]
-    directories: Sequence[int]
-
-
 @contextlib.contextmanager
-def _locked(run: RunContext) -> Iterator[Locked]:
-    """The run directory is this job's for the duration. UserError, on every rank, where another job
-    uses it on any machine."""
-    world, first_here = run.world, run.world.plan.fetches_data
+def _locked(run: RunContext) -> Iterator[list[str]]:
+    """The run directory is this job's for the duration; gives notes for the user. UserError, on
+    every rank, where another job uses it on any machine."""
+    world = run.world
     job = run.wait(world.gather("job", secrets.token_hex(8)))[0]
     lock = Lock(run.directory.lock, job)
     # First rank 0, then one process of each other machine, which may see the same directory.
-    turns = {"first lock": world.rank == 0, "locks": world.rank != 0 and first_here}
+    turns = {"first lock": world.rank == 0, "locks": world.rank != 0 and world.plan.fetches_data}
     notes: list[str] = []
     try:
         for topic, mine in turns.items():
@@ -104,14 +95,7 @@ def _locked(run: RunContext) -> Iterator[Locked]:
             for refusal in (report["refused"] for report in reports if "refused" in report):
                 raise UserError(refusal)
             notes += [report["note"] for report in reports if "note" in report]
-        # A machine that could lock does not see the directory of rank 0.
-        apart = first_here and world.rank != 0 and not lock.of_another
-        machines = run.wait(world.gather("machine", {"first": first_here, "apart": apart}))
-        directories: list[int] = []
-        for rank, machine in enumerate(machines):
-            own = rank if machine["apart"] else 0
-            directories.append(own if machine["first"] else directories[-1])
-        yield Locked(notes, directories)
+        yield notes
     finally:
         lock.release()
 
@@ -165,12 +149,12 @@ def _open(run: RunContext) -> Found:
 
 
 def _train(
-    run: RunContext, data: Dataset, found: Found, locked: Locked, console: Console | None
+    run: RunContext, data: Dataset, found: Found, notes: Sequence[str], console: Console | None
 ) -> dict[str, Any]:
     """Train from the newest checkpoint, or from the start, to the end: the summary on rank 0."""
     materials = prepare(run, data)
     assignment = place(run, materials, found.shards)
-    state = build_state(run, materials, assignment, locked.directories)
+    state = build_state(run, materials, assignment)
     # Only now: a run whose options turn out wrong leaves no config.json.
     devices = run.wait(run.world.gather("device", describe_device(run.device)))
     if run.world.rank == 0 and run.directory.config.exists():
@@ -181,6 +165,8 @@ def _train(
             "compiled": state.compiled,
             "shards": assignment.shards,
             "images": data.digest(),
+            "placement": [dict(items) for items in assignment.items],
+            "seconds": materials.costs,
         }
         run.directory.write_config(run.config, resolved, devices)
     resumed = resume(run, state, found.lost)
@@ -193,7 +179,7 @@ def _train(
         console=console,
     )
     with run.metrics.opened(about, resumed.again):
-        for note in (*run.world.plan.notes, *locked.notes, *state.notes, *resumed.messages):
+        for note in (*run.world.plan.notes, *notes, *state.notes, *resumed.messages):
             run.metrics.note(note)
         try:
             complete_iteration(run, state)

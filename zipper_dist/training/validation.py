@@ -29,7 +29,7 @@ from zipper_dist.evaluation.results.report import Report, report
 from zipper_dist.metrics.records import Record
 from zipper_dist.metrics.reporter import MetricsReporter
 from zipper_dist.models import ModelSpec
-from zipper_dist.training.flat_state import FlatState
+from zipper_dist.training.learner.flat_state import FlatState
 
 KEPT_SNAPSHOTS = 2
 
@@ -139,7 +139,7 @@ class Validator:
         before = self.history[-1] if self.history else {}
         if wrong.keys() - before.keys():
             for warning in found.warnings:
-                self._metrics.note(f"warning: validation after iteration {step}: {warning}")
+                self._metrics.tell(f"warning: validation after iteration {step}: {warning}")
         return wrong
 
     def write_best(self) -> str | None:
@@ -167,7 +167,7 @@ class _Posted:
     theta: Pending  # θ_g
     evaluation: Generator[None, None, Found] | None = None
     found: Found | None = None  # by this rank
-    since: float = 0.0  # when this rank began
+    since: float = 0.0  # when θ_g was there
 
 
 class AsyncValidation:
@@ -216,6 +216,7 @@ class AsyncValidation:
         if not self._queue or not self._queue[0].theta.done():
             return False
         first = self._queue[0]
+        first.since = first.since or time.perf_counter()
         if self._world.rank in self._evaluators and first.found is None:
             self._evaluate(first)
             if first.found is None:
@@ -234,7 +235,6 @@ class AsyncValidation:
         if posted.evaluation is None:
             part = self._evaluators.index(self._world.rank)
             theta, parts = posted.theta.result(), len(self._evaluators)
-            posted.since = time.perf_counter()
             posted.evaluation = self._validator.evaluate(posted.snapshot, theta, part, parts)
         try:
             next(posted.evaluation)

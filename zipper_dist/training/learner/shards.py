@@ -31,14 +31,15 @@ class Shards:
 class ShardMean:
     """The mean over all shards of tensors that are shaped as those ``like``.
 
-    ``buffer`` (1-D, float64) holds the sum over some shards, and is to be summed over the processes
-    that have the others. A sum of a few float32 numbers is exact in float64 unless they differ by
-    a factor of 2²⁹ or more, so that it does not matter in which order and groups they are added.
+    ``buffer`` (1-D) holds the sum over some shards, and is to be summed over the processes that
+    have the others, in any order and groups. Two numbers have but one sum. A few float32 numbers
+    have in float64, where their sum is exact unless they differ by a factor of some 2²⁹.
     """
 
     def __init__(self, like: Sequence[Tensor], count: int) -> None:
         sizes = [tensor.numel() for tensor in like]
-        self.buffer = torch.zeros(sum(sizes), dtype=torch.float64, device=like[0].device)
+        exact = torch.float32 if count <= 2 else torch.float64
+        self.buffer = torch.zeros(sum(sizes), dtype=exact, device=like[0].device)
         self._count = count
         self._views: list[Tensor] = []
         offset = 0

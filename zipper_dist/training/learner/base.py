@@ -10,9 +10,9 @@ from zipper_dist.config.schema import LearnerConfig
 from zipper_dist.data import Minibatch
 from zipper_dist.metrics.records import StepResult
 from zipper_dist.objectives import StepContext, make_objective
-from zipper_dist.training.flat_state import FlatState
-from zipper_dist.training.gradient import MinibatchGradient, Sums
-from zipper_dist.training.shards import Shards
+from zipper_dist.training.learner.flat_state import FlatState
+from zipper_dist.training.learner.gradient import MinibatchGradient, Sums
+from zipper_dist.training.learner.shards import Shards
 
 
 def ema_decay(decay: float, t: int) -> float:

@@ -1,28 +1,24 @@
 """Builds a run, whose ranks are known, from its materials."""
 
 import copy
-from collections.abc import Sequence
 
 from zipper_dist.config.schema import TrainConfig
 from zipper_dist.distributed.assignment import Assignment
 from zipper_dist.metrics.records import Window
 from zipper_dist.training.context import RunContext, TrainState
-from zipper_dist.training.flat_state import FlatState
+from zipper_dist.training.learner.flat_state import FlatState
+from zipper_dist.training.learner.shards import Shards
 from zipper_dist.training.loop import work_while_waiting
-from zipper_dist.training.materials import Materials
 from zipper_dist.training.mixing import Mixer, mixing_weights
-from zipper_dist.training.shards import Shards
+from zipper_dist.training.setup.materials import Materials
 from zipper_dist.training.validation import AsyncValidation, Validator
 
 SPARE = 0.9
 """A rank whose load is a smaller part of the largest one waits for others anyway."""
 
 
-def build_state(
-    run: RunContext, materials: Materials, assignment: Assignment, directories: Sequence[int]
-) -> TrainState:
-    """Iteration 0: every learner, and the global learner, start from the same θ_0. Ranks that have
-    the same number in ``directories`` see the same run directory."""
+def build_state(run: RunContext, materials: Materials, assignment: Assignment) -> TrainState:
+    """Iteration 0: every learner, and the global learner, start from the same θ_0."""
     config, plan, rank = run.config, materials.plan, run.world.rank
     mine = assignment.items[rank]
     learners = [
@@ -49,7 +45,6 @@ def build_state(
         loader=materials.loader,
         learners=learners,
         led=led,
-        saved=[name for name in mine if _saves(rank, assignment.ranks_of(name), directories)],
         chief=rank == chief,
         mixer=mixer,
         validator=validator,
@@ -63,14 +58,12 @@ def build_state(
     return state
 
 
-def _saves(rank: int, ranks: Sequence[int], directories: Sequence[int]) -> bool:
-    """Whether ``rank`` is the first of those of a learner that see its run directory."""
-    return rank == next(other for other in ranks if directories[other] == directories[rank])
-
-
 def evaluators(assignment: Assignment, config: TrainConfig) -> list[int]:
-    """The ranks that evaluate while they train: those that wait for others, or all if none does."""
+    """The ranks that evaluate while they train: those that wait for others anyway, or all if none
+    does. By passes, as all ranks must find the same; where all share the work, all evaluate."""
+    ranks = list(range(len(assignment.items)))
+    if config.placement.mode != "dedicated":
+        return ranks
     passes = {name: float(learner.passes()) for name, learner in config.learners.items()}
-    loads = assignment.loads([passes] * len(assignment.items))
-    waiting = [rank for rank, load in enumerate(loads) if load < SPARE * max(loads)]
-    return waiting or list(range(len(loads)))
+    loads = assignment.loads([passes] * len(ranks))
+    return [rank for rank in ranks if loads[rank] < SPARE * max(loads)] or ranks

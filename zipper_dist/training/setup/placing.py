@@ -15,19 +15,22 @@ from zipper_dist.distributed.assignment import (
 )
 from zipper_dist.errors import UserError
 from zipper_dist.training.context import RunContext
-from zipper_dist.training.limits import refuse_single_values
-from zipper_dist.training.materials import Materials
+from zipper_dist.training.setup.directories import check_directories
+from zipper_dist.training.setup.limits import refuse_single_values
+from zipper_dist.training.setup.materials import Materials
 
 MEASURED_STEPS = 2
 
 
 def place(run: RunContext, materials: Materials, shards: int | None) -> Assignment:
     """Who trains what, with groups of the ranks that train a learner together; UserError if the
-    options do not allow it. ``shards``: the number that the run was begun with, if it was."""
+    options or the ranks do not allow it. ``shards``: the number that the run was begun with, if it
+    was."""
     config, world = run.config, run.world
     costs: list[Mapping[str, float]] = [{} for _ in range(world.size)]
     if costs_count(config, world.size):
         costs = run.wait(world.gather("costs", measured(run, materials)))
+        materials.costs.extend(costs)
         mean = _mean(costs)
         words = ", ".join(f"{name} {1000 * seconds:.0f} ms" for name, seconds in mean.items())
         materials.notes.append(f"an iteration of each learner, mean of the ranks: {words}")
@@ -37,6 +40,15 @@ def place(run: RunContext, materials: Materials, shards: int | None) -> Assignme
         option = "--batch-size 1" if batch_size == 1 else f"{batch_size} shards of one image"
         image = (spec.channels, spec.height, spec.width)
         refuse_single_values(materials.model, image, option)
+    if assignment.shards > 1:
+        parts = [
+            ", ".join(f"{n} {len(mine)}" for n, mine in each.items()) for each in assignment.items
+        ]
+        words = "; ".join(f"rank {rank} {part}" for rank, part in enumerate(parts))
+        materials.notes.append(f"{assignment.shards} shards of each learner: {words}")
+    if world.size > 1:
+        check_ranks_alike(run, materials, assignment)
+        check_directories(run, assignment)
     world.form_groups({name: assignment.ranks_of(name) for name in config.learners})
     return assignment
 
@@ -77,6 +89,11 @@ def assign(
                 f"--placement.shards {shards}: must divide --batch-size {batch_size}; give one of "
                 f"{wanted}"
             )
+    given = sum(count for _, count in options.ranks.counts)
+    if ranks > 1 and given not in (0, ranks):
+        raise UserError(
+            f"--placement.ranks {options.ranks}: these are {given} ranks, and {ranks} were started"
+        )
     if ranks == 1 or options.mode == "shared":
         shards = shards or _fitting(ranks, batch_size)
         _check(ranks, shards, "shards of a learner")
@@ -84,31 +101,54 @@ def assign(
     if options.mode == "balanced":
         shards = shards or _fitting(ranks, batch_size)
         _check(ranks, shards * len(names), "shards of all learners")
-        return balanced(costs, shards)
+        found = balanced(costs, shards)
+        if idle := [str(rank) for rank, items in enumerate(found.items) if not items]:
+            raise UserError(
+                f"rank {', '.join(idle)} would have nothing to do, as the others are done sooner: "
+                f"start fewer ranks, or begin a run with more than {shards} shards "
+                "(--placement.shards)"
+            )
+        return found
     if ranks < len(names):
         return whole_learners(_mean(costs), ranks, shards or 1)
-    counts = _counts(config, costs, shards)
-    most = max(counts.values())
-    shards = shards or _fitting(most, batch_size)
-    _check(most, shards, "shards of a learner")
+    if given:
+        counts = {name: dict(options.ranks.counts)[name] for name in names}
+        shards = shards or _fitting(max(counts.values()), batch_size)
+    elif ranks == len(names):
+        counts = dict.fromkeys(names, 1)
+        shards = shards or 1
+    else:
+        # The number of shards decides the result, so that it must not depend on measured times.
+        passes = {name: float(learner.passes()) for name, learner in config.learners.items()}
+        shards = shards or _fitting(max(rank_counts(passes, ranks, ranks).values()), batch_size)
+        _check(ranks, shards * len(names), "shards of all learners")
+        counts = rank_counts(_mean(costs), ranks, shards)
+    _check(max(counts.values()), shards, "shards of a learner")
     return dedicated(counts, shards)
 
 
-def _counts(config: TrainConfig, costs: Sequence[Costs], shards: int | None) -> dict[str, int]:
-    """How many ranks each learner gets for itself."""
-    names, given, ranks = list(config.learners), dict(config.placement.ranks.counts), len(costs)
-    if given:
-        if sum(given.values()) != ranks:
-            raise UserError(
-                f"--placement.ranks {config.placement.ranks}: these are {sum(given.values())} "
-                f"ranks, and {ranks} were started"
-            )
-        return {name: given[name] for name in names}
-    if ranks == len(names):
-        return dict.fromkeys(names, 1)
-    if shards is not None:
-        _check(ranks, shards * len(names), "shards of all learners")
-    return rank_counts(_mean(costs), ranks, shards or ranks)
+def check_ranks_alike(run: RunContext, materials: Materials, assignment: Assignment) -> None:
+    """Raise UserError where ranks would train the same learner in different ways, which makes its
+    last bits depend on the placement."""
+    plan, how = run.world.plan, materials.acceleration
+    mine = {
+        "device": plan.device.type,
+        "threads": plan.threads,
+        "compiled": how.compiled,
+        "plain layout": how.plain_layout,
+    }
+    ranks = run.wait(run.world.gather("how", mine))
+    for name in run.config.learners:
+        first, *others = assignment.ranks_of(name)
+        for other in others:
+            differing = {k: (ranks[first][k], ranks[other][k]) for k in mine}
+            for what, (one, two) in differing.items():
+                if one != two:
+                    raise UserError(
+                        f"ranks {first} and {other} would train the {name} learner together, with "
+                        f"{what} {one} and {two}: give all ranks the same --device, --threads and "
+                        "--compile, or each learner ranks that are alike (--placement.ranks)"
+                    )
 
 
 def _check(ranks: int, parts: int, words: str) -> None:

@@ -1,7 +1,8 @@
 """What a run is built from: images, minibatches, network and plan."""
 
 import copy
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from torch import nn
 
@@ -16,8 +17,8 @@ from zipper_dist.models import ModelSpec, build
 from zipper_dist.rng import seed_global_generators
 from zipper_dist.training.context import RunContext
 from zipper_dist.training.learner import BaseLearner
-from zipper_dist.training.limits import refuse_giant
-from zipper_dist.training.shards import Shards
+from zipper_dist.training.learner.shards import Shards
+from zipper_dist.training.setup.limits import refuse_giant
 from zipper_dist.training.step_plan import StepPlan, evaluation_cost, fitting_batch_size
 
 
@@ -49,6 +50,7 @@ class Materials:
     acceleration: Acceleration
     validation: ImageSet
     notes: list[str]  # for the user
+    costs: list[Mapping[str, float]] = field(default_factory=list)  # measured, by rank [s]
 
     def learner(self, name: str, config: TrainConfig, shards: Shards = Shards()) -> BaseLearner:
         """A learner at iteration 0, to train on ``shards``."""

@@ -11,11 +11,11 @@ from zipper_dist.data import Minibatch
 from zipper_dist.metrics.records import StepResult
 from zipper_dist.objectives import Objective, StepContext
 from zipper_dist.rng import seed_global_generators
-from zipper_dist.training.shards import ShardMean, Shards
-from zipper_dist.training.weight_perturbation import WeightPerturbation
+from zipper_dist.training.learner.shards import ShardMean, Shards
+from zipper_dist.training.learner.weight_perturbation import WeightPerturbation
 
 Sums = Generator[Tensor, None, StepResult]
-"""Yields sums over the shards of a process (1-D, float64), as the processes of the other shards do
+"""Yields sums over the shards of a process (1-D), as the processes of the other shards do
 at the same time; before it goes on, each must hold the sum over all shards."""
 
 
@@ -92,26 +92,35 @@ class MinibatchGradient:
                 )
             self._weights_mean.add(gradients)
             _copy(self._buffers, before)
+        del gradients  # with CUDA graphs, another learner's attack may reuse their memory now
         yield self._weights_mean.buffer
-        self._weights_mean.copy_to(gradients)
-        return list(gradients)
+        means = [torch.empty_like(weight) for weight in weights]
+        self._weights_mean.copy_to(means)
+        return means
 
     def _descent(self, parts: Sequence[_Part]) -> Sums:
-        """The gradient for the parameters, in them; the buffers follow."""
+        """The gradient for the parameters, in them; the buffers follow. Parameters without gradient
+        and integer buffers must be the same for every shard."""
         if self._mean is None:
             return self._backward(parts[0])
         before = [buffer.clone() for buffer in self._buffers]
         self._mean.clear()
         for part in parts:
             _copy(self._buffers, before)
+            result = self._backward(part)
+            gradients = [parameter.grad for parameter in self._parameters]
+            figures = torch.stack([result.loss.double(), result.correct.double()])
+            self._mean.add([*gradients, *self._statistics, figures])
+            # With CUDA graphs, another learner's attack may reuse their memory.
             for parameter in self._parameters:
                 parameter.grad = None
-            result = self._backward(part)
-            figures = torch.stack([result.loss.double(), result.correct.double()])
-            averaged = [*(p.grad for p in self._parameters), *self._statistics, figures]
-            self._mean.add(averaged)
+        used = [gradient is not None for gradient in gradients]
+        del gradients
         yield self._mean.buffer
-        self._mean.copy_to(averaged)
+        for parameter, has_gradient in zip(self._parameters, used, strict=True):
+            parameter.grad = torch.empty_like(parameter) if has_gradient else None
+        gradients = [parameter.grad for parameter in self._parameters]
+        self._mean.copy_to([*gradients, *self._statistics, figures])
         return StepResult(figures[0], figures[1] * self._shards.count)
 
     def _backward(self, part: _Part) -> StepResult:
