@@ -166,7 +166,7 @@ def test_bytes_at_the_end_are_noticed(intact: tuple[Path, bytes]) -> None:
     assert_the_older_one_is_used(directory)
 
 
-def test_a_file_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
+def test_a_directory_in_place_of_a_file_is_reported(tmp_path: Path) -> None:
     save_steps(tmp_path, "natural", 10)
     path_of(tmp_path, "natural", 20).mkdir()
     usable, complaints = survey(tmp_path, "natural", THIS)
@@ -206,21 +206,21 @@ def test_prune_keeps_the_newest_three_complete_steps_and_all_that_is_newer(tmp_p
     foreign = tmp_path / "notes.txt"
     foreign.write_text("mine")
 
-    prune(tmp_path, ["natural"], BOTH)
+    prune(tmp_path, ["natural"], BOTH, 0)
     assert steps_of(tmp_path, "natural") == [70, 60, 50, 40, 30]
     # The other rank's files are the other rank's.
     assert steps_of(tmp_path, "adversarial") == [50, 40, 30, 20, 15, 10]
-    prune(tmp_path, ["adversarial"], BOTH)
+    prune(tmp_path, ["adversarial"], BOTH, 0)
     assert steps_of(tmp_path, "adversarial") == [50, 40, 30]
     assert foreign.exists()
 
 
 def test_prune_keeps_everything_while_there_is_little(tmp_path: Path) -> None:
     save_steps(tmp_path, "natural", 10, 20, 30, 40, 50)
-    prune(tmp_path, ["natural"], BOTH)
+    prune(tmp_path, ["natural"], BOTH, 0)
     assert len(steps_of(tmp_path, "natural")) == 5
     save_steps(tmp_path, "adversarial", 10, 20)
-    prune(tmp_path, BOTH, BOTH)
+    prune(tmp_path, BOTH, BOTH, 0)
     assert len(steps_of(tmp_path, "natural")) == 5
     assert len(steps_of(tmp_path, "adversarial")) == 2
 
@@ -229,20 +229,42 @@ def test_prune_keeps_everything_while_there_is_little(tmp_path: Path) -> None:
 @given(
     mine=st.sets(st.integers(1, 12)),
     other=st.sets(st.integers(1, 12)),
+    reached=st.integers(0, 14),
     keep=st.integers(1, 4),
 )
-def test_prune_leaves_what_it_should(mine: set[int], other: set[int], keep: int) -> None:
+def test_prune_leaves_what_it_should(
+    mine: set[int], other: set[int], reached: int, keep: int
+) -> None:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         for learner, steps in (("natural", mine), ("adversarial", other)):
             for step in steps:
                 path_of(directory, learner, step).touch()
-        prune(directory, ["natural"], BOTH, keep)
-        # Where one of them has made none yet, two more are kept of the other.
-        complete, kept = (mine & other, keep) if mine and other else (mine | other, keep + 2)
-        oldest = ([0] * kept + sorted(complete))[-kept]
+        prune(directory, ["natural"], BOTH, reached, keep)
+        # Where the other's are elsewhere, it may not have made those from ``reached`` on.
+        complete = mine & other if mine and other else {s for s in mine | other if s < reached}
+        oldest = ([0] * keep + sorted(complete))[-keep]
         assert set(steps_of(directory, "natural")) == {step for step in mine if step >= oldest}
         assert set(steps_of(directory, "adversarial")) == other
+
+
+def test_a_fast_learner_elsewhere_keeps_what_a_slow_one_needs(tmp_path: Path) -> None:
+    """Checkpoints every 10, validations every 60; each learner in a directory of its own."""
+    fast, slow = (tmp_path / name for name in BOTH)
+    fast.mkdir()
+    slow.mkdir()
+    for step in range(10, 180, 10):
+        posted = [look for look in (60, 120) if look <= step]
+        save(fast, LearnerCheckpoint(info_of("natural", step, posted=posted, kept=posted), {}))
+        prune(fast, ["natural"], BOTH, reached=0)
+    save_steps(slow, "adversarial", 10, 20)  # and then it is killed
+    natural, adversarial = survey(fast, "natural", THIS)[0], survey(slow, "adversarial", THIS)[0]
+    assert chosen_steps(natural, adversarial) is not None
+    # A redistribution after 90: the slow one has got there, but not saved.
+    prune(fast, ["natural"], BOTH, reached=90)
+    assert steps_of(fast, "natural") == list(range(170, 50, -10))
+    prune(fast, ["natural"], BOTH, reached=175)
+    assert steps_of(fast, "natural") == [170, 160, 150]
 
 
 def chosen_steps(

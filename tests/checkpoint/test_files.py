@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import os
+import secrets
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from zipper_dist.checkpoint.files import check_writable, write_atomically
+from zipper_dist.checkpoint.files import check_writable, remove_leftovers, write_atomically
 from zipper_dist.errors import UserError
 
 
@@ -66,6 +70,28 @@ def test_content_is_complete_and_synced_before_it_takes_the_name(
     monkeypatch.setattr(os, "replace", record_replace)
     write_atomically(path, b"new")
     assert events == ["sync file", "replace", "sync directory"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from zipper_dist.checkpoint.files import write_atomically
+os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
+write_atomically(Path(sys.argv[1]), b"content")
+"""
+
+
+def test_what_a_killed_process_had_begun_to_write_is_removed(tmp_path: Path) -> None:
+    for name in ("natural-00000010.ckpt", "config.json"):
+        command = [sys.executable, "-c", KILLED, str(tmp_path / name)]
+        assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 2
+    # Of an evaluation, which may be in progress; and of others.
+    others = [f".evaluation.json.{secrets.token_hex(8)}.tmp", ".mine.tmp", "run.lock", ".a.0.tmp"]
+    for name in others:
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == set(others)
 
 
 def test_an_absent_directory_is_an_error(tmp_path: Path) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 import safetensors.torch
 import torch
 from hypothesis import given, settings
@@ -23,6 +26,7 @@ from zipper_dist.checkpoint.format import (
     steps_of,
     survey,
 )
+from zipper_dist.errors import Failure, known_failures
 
 THIS, OTHER = 64 * "1", 64 * "2"  # identities of runs
 
@@ -102,3 +106,33 @@ def test_what_a_run_does_not_continue_from_is_out_of_its_way(tmp_path: Path) -> 
     # 30 is sound and will be made again; damaged files may be all that their owner has.
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {f"natural-000000{n}" for n in ("20.ckpt", "10.ckpt.unused", "40.ckpt.unused")}
+
+
+def test_what_cannot_be_read_for_now_is_not_given_up(tmp_path: Path) -> None:
+    save_steps(tmp_path, "natural", 10)
+    unreadable = path_of(tmp_path, "natural", 20)
+    unreadable.symlink_to("/proc/self/mem")  # opens, but its first page cannot be read
+    with pytest.raises(Failure) as raised, known_failures():
+        survey(tmp_path, "natural", THIS)
+    assert str(raised.value) == (
+        f"{unreadable}: {os.strerror(errno.EIO)}; once that is cured, the same command continues "
+        "from what is saved"
+    )
+    assert steps_of(tmp_path, "natural") == [20, 10]
+
+
+def test_a_directory_that_cannot_be_listed_for_now_is_not_empty() -> None:
+    user = os.geteuid()
+    with tempfile.TemporaryDirectory() as name:  # in a directory that everyone may see
+        directory = Path(name)
+        save_steps(directory, "natural", 10)
+        directory.chmod(0)
+        try:
+            if user == 0:
+                os.seteuid(65534)  # nobody: root may read everything
+            with pytest.raises(PermissionError):
+                survey(directory, "natural", THIS)
+        finally:
+            os.seteuid(user)
+            directory.chmod(0o700)
+    assert steps_of(directory, "natural") == []  # now that it is gone

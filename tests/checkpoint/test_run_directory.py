@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import replace
@@ -9,12 +10,14 @@ from typing import Any
 import pytest
 
 from zipper_dist.checkpoint.run_directory import (
+    NOT_COMPARED,
     RunDirectory,
     as_json,
     differences,
     identity_of,
     write_json,
 )
+from zipper_dist.config.files import flattened
 from zipper_dist.config.schedules import Schedule, iterations
 from zipper_dist.config.schema import MixConfig, Precision, TrainConfig
 from zipper_dist.errors import UserError
@@ -177,6 +180,35 @@ def test_other_options_are_refused_by_name(tmp_path: Path) -> None:
     assert message.count(" there, ") == 2
 
 
+def test_a_run_of_an_earlier_version_has_options_less(tmp_path: Path) -> None:
+    directory, config = RunDirectory(tmp_path), recipe("digits")
+    directory.write_config(config, {"precision": "fp32"}, ["cpu"])
+    about = json.loads(directory.config.read_text())
+    for group, name in (("data", "skip_unreadable"), (None, "timeout"), (None, "placement")):
+        del (about["options"][group] if group else about["options"])[name]
+    write_json(directory.config, about)
+    assert directory.check_same(config, "fp32") == 1
+    # What would change the result is a difference all the same.
+    skipping = replace(config, data=replace(config.data, skip_unreadable=True))
+    with pytest.raises(UserError, match=r"\(--data.skip-unreadable False there, True now\)"):
+        directory.check_same(skipping, "fp32")
+
+
+def test_what_means_the_same_as_before_has_the_same_digest() -> None:
+    config = recipe("digits")
+    options = flattened(as_json(config))
+    older = {
+        name: int(value) if isinstance(value, float) and value.is_integer() else value
+        for name, value in options.items()
+        if name not in {*NOT_COMPARED, "data.skip_unreadable"} and value is not None
+    } | {"resolved precision": "fp32"}
+    before = hashlib.sha256(json.dumps(older, sort_keys=True).encode()).hexdigest()
+    assert identity_of(config, "fp32", 1) == before
+    skipping = replace(config, data=replace(config.data, skip_unreadable=True))
+    others = {identity_of(config, "fp32", 2), identity_of(skipping, "fp32", 1)}
+    assert len({before, *others}) == 3
+
+
 def test_another_meaning_of_auto_is_refused(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path)
     directory.write_config(recipe("digits"), FP32 | {"precision": "bf16"}, ["cpu"])
@@ -216,7 +248,7 @@ def test_config_json_says_how_the_run_came_about(tmp_path: Path) -> None:
     )
     about = json.loads(directory.config.read_text())
     assert about["options"] == as_json(recipe("digits"))
-    assert about["resolved"] == {"precision": "fp32", "compiled": True}
+    assert about["resolved"] == FP32 | {"compiled": True}
     assert about["devices"] == ["one GPU", "another GPU"]
     assert set(about["versions"]) >= {"zipper_dist", "python", "torch", "torchvision", "numpy"}
     assert about["host"]

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,20 @@ def test_many_files_keep_their_order(root: Path) -> None:
     cats = train.images[train.labels == 1]
     assert cats.shape[0] == 22
     assert sorted(cats[:, 2, 0, 0].tolist()) == sorted([100, 110, *range(0, 200, 10)])
+
+
+def test_images_have_another_digest_where_another_file_is_left_out(root: Path) -> None:
+    settings = replace(config(root), skip_unreadable=True)
+    digests = {load(settings, 0).digest()}
+    for number in range(2):  # of one class, so that the labels are the same
+        path = root / "train" / "cat" / f"{number}.png"
+        content = path.read_bytes()
+        path.write_bytes(b"no image")
+        digests |= {load(settings, seed).digest() for seed in (0, 1)}
+        path.write_bytes(content)
+    assert len(digests) == 3
+    moved = root.rename(root.with_name("elsewhere"))
+    assert load(replace(settings, root=moved), 0).digest() in digests
 
 
 def test_the_limit_is_applied_before_the_images_are_decoded(root: Path) -> None:

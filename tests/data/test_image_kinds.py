@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
@@ -17,7 +18,7 @@ from PIL import Image
 from zipper_dist.config.schema import DataConfig
 from zipper_dist.data import Dataset, load
 from zipper_dist.data.decoding import Unreadable, read_rgb, warnings_of_pillow
-from zipper_dist.errors import UserError
+from zipper_dist.errors import Failure, UserError, known_failures
 
 RAMP = np.linspace(0, 255, 48).round().astype(np.uint8).reshape(6, 8)  # 8 wide, 6 high
 COLOURS = np.stack([RAMP, RAMP[::-1], RAMP[:, ::-1]], axis=-1)
@@ -222,6 +223,25 @@ def test_a_folder_without_a_readable_file_is_refused(root: Path) -> None:
     for path in (root / "test").glob("*/*.png"):
         path.write_bytes(b"")
     with pytest.raises(UserError, match="2 of 6 files cannot be read"):
+        loaded(root, skip=True)
+
+
+def test_a_file_that_cannot_be_read_for_now_is_not_skipped(root: Path) -> None:
+    path = root / "train" / "dog" / "z.png"
+    path.symlink_to("/proc/self/mem")  # opens, but its first page cannot be read
+    with pytest.raises(OSError) as raised:
+        loaded(root, skip=True)
+    assert (raised.value.errno, raised.value.filename) == (errno.EIO, str(path))
+
+
+def test_too_little_memory_is_no_fault_of_a_file(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def convert(image: Image.Image, mode: str) -> Image.Image:
+        raise MemoryError
+
+    monkeypatch.setattr(Image.Image, "convert", convert)
+    with pytest.raises(Failure, match=r"out of memory .*0\.png"), known_failures():
         loaded(root, skip=True)
 
 

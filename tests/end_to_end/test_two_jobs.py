@@ -83,8 +83,12 @@ def test_a_second_fit_in_one_process_is_refused(
     monkeypatch.setattr("zipper_dist.training.run.load_data", fit_meanwhile)
     run = zipper_dist.fit("digits", options, run_dir=tmp_path / "run")
     assert len(refused) == 1
-    # The lock ends with the run, not with the process.
+    # The lock ends with the run, not with the process. Who has it removes what was half written.
+    leftovers = [tmp_path / "run" / f".{name}.0123456789abcdef.tmp" for name in ("a", "b.json")]
+    for path in leftovers:
+        path.touch()
     assert zipper_dist.fit("digits", options, run_dir=tmp_path / "run").summary == run.summary
+    assert not any(path.exists() for path in leftovers)
 
 
 @contextlib.contextmanager

@@ -11,9 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from training.test_nothing_is_read_back import NothingIsRead
 
 from evaluation.helpers import attack_all
-from zipper_dist.attacks.verdict import NO_ANSWER, answers
+from zipper_dist.attacks.verdict import NO_ANSWER, Unanswered, answers
 from zipper_dist.checkpoint.weights import load_model, load_weights, save_weights
 from zipper_dist.config.threat import ThreatModel
 from zipper_dist.evaluation.attack_list import attack_named
@@ -59,6 +60,23 @@ def test_no_attack_takes_nan_for_robustness(tmp_path: Path, norm: str) -> None:
     assert any("pgd-5: " in warning and "9 of 9" in warning for warning in found.report.warnings)
     attack = attack_named("pgd-5", threat)
     assert SilentWhereBright()(attack(SilentWhereBright(), x, y)).isnan().all()
+
+
+def test_a_pass_of_an_attack_does_not_wait_for_the_device() -> None:
+    x = torch.full((6, 1, 6, 6), 0.5)
+    x[:2] = 0.9
+    network = Unanswered(SilentWhereBright(), x, "linf", 0.01)
+    with NothingIsRead():  # type: ignore[no-untyped-call]
+        network(x)
+        network(x[2:])
+    assert network.noticed()
+    assert not network.noticed()  # since then
+    with NothingIsRead():  # type: ignore[no-untyped-call]
+        network(x[2:])
+    assert not network.noticed()
+    network.remembers = True
+    network(x)
+    assert network.found.tolist() == [True, True, False, False, False, False]
 
 
 def test_nan_on_clean_images_is_wrong_and_told() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from zipper_dist.errors import UserError
 from zipper_dist.models import ModelSpec, build
@@ -12,11 +13,23 @@ from zipper_dist.training.setup.limits import refuse_giant, refuse_single_values
 
 @pytest.mark.parametrize("arch", NETWORKS)
 def test_a_network_beyond_memory_is_refused(arch: str) -> None:
-    refuse_giant(ModelSpec(arch, 3, 32, 32, 10, 0.1), copies=8)
+    cpu = torch.device("cpu")
+    refuse_giant(ModelSpec(arch, 3, 32, 32, 10, 0.1), 8, cpu)
     with pytest.raises(
         UserError, match=rf"--model\.width 64: training a {arch} of [0-9,]+ weights"
     ):
-        refuse_giant(ModelSpec(arch, 3, 32, 32, 10, 64.0), copies=10**6)
+        refuse_giant(ModelSpec(arch, 3, 32, 32, 10, 64.0), 10**6, cpu)
+
+
+def test_on_a_gpu_its_memory_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, gpu = ModelSpec("small_cnn", 3, 32, 32, 10, 1.0), torch.device("cuda", 0)
+    for free in (2**40, 2**20):  # as on a machine that has such a GPU
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 2**40))
+        if free == 2**40:
+            refuse_giant(spec, 8, gpu)
+        else:
+            with pytest.raises(UserError, match=r"GiB of GPU memory .* 0\.0 GiB are available"):
+                refuse_giant(spec, 8, gpu)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from zipper_dist.distributed.communication import Overlap, Pending, World
 from zipper_dist.distributed.signals import Signals
 from zipper_dist.distributed.stopping import Stop
 from zipper_dist.distributed.topology import Machine, plan
-from zipper_dist.errors import Interrupted, UserError
+from zipper_dist.errors import Failure, Interrupted, UserError
 from zipper_dist.metrics.records import Record
 from zipper_dist.metrics.reporter import MetricsReporter
 from zipper_dist.metrics.sinks import Sink
@@ -141,6 +141,20 @@ def refused(make: Callable[..., Made]) -> str:
     with pytest.raises(UserError) as raised:
         resume(*make("begun", Overlap(Signals()), replace(TWO, steps=9)))
     return str(raised.value)
+
+
+def test_no_memory_for_a_checkpoint_is_no_reason_to_start_over(
+    make: Callable[..., Made], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved(make)
+    run, state = make("begun", Overlap(Signals()), replace(TWO, steps=9))
+
+    def restore(tensors: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(state.learners[0], "restore", restore)
+    with pytest.raises(Failure, match=r"Tried to allocate 2\.00 GiB.*the same command continues"):
+        resume(run, state)
 
 
 def test_checkpoints_of_other_data_are_refused(

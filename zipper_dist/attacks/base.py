@@ -205,8 +205,14 @@ def in_steps(
             break
         clean, labels = x[standing], y[standing]
         images = clean
-        for images in attack.iterates(network, clean, labels, draws.of(standing, restart)):  # noqa: B007
+        own = draws.of(standing, restart)
+        for images in attack.iterates(network, clean, labels, own):  # noqa: B007
             yield None
+        if network.noticed():
+            network.remembers = True  # with the same draws, it meets the same images again
+            for _ in attack.iterates(network, clean, labels, own):
+                yield None
+            network.remembers = False
         # Attacks of other origin keep the ball only up to rounding, and may return NaN.
         standing = judge(standing, torch.where(images.isfinite(), images, clean).detach())
     unanswered = standing[network.found[standing]]

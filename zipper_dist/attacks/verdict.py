@@ -21,28 +21,43 @@ def answers(logits: Tensor) -> Tensor:
 
 
 class Unanswered:
-    """``network``, remembering for each image ``x`` (B, C, H, W) that is attacked one that it gave
-    no finite logits for: attacks read NaN as they please, as that the image is still right."""
+    """``network``, noticing images near ``x`` (B, C, H, W) that it gave no finite logits for:
+    attacks read NaN as they please, as that the image is still right.
+
+    Which they are would be asked of the device at every call. So it is only counted there, and
+    seldom asked (:meth:`noticed`); an attack is then done again, to remember them.
+    """
 
     def __init__(self, network: Network, x: Tensor, norm: Norm, eps: float) -> None:
         self._network = network
         self._x = x
         self._power = math.inf if norm == "linf" else 2.0
         self._near = 1.001 * eps
+        self._noticed = torch.zeros((), dtype=torch.bool, device=x.device)
+        self.remembers = False
+        """Whether such images are remembered, and no longer only noticed."""
         self.images = x
         """The remembered images, elsewhere those of ``x``: (B, C, H, W)."""
         self.found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         """For which of ``x`` there is one: bool (B,)."""
 
+    def noticed(self) -> bool:
+        """Whether there was such an image since this was last asked; waits for the device."""
+        noticed = bool(self._noticed)
+        self._noticed.zero_()
+        return noticed
+
     def __call__(self, images: Tensor) -> Tensor:
         """The logits of some images."""
         logits = self._network(images)
         given = images.detach()
-        with torch.no_grad():
-            silent = ~logits.isfinite().all(1)
-            if silent.any() and given.shape[1:] == self._x.shape[1:]:
-                silent &= given.isfinite().flatten(1).all(1)
-                self._remember(given[silent])
+        if given.shape[1:] == self._x.shape[1:]:
+            with torch.no_grad():
+                silent = ~logits.isfinite().all(1) & given.isfinite().flatten(1).all(1)
+                if self.remembers:
+                    self._remember(given[silent])
+                else:
+                    self._noticed |= silent.any()
         return logits
 
     def _remember(self, images: Tensor) -> None:

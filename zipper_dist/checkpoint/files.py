@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import re
 import secrets
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from zipper_dist.errors import UserError
 
 UNUSED = ".unused"
 """Ending of the names of files that a run found and does not go by."""
+
+LEFTOVER = re.compile(r"\.(?!\.|evaluation).+\.[0-9a-f]{16}\.tmp")
+"""Names of temporary files, but for those of evaluations and of :func:`check_writable`."""
 
 
 def set_aside(path: Path) -> None:
@@ -44,6 +48,15 @@ def write_atomically(path: Path, content: bytes) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Delete what :func:`write_atomically` leaves in ``directory`` where a SIGKILL or a power cut
+    ends it, as long as nobody else writes there. Evaluations may; theirs stay."""
+    for path in directory.iterdir():
+        if LEFTOVER.fullmatch(path.name):
+            with contextlib.suppress(OSError):  # it is in nobody's way
+                path.unlink()
 
 
 def check_writable(directory: Path, option: str, *below: Path) -> None:

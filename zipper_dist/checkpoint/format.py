@@ -6,6 +6,8 @@ have the last redistribution in common (:func:`choose`).
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -79,8 +81,12 @@ def save(directory: Path, part: LearnerCheckpoint) -> Path:
 
 
 def load(path: Path) -> LearnerCheckpoint:
-    """Read a part; raises DamagedCheckpoint if the file is not what this version wrote."""
-    raw = path.read_bytes()
+    """Read a part; raises DamagedCheckpoint if the file is not what this version wrote, and an
+    OSError that names it if it cannot be read."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:  # some name no file
+        raise OSError(error.errno, error.strerror, str(path)) from error
     digest, content = raw[:DIGEST_SIZE], raw[DIGEST_SIZE:]
     if hashlib.sha256(content).digest() != digest:
         raise DamagedCheckpoint("the checksum does not match its content")
@@ -99,20 +105,28 @@ def load(path: Path) -> LearnerCheckpoint:
 
 
 def steps_of(directory: Path, learner: str) -> list[int]:
-    """Iterations of the checkpoint files of ``learner``, newest first."""
-    files = directory.glob(f"{learner}-{8 * '[0-9]'}.ckpt")
-    return sorted((int(file.stem[-8:]) for file in files), reverse=True)
+    """Iterations of the checkpoint files of ``learner``, newest first; OSError if a directory that
+    is there cannot be listed, of which ``glob`` says nothing."""
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return []
+    matches = (re.fullmatch(rf"{re.escape(learner)}-([0-9]{{8}})\.ckpt", name) for name in names)
+    return sorted((int(match[1]) for match in matches if match), reverse=True)
 
 
 def survey(directory: Path, learner: str, identity: str) -> tuple[list[CheckpointInfo], list[str]]:
     """The checkpoints of ``learner`` in the run ``identity`` that can be used, newest first, and a
-    message for each file that is left out: damaged, or of another run, learner or iteration."""
+    message for each file that is left out: damaged, or of another run, learner or iteration.
+
+    OSError: one cannot be read for now. What is in it is not known, so it must not be given up.
+    """
     usable, complaints = [], []
     for step in steps_of(directory, learner):
         path = path_of(directory, learner, step)
         try:
             info = load(path).info
-        except (DamagedCheckpoint, OSError) as error:
+        except (DamagedCheckpoint, FileNotFoundError, IsADirectoryError) as error:
             complaints.append(f"damaged checkpoint left out: {path}: {error}")
             continue
         if info.identity != identity:
@@ -185,13 +199,19 @@ def _fits(part: CheckpointInfo, leader: CheckpointInfo) -> bool:
     )
 
 
-def prune(directory: Path, mine: Iterable[str], learners: Sequence[str], keep: int = KEEP) -> None:
-    """Delete the checkpoints of ``mine`` that are older than the newest ``keep`` complete ones."""
+def prune(
+    directory: Path, mine: Iterable[str], learners: Sequence[str], reached: int, keep: int = KEEP
+) -> None:
+    """Delete the checkpoints of ``mine`` that are older than the newest ``keep`` complete ones.
+
+    ``reached``: an iteration that all learners are known to have come to. One whose checkpoints are
+    elsewhere may not have made those of it, or later ones, yet; but all that come before.
+    """
     found = [set(steps_of(directory, learner)) for learner in learners]
     present = [steps for steps in found if steps]
-    if len(present) < len(found):
-        keep += 2  # a learner that has none here is at most two validations behind
     complete = sorted(set.intersection(*present), reverse=True) if present else []
+    if len(present) < len(found):
+        complete = [step for step in complete if step < reached]
     if len(complete) < keep:
         return
     for learner in mine:

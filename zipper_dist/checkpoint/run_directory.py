@@ -17,7 +17,13 @@ import numpy
 import torch
 
 import zipper_dist
-from zipper_dist.checkpoint.files import UNUSED, check_writable, set_aside, write_atomically
+from zipper_dist.checkpoint.files import (
+    UNUSED,
+    check_writable,
+    remove_leftovers,
+    set_aside,
+    write_atomically,
+)
 from zipper_dist.checkpoint.weights import check_weights
 from zipper_dist.config.files import flattened
 from zipper_dist.config.json_shape import NUMBER, read_json
@@ -29,6 +35,8 @@ from zipper_dist.errors import UserError
 STARTED = {"run_dir", "resume", "metrics", "timeout"}
 PLACED = {"placement.mode", "placement.ranks", "placement.shards"}
 NOT_COMPARED = STARTED | PLACED
+AS_BEFORE = {"data.skip_unreadable": False}
+"""Options that runs of 0.2.0 do not name, each with the value that means what these did."""
 
 CONFIG = {"options": dict, "resolved": {"precision": str}}
 SUMMARY = {
@@ -80,12 +88,14 @@ def differences(
 def identity_of(config: TrainConfig, precision: Precision, shards: int) -> str:
     """A SHA-256 (hex) of what :meth:`RunDirectory.check_same` compares: all that a run's weights
     depend on, machine and versions apart. What that finds equal has equal digests."""
-    resolved = {"resolved precision": precision, "resolved shards": shards}
+    resolved: dict[str, Any] = {"resolved precision": precision}
+    if shards != 1:  # one is what runs have that do not name it
+        resolved["resolved shards"] = shards
     compared = {
         # 1 and 1.0 are equal, and an option that is not there is None.
         name: int(value) if isinstance(value, float) and value.is_integer() else value
         for name, value in (flattened(as_json(config)) | resolved).items()
-        if name not in NOT_COMPARED and value is not None
+        if name not in NOT_COMPARED and value is not None and AS_BEFORE.get(name) != value
     }
     return hashlib.sha256(json.dumps(compared, sort_keys=True).encode()).hexdigest()
 
@@ -116,6 +126,11 @@ class RunDirectory:
         """Create the directory; raises UserError if it cannot be written."""
         check_writable(self.root, "--run-dir", self.checkpoints)
 
+    def remove_leftovers(self) -> None:
+        """Delete files that a job which was killed had begun to write."""
+        for directory in (self.root, self.checkpoints):
+            remove_leftovers(directory)
+
     def clear(self, learners: list[str]) -> None:
         """Delete the files of an earlier run; other files stay."""
         for name in [*learners, "global", "best"]:
@@ -133,7 +148,7 @@ class RunDirectory:
         if not self.config.exists():
             return None
         there = self._read_config()
-        found = differences(there["options"], as_json(config))
+        found = differences(AS_BEFORE | flattened(there["options"]), as_json(config))
         if (was := there["resolved"]["precision"]) != precision:
             found.append(f"--precision {config.precision} meant {was} there, {precision} here")
         shards = int(there["resolved"].get("shards", 1))
@@ -156,6 +171,16 @@ class RunDirectory:
         return [
             f"warning: this run was begun with networks that were {words[bool(was)]}, and goes on "
             f"with networks that are {words[compiled]}: its result will differ in the last bits"
+        ]
+
+    def notes_on_images(self, digest: str) -> list[str]:
+        """A warning where the run was begun with other images than those of ``digest``."""
+        was = self._read_config()["resolved"].get("images") if self.config.exists() else None
+        if was in (None, digest):
+            return []
+        return [
+            "warning: this run was begun with other images (files were added, removed or skipped "
+            "since then), and goes on with those of now: its result will differ"
         ]
 
     def _read_config(self) -> dict[str, Any]:

@@ -35,10 +35,10 @@ def load(config: DataConfig, seed: int) -> Dataset:
     if size is not None and size < 1:
         raise UserError(f"--data.image-size {size}: must be at least 1 pixel")
     train, test, class_names = _source(config).read(config)
-    notes = (*train.notes, *test.notes)
+    notes, files = (*train.notes, *test.notes), (*train.files, *test.files)
     train = limit_images(train.as_whole(), config.limit, "train")
     test = limit_images(test.as_whole(), config.limit, "test")
     if size is not None:
         train, test = train.resized(size), test.resized(size)
     train, validation = hold_out(train, test, config.validation, seed)
-    return Dataset(train, validation, test, class_names, config.source, notes)
+    return Dataset(train, validation, test, class_names, config.source, notes, files)

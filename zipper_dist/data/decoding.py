@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import warnings
@@ -15,16 +16,24 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
+OF_THE_CONTENT = (None, errno.EINVAL, errno.EOVERFLOW)
+"""Numbers that an OSError has where content is to blame: decoders give none, and damaged content
+may send them to a place that no file has."""
+
+
 class Unreadable(Exception):
     """A file holds no image that can be used; the message says why."""
 
 
 def special_file(path: str) -> str | None:
-    """What ``path`` is if it is no file with data, which must not even be opened; else None."""
+    """What ``path`` is if it is no file with data, which must not even be opened; else None.
+    OSError: that cannot be seen for now."""
     try:
         mode = os.stat(path).st_mode
     except OSError as error:
-        return "a broken link" if os.path.islink(path) else f"not accessible ({error.strerror})"
+        if error.errno in (errno.ENOENT, errno.ELOOP) and os.path.islink(path):
+            return "a broken link"
+        raise
     kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
     devices = dict.fromkeys((stat.S_IFCHR, stat.S_IFBLK), "a device")
     return (kinds | devices).get(stat.S_IFMT(mode))
@@ -43,7 +52,8 @@ def warnings_of_pillow() -> Iterator[None]:
 
 
 def read_rgb(path: str) -> Image.Image:
-    """Decode a file to RGB, the first image of an animation; raises Unreadable.
+    """Decode a file to RGB, the first image of an animation; raises Unreadable where its content
+    is no image that can be used, and an OSError that names it where the machine is to blame.
 
     It is turned as its EXIF orientation says. Grey of 16 or 32 bits and of floating-point numbers
     is scaled to 8 bits; transparency is ignored. The manual has a table of all kinds.
@@ -61,6 +71,8 @@ def read_rgb(path: str) -> Image.Image:
     except UnidentifiedImageError:  # its message names the file
         raise Unreadable("no kind of image that is known") from None
     except Exception as error:  # every decoder has its own
+        if number := _of_the_machine(error):
+            raise OSError(number, os.strerror(number), path) from error
         raise Unreadable(" ".join(str(error).split()) or type(error).__name__) from error
 
 
@@ -68,8 +80,20 @@ def _turn_upright(image: Image.Image) -> None:
     """Turn ``image`` as its EXIF orientation says, if that can be read."""
     from PIL import ImageOps
 
-    with contextlib.suppress(Exception):  # as many as there are ways to damage EXIF data
+    try:
         ImageOps.exif_transpose(image, in_place=True)
+    except Exception as error:  # as many as there are ways to damage EXIF data
+        if _of_the_machine(error):
+            raise
+
+
+def _of_the_machine(error: Exception) -> int | None:
+    """The number of an error that says nothing of the content of a file, such as EIO."""
+    if isinstance(error, MemoryError):
+        return errno.ENOMEM
+    if isinstance(error, OSError) and error.errno not in OF_THE_CONTENT:
+        return error.errno
+    return None
 
 
 def _rgb(image: Image.Image) -> Image.Image:

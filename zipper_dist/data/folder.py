@@ -118,6 +118,7 @@ def _decode_all(
     those that are not in the set."""
     pixels = np.empty((len(samples), *reversed(size), 3), dtype=np.uint8)
     labels: list[int] = []
+    good: list[str] = []
     bad: list[str] = []
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
         # The first UserError, in the order of the files, is raised here and cancels what waits.
@@ -128,7 +129,9 @@ def _decode_all(
             else:
                 pixels[len(labels)] = image
                 labels.append(label)
-    return ImageSet.from_pixels(pixels[: len(labels)], labels), bad
+                good.append(os.sep.join(Path(path).parts[-3:]))
+    found = ImageSet.from_pixels(pixels[: len(labels)], labels)
+    return replace(found, files=tuple(good)), bad
 
 
 def _decode(path: str, size: tuple[int, int], resize: bool) -> npt.NDArray[np.uint8] | Unreadable:

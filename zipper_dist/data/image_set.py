@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,6 +34,8 @@ class ImageSet:
     """Size of that set; None: as many as are here."""
     notes: tuple[str, ...] = ()
     """What a user should be told of them, a line each, when they have just been read."""
+    files: tuple[str, ...] = ()
+    """Names of their files, when they have just been read from files of the user's own."""
 
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
@@ -101,6 +105,8 @@ class Dataset:
     """Where the images come from: digits, mnist, …"""
     notes: tuple[str, ...] = ()
     """What a user should be told of them, a line each."""
+    files: tuple[str, ...] = ()
+    """Names of the files that they were read from, where these are the user's own."""
 
     def __post_init__(self) -> None:
         for part in ("train", "validation", "test"):
@@ -114,6 +120,16 @@ class Dataset:
             if lowest < 0 or highest >= self.classes:
                 found = f"labels of the {part} set go from {lowest} to {highest}"
                 raise ValueError(f"{found}, not from 0 to {self.classes - 1}")
+
+    def digest(self) -> str:
+        """A SHA-256 (hex) of classes, labels, sizes and names of files, in order; not of pixels,
+        which libraries for images may decode differently in the last bit."""
+        parts = [self.train, self.validation, self.test]
+        about = [self.class_names, self.files, [tuple(part.images.shape) for part in parts]]
+        found = hashlib.sha256(json.dumps(about).encode())
+        for part in parts:
+            found.update(part.labels.cpu().numpy().tobytes())
+        return found.hexdigest()
 
     @property
     def channels(self) -> int:

@@ -12,7 +12,7 @@ CGROUP_LIMITS = (
 """Where a container's limit stands: version 2, version 1."""
 
 
-def available_memory() -> int:
+def host_memory() -> int:
     """What this process may still allocate, at most [bytes]: the memory that is free or can be
     freed, and swap; or the limit of its container."""
     amounts = []
@@ -32,7 +32,7 @@ def available_memory() -> int:
 
 def require_memory(images: int, width: int, height: int, channels: int, option: str) -> None:
     """Raise UserError about ``option`` and its value unless so many uint8 images fit."""
-    needed, available = images * width * height * channels, available_memory()
+    needed, available = images * width * height * channels, host_memory()
     if needed > available:
         raise UserError(
             f"{option}: {images:,} images of {height:,}×{width:,} pixels take "

@@ -9,7 +9,7 @@ from zipper_dist.checkpoint.files import UNUSED
 from zipper_dist.checkpoint.format import CheckpointInfo, LearnerCheckpoint
 from zipper_dist.checkpoint.run_directory import identity_of
 from zipper_dist.config.json_shape import NUMBER, fits
-from zipper_dist.errors import UserError, in_one_line
+from zipper_dist.errors import UserError, failure_of, in_one_line
 from zipper_dist.metrics.records import GLOBAL, Record
 from zipper_dist.training.context import RunContext, Timers, TrainState
 from zipper_dist.training.learner import BaseLearner
@@ -45,7 +45,9 @@ def save(run: RunContext, state: TrainState) -> None:
             part = _checkpoint(run, state, learner)
             part.notes |= _metrics_notes(run, state, learner.name)
             checkpoint.save(directory, part)
-    checkpoint.prune(directory, state.led, list(run.config.learners))
+    # All have taken part in a redistribution, and in the evaluations that are not in progress.
+    reached = max([state.mixer.synced_at, *state.validation.posted[:-2]])
+    checkpoint.prune(directory, state.led, list(run.config.learners), reached)
 
 
 def _checkpoint(run: RunContext, state: TrainState, learner: BaseLearner) -> LearnerCheckpoint:
@@ -193,6 +195,8 @@ def _restore(run: RunContext, state: TrainState, chosen: Mapping[str, Checkpoint
             snapshots.append(Snapshot(at, shares, integers))
         outbox = [record for part in led for record in part.notes["outbox"]]
     except (KeyError, TypeError, ValueError, RuntimeError, checkpoint.DamagedCheckpoint) as error:
+        if failure := failure_of(error):
+            raise failure from error
         raise UserError(
             f"{', '.join(map(str, paths))}: cannot be continued with the network and the data of "
             f"now ({in_one_line(error)}): give those that the run was begun with, or start over "

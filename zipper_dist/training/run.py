@@ -129,6 +129,8 @@ def _open(run: RunContext, restarted: bool) -> Found:
     count on one machine only, and one such rank is enough to go on with what the job has saved.
     """
     config, directory, world = run.config, run.directory, run.world
+    if world.plan.fetches_data:
+        directory.remove_leftovers()
     begins = not any(run.wait(world.gather("restarted", restarted)))
     if world.plan.fetches_data and config.resume == "never" and begins:
         directory.clear(list(config.learners))
@@ -170,6 +172,7 @@ def _train(
             "precision": run.precision,
             "compiled": state.compiled,
             "shards": assignment.shards,
+            "images": data.digest(),
             "placement": [dict(items) for items in assignment.items],
             "seconds": materials.costs,
         }

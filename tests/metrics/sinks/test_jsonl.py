@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import resource
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from zipper_dist.metrics.sinks import RunInfo
 from zipper_dist.metrics.sinks.jsonl import JsonLines
@@ -17,10 +19,12 @@ from zipper_dist.metrics.sinks.jsonl import JsonLines
 ALL = {"natural": 30, "adversarial": 20, "global": 25}
 
 
-def opened(directory: Path, last_steps: Mapping[str, int]) -> JsonLines:
+def opened(
+    directory: Path, last_steps: Mapping[str, int], console: Console | None = None
+) -> JsonLines:
     """The sink of a run that continues after ``last_steps``."""
-    sink = JsonLines()
-    sink.open(RunInfo(directory, ["natural", "adversarial"], 100, last_steps=last_steps))
+    sink, learners = JsonLines(), ["natural", "adversarial"]
+    sink.open(RunInfo(directory, learners, 100, last_steps=last_steps, console=console))
     return sink
 
 
@@ -111,6 +115,24 @@ def test_lines_that_are_no_records_are_dropped(tmp_path: Path, line: bytes) -> N
     path.write_bytes(line + b"\n" + whole + line + b"\n\n" + line)
     opened(tmp_path, ALL)
     assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("kind", ["a directory", "a file that cannot be read"])
+def test_what_cannot_be_read_gets_another_name(tmp_path: Path, kind: str) -> None:
+    path, console = tmp_path / "metrics.jsonl", Console(file=io.StringIO(), width=1000)
+    if kind == "a directory":
+        path.mkdir()
+    else:
+        path.symlink_to("/proc/self/mem")  # opens, but its first page cannot be read
+    opened(tmp_path, ALL, console).write(RECORDS[0])
+    assert records_in(path) == RECORDS[:1]
+    assert (tmp_path / "metrics.jsonl.unused").is_dir() == (kind == "a directory")
+    assert isinstance(console.file, io.StringIO)
+    said = console.file.getvalue()
+    assert said.startswith(f"warning: {path} cannot be read (")
+    assert said.endswith("kept as metrics.jsonl.unused\n")
+    opened(tmp_path, ALL)  # nor is a console needed
+    assert records_in(path) == RECORDS[:1]
 
 
 def test_a_line_that_does_not_fit_on_the_disk_leaves_no_part_of_it(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from zipper_dist.checkpoint.files import write_atomically
+from zipper_dist.checkpoint.files import UNUSED, set_aside, write_atomically
 from zipper_dist.metrics.records import Record
 from zipper_dist.metrics.sinks import SINKS, RunInfo, Sink
 
@@ -19,11 +19,20 @@ class JsonLines(Sink):
     path: Path
 
     def open(self, run: RunInfo) -> None:
-        """Continue the file of the run directory, or begin it."""
+        """Continue the file of the run directory, or begin it; what cannot be read there, such as a
+        directory, gets another name, as it is no reason not to train."""
         self.path = run.directory / "metrics.jsonl"
-        if not self.path.exists():
+        try:
+            lines = self.path.read_bytes().split(b"\n")
+        except FileNotFoundError:
             return
-        lines = self.path.read_bytes().split(b"\n")
+        except OSError as error:
+            set_aside(self.path)
+            if run.console is not None:
+                said = f"{self.path} cannot be read ({error.strerror}): begun anew"
+                kept_as = f"what was there is kept as {self.path.name}{UNUSED}"
+                run.console.print(f"warning: {said}; {kept_as}", highlight=False, markup=False)
+            return
         kept = [line + b"\n" for line in lines if _is_record(line, run.last_steps)]
         write_atomically(self.path, b"".join(kept))
 

@@ -6,23 +6,25 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from zipper_dist.data.memory import available_memory
+from zipper_dist.data.memory import host_memory
 from zipper_dist.errors import UserError
 from zipper_dist.models import ModelSpec, build
 
 
-def refuse_giant(spec: ModelSpec, copies: int) -> None:
+def refuse_giant(spec: ModelSpec, copies: int, device: torch.device) -> None:
     """Raise UserError where so many copies of a shipped network's weights, gradients and momenta
-    cannot fit into memory."""
+    cannot fit into the memory of the device."""
     if spec.is_from_outside:
         return
     with torch.device("meta"):  # nothing is allocated
         weights = sum(parameter.numel() for parameter in build(spec).parameters())
-    needed, available = 4 * copies * weights, available_memory()
+    needed, kind, available = 4 * copies * weights, "memory", host_memory()
+    if device.type == "cuda":
+        kind, available = "GPU memory", torch.cuda.mem_get_info(device)[0]
     if needed > available:
         raise UserError(
             f"--model.width {spec.width_multiplier:g}: training a {spec.arch} of {weights:,} "
-            f"weights takes {needed / 2**30:,.1f} GiB of memory and more, of which "
+            f"weights takes {needed / 2**30:,.1f} GiB of {kind} and more, of which "
             f"{available / 2**30:,.1f} GiB are available: give a smaller one"
         )
 

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import nn
 
@@ -12,6 +12,7 @@ from zipper_dist.accel.precision import Acceleration
 from zipper_dist.config.schema import TrainConfig
 from zipper_dist.data import Dataset, ImageSet, Loader, fetch, load
 from zipper_dist.data.splits import limit_images
+from zipper_dist.errors import UserError
 from zipper_dist.models import ModelSpec, build
 from zipper_dist.rng import seed_global_generators
 from zipper_dist.training.context import RunContext
@@ -22,11 +23,20 @@ from zipper_dist.training.step_plan import StepPlan, evaluation_cost, fitting_ba
 
 
 def load_data(run: RunContext) -> Dataset:
-    """The images; one rank of each machine fetches them, the others wait for it."""
+    """The images; one rank of each machine fetches them, the others wait for it. UserError if the
+    ranks read other images than rank 0."""
     if run.world.plan.fetches_data:
         fetch(run.config.data)
     run.wait(run.world.gather("data is there", None))
-    return load(run.config.data, run.config.seed)
+    data = load(run.config.data, run.config.seed)
+    digests = run.wait(run.world.gather("images", data.digest()))
+    if others := [str(rank) for rank, digest in enumerate(digests) if digest != digests[0]]:
+        raise UserError(
+            f"rank {', '.join(others)} sees other images than rank 0 in --data.root "
+            f"{run.config.data.root}: give all machines the same files, and see to it that each "
+            "can read them all"
+        )
+    return replace(data, notes=(*data.notes, *run.directory.notes_on_images(digests[0])))
 
 
 @dataclass(frozen=True)
@@ -78,7 +88,7 @@ def prepare(run: RunContext, data: Dataset) -> Materials:
         activation=config.model.activation,
     )
     together = 1 if config.placement.mode == "dedicated" and run.world.size > 1 else None
-    refuse_giant(spec, copies=2 + 3 * (together or len(config.learners)))
+    refuse_giant(spec, 2 + 3 * (together or len(config.learners)), device)
     seed_global_generators(config.seed, "initial weights")
     model = build(spec).to(device)
     image = (spec.channels, spec.height, spec.width)
