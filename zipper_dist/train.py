@@ -3,26 +3,20 @@
 
 import sys
 
-from zipper_dist.checkpoint.run_directory import RunDirectory
-from zipper_dist.config.command_line import logged, run_command
-from zipper_dist.distributed.hardware import keep_freed_memory
-from zipper_dist.distributed.launched import end_with_torchrun
-from zipper_dist.metrics.console import make_console
-from zipper_dist.recipes.command_line import parse_train_options
-from zipper_dist.training.run import run
+from zipper_dist.errors import killed_by_interrupts
 
 
 def main() -> None:
     """Entry point of the training command."""
+    with killed_by_interrupts():  # importing torch takes seconds
+        from zipper_dist.config.command_line import run_command
+        from zipper_dist.distributed.hardware import keep_freed_memory
+        from zipper_dist.distributed.launched import end_with_torchrun
+        from zipper_dist.recipes.command_line import parse_train_options
+        from zipper_dist.training.run import run_logged
     keep_freed_memory()
     end_with_torchrun()
-    run_command(_train)
-
-
-def _train() -> None:
-    config = parse_train_options(sys.argv[1:])
-    with logged(RunDirectory.of(config).root):
-        run(config, make_console())
+    run_command(lambda: run_logged(parse_train_options(sys.argv[1:])))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from distributed.jobs import Process, environment, free_port
-from zipper_dist.launcher import Agent
+from zipper_dist.distributed.agent import Agent
 
 # Rank 0 ends as its argument says, but in its third attempt; rank 1 waits.
 RANKS = """

@@ -13,6 +13,7 @@ from zipper_dist.accel.precision import resolve_precision
 from zipper_dist.checkpoint.lock import Lock
 from zipper_dist.checkpoint.run_directory import STARTED, RunDirectory, as_json, differences
 from zipper_dist.config.checks import validate
+from zipper_dist.config.command_line import logged
 from zipper_dist.config.schema import TrainConfig
 from zipper_dist.data import Dataset
 from zipper_dist.data.splits import limit_images
@@ -22,6 +23,7 @@ from zipper_dist.distributed.signals import Signals
 from zipper_dist.distributed.stopping import Stop
 from zipper_dist.distributed.topology import Machine, plan
 from zipper_dist.errors import Interrupted, UserError
+from zipper_dist.metrics.console import make_console
 from zipper_dist.metrics.reporter import MetricsReporter
 from zipper_dist.metrics.sinks import RunInfo, make_sinks
 from zipper_dist.metrics.tables import print_summary
@@ -34,6 +36,12 @@ from zipper_dist.training.setup.materials import load_data, prepare
 from zipper_dist.training.setup.placing import place
 
 RESTARTS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
+
+
+def run_logged(config: TrainConfig) -> None:
+    """:func:`run` as a command: on the terminal, and with a log of what goes wrong."""
+    with logged(RunDirectory.of(config).root):
+        run(config, make_console())
 
 
 def run(
