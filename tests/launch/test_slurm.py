@@ -90,7 +90,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 def test_slurm_signals_the_script_and_keeps_what_is_printed() -> None:
     options = [line.split()[1] for line in SCRIPT.read_text().splitlines() if "#SBATCH" in line]
-    assert "--signal=B:TERM@120" in options
+    assert "--signal=B:USR1@120" in options
     assert "--requeue" in options
     assert "--output=zipper-%j.out" in options
     assert "--open-mode=append" in options
@@ -104,12 +104,20 @@ def test_the_signal_before_the_time_limit(
 ) -> None:
     batch = start("cifar10", AFTER_TERM=status, AT_END=5, TENTHS=900)
     batch.until((batch.at / "running").exists)
-    batch.process.send_signal(signal.SIGTERM)
+    batch.process.send_signal(signal.SIGUSR1)
     time.sleep(0.3)
-    batch.process.send_signal(signal.SIGTERM)  # again, while the run saves itself
+    batch.process.send_signal(signal.SIGUSR1)  # again, while the run saves itself
     assert batch.process.wait(PATIENCE) == status
     assert batch.lines("signals") == ["TERM"]
     assert batch.lines("scontrol.log") == queued_again
+
+
+def test_a_cancelled_job_is_not_queued_again(start: Start) -> None:
+    batch = start("cifar10", AFTER_TERM=143, AT_END=5, TENTHS=900)
+    batch.until((batch.at / "running").exists)
+    batch.process.send_signal(signal.SIGTERM)  # as SLURM ends all processes of a cancelled job
+    assert batch.process.wait(PATIENCE) == -signal.SIGTERM
+    assert batch.lines("scontrol.log") == []
 
 
 @pytest.mark.parametrize("status", [0, 2, 143])
@@ -129,7 +137,7 @@ def test_a_run_is_saved_before_the_time_limit_and_continued_by_the_queued_job(st
     environment = {"PYTHONPATH": str(SCRIPT.parents[1]), "OMP_NUM_THREADS": "1"}
     batch = start(*SMALL, srun=real, **environment)
     batch.until(lambda: len(records(batch.at / "run" / "metrics.jsonl")) > 8)
-    batch.process.send_signal(signal.SIGTERM)
+    batch.process.send_signal(signal.SIGUSR1)
     assert batch.process.wait(PATIENCE) == 143
     assert batch.lines("scontrol.log") == ["requeue 4711"]
     assert not (batch.at / "run" / "summary.json").exists()
