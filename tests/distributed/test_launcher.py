@@ -85,6 +85,18 @@ def test_other_ranks_are_started_again(tmp_path: Path, how: str, status: int) ->
     ]
 
 
+def test_a_rank_that_is_stopped_at_its_end_does_not_keep_the_launcher(tmp_path: Path) -> None:
+    script = tmp_path / "ranks.py"
+    script.write_text(
+        "import os, signal\nif os.environ['RANK'] == '1': os.kill(os.getpid(), signal.SIGSTOP)"
+    )
+    done = subprocess.run(
+        [sys.executable, *LAUNCH[:-1], str(script)],
+        cwd=tmp_path, env=variables(), capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 128 + signal.SIGKILL, done
+
+
 # In the first attempt, rank 0 ends while rank 1 takes long to end when it is told to.
 SLOW_TO_END = """
 import os, signal, sys, time

@@ -2,9 +2,11 @@
 
 import logging
 import os
+import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 import torch.distributed as dist
 from torch.distributed import run as torchrun
@@ -18,6 +20,8 @@ from torch.distributed.launcher import api
 from zipper_dist.distributed.heartbeat import GRACE
 from zipper_dist.errors import UserError, in_one_line
 
+STOPPED_SECONDS = 10  # for which a rank may stand still after another one has ended
+
 
 def may_help(failure: ProcessFailure) -> bool:
     """Whether to start the ranks again after this one has failed: not after an error of the user, a
@@ -25,6 +29,14 @@ def may_help(failure: ProcessFailure) -> bool:
     stopped = failure.exitcode > 128  # one that a signal has killed has minus its number
     final = failure.error_file_data.get("final", False)
     return not (stopped or final or failure.exitcode == UserError.status)
+
+
+def stands_still(pid: int) -> bool:
+    """Whether a signal has stopped a process; False where the system does not say."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    except OSError:
+        return False
 
 
 def status_of(exitcode: int) -> int:
@@ -49,8 +61,13 @@ class Agent(LocalElasticAgent):
         return result
 
     def _end_in_time(self) -> None:
+        still: dict[int, int] = {}  # for how many seconds, by process
         while True:
             time.sleep(1)
+            still = {pid: still.get(pid, 0) + 1 for pid in self._stopped()}
+            for pid, seconds in still.items():
+                if seconds > STOPPED_SECONDS:
+                    os.kill(pid, signal.SIGKILL)
             if self._failed():
                 time.sleep(GRACE)
                 if failed := self._failed():
@@ -58,6 +75,16 @@ class Agent(LocalElasticAgent):
         lost = "the ranks here have ended, and the other launchers do not answer"
         print(f"zipper: error: {lost}", file=sys.stderr, flush=True)
         os._exit(self._status or status_of(failed[0]))
+
+    def _stopped(self) -> list[int]:
+        """Ranks here that stand still (SIGSTOP) while another one has ended. A rank that does so in
+        training is noticed by the others, but not one that has said that it leaves."""
+        ranks = getattr(self, "_pcontext", None)
+        if not isinstance(ranks, SubprocessContext):
+            return []
+        processes = [each.proc for each in ranks.subprocess_handlers.values()]
+        left = [each.pid for each in processes if each.poll() is None]
+        return [pid for pid in left if stands_still(pid)] if len(left) < len(processes) else []
 
     def _failed(self) -> list[int]:
         """The exit codes other than 0, once all ranks here have ended and will not be started."""
