@@ -129,7 +129,8 @@ def second_job(job: Job, trial: Trial) -> bool:
     """The same command is started a second time while the first one runs; it must be refused. The
     first one stands still meanwhile, as it may not take as long as a refusal."""
     job.signal_all(signal.SIGSTOP)
-    if job.ended or not (trial.run / "config.json").exists():
+    begun, complete = ((trial.run / name).exists() for name in ("config.json", "summary.json"))
+    if job.ended or complete or not begun:
         job.signal_all(signal.SIGCONT)
         return False
     with trial.start(trial.random.choice((1, 2))) as second:
