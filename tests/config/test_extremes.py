@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from zipper_dist.config.checks import problems, validate
 from zipper_dist.config.command_line import parse_options
+from zipper_dist.config.placement import RankCounts
 from zipper_dist.config.schedules import Interval, Schedule
 from zipper_dist.config.schema import TrainConfig
 from zipper_dist.config.threat import ThreatModel
@@ -46,6 +47,7 @@ READ: dict[object, tuple[Any, list[str]]] = {
     Interval: (Interval.parse, INTERVALS),
     Schedule: (Schedule.parse, SCHEDULES),
     ThreatModel: (ThreatModel.parse, THREATS),
+    RankCounts: (RankCounts.parse, [f"natural={number},adversarial=1" for number in NUMBERS]),
 }
 NAMES = [*RECIPES, *(f"digits-{method}" for method in METHODS)]
 
@@ -54,7 +56,10 @@ def options_of(node: Any, before: str = "") -> Iterator[tuple[str, object]]:
     """The numeric options below ``node``, by dotted names, each with its kind."""
     if isinstance(node, dict):
         for key, value in node.items():
-            yield from options_of(value, f"{before}{key}.")
+            if type(value) in READ:
+                yield f"{before}{key}", type(value)
+            else:
+                yield from options_of(value, f"{before}{key}.")
         return
     kinds = get_type_hints(type(node))
     for field in fields(node):

@@ -102,12 +102,12 @@ def test_what_cannot_be(ranks: int, options: dict[str, Any], words: str) -> None
         assigned(ranks, config_of(**options))
 
 
-@pytest.mark.parametrize("text", ["natural", "natural=0", "natural=x", "=2", "natural:2"])
+@pytest.mark.parametrize("text", ["", "natural", "natural=0", "natural=x", "=2", "natural:2"])
 def test_ranks_that_cannot_be_read(text: str) -> None:
     with pytest.raises(ValueError, match="natural=1,adversarial=3"):
         RankCounts.parse(text)
 
 
 def test_ranks_are_written_as_they_are_read() -> None:
-    for text in ("", "natural=1,adversarial=3"):
+    for text in ("auto", "natural=1,adversarial=3"):
         assert str(RankCounts.parse(text)) == text

@@ -31,9 +31,9 @@ from zipper_dist.errors import (
     log_failure,
 )
 
-OTHER_RANKS_PATIENCE = 4.0
-"""How long other ranks wait with an error, so that rank 0 reports it and ends the job [seconds]:
-less than GRACE, after which the heartbeat reports that rank 0 is gone instead."""
+OTHER_RANKS_PATIENCE = 10.0 if "TORCHELASTIC_RUN_ID" in os.environ else 4.0
+"""How long other ranks wait with an error, so that rank 0 reports it and ends the job [seconds].
+Without torchrun less than GRACE, after which the heartbeat reports that rank 0 is gone."""
 
 ISSUES = "https://github.com/zipper-dist/zipper_dist/issues"
 

@@ -14,7 +14,7 @@ Mode = Literal["dedicated", "shared", "balanced"]
 
 @dataclass(frozen=True)
 class RankCounts:
-    """How many ranks each learner gets: ``natural=1,adversarial=3``; none: it is not said."""
+    """How many ranks each learner gets: ``natural=1,adversarial=3``; none, ``auto``: not said."""
 
     counts: tuple[tuple[str, int], ...] = ()
 
@@ -22,7 +22,7 @@ class RankCounts:
     def parse(text: str) -> RankCounts:
         """Read what an option says; raises ValueError if it cannot be read."""
         counts = []
-        for part in filter(None, text.split(",")):
+        for part in text.split(",") if text != "auto" else ():
             name, _, count = part.partition("=")
             if not (name and count.isascii() and count.isdigit() and int(count) > 0):
                 raise ValueError(
@@ -33,7 +33,7 @@ class RankCounts:
         return RankCounts(tuple(counts))
 
     def __str__(self) -> str:
-        return ",".join(f"{name}={count}" for name, count in self.counts)
+        return ",".join(f"{name}={count}" for name, count in self.counts) or "auto"
 
 
 RankCountsOption = Annotated[RankCounts, one_word(RankCounts, RankCounts.parse, "NAME=N,…")]
@@ -51,7 +51,7 @@ class PlacementConfig:
     """Equal parts of the minibatch that are attacked and trained on one by one; auto: as many as
     any learner has ranks when the run starts, or the next number that divides the minibatch."""
     ranks: RankCountsOption = RankCounts()
-    """Ranks of each learner (natural=1,adversarial=3), for dedicated; default: by measured cost."""
+    """Ranks of each learner (natural=1,adversarial=3), for dedicated; auto: by measured cost."""
 
     def problems(self, learners: Sequence[str]) -> Iterator[str]:
         """What is wrong with the options for ``learners``, a line each."""

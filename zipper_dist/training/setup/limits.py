@@ -40,5 +40,5 @@ def refuse_single_values(model: nn.Module, image: Sequence[int], option: str) ->
             raise
         raise UserError(
             f"{option}: a BatchNorm of this network gets a map of one pixel, and one value has no "
-            "variance: give 2 images or more at a time, or larger images (--data.image-size)"
+            "variance: give 2 or more at a time, or larger images (--data.image-size)"
         ) from None
