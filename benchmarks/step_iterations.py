@@ -20,7 +20,7 @@ from zipper_dist.config.schema import AttackConfig, Precision
 from zipper_dist.data import ImageSet, Loader, Minibatch
 from zipper_dist.distributed.hardware import keep_freed_memory
 from zipper_dist.models import ModelSpec, build
-from zipper_dist.objectives import StepContext
+from zipper_dist.objectives import LearnerSteps, StepContext
 from zipper_dist.objectives.at import Adversarial, AtConfig
 from zipper_dist.objectives.natural import NaturalConfig
 from zipper_dist.training.learner import BaseLearner
@@ -115,7 +115,7 @@ class EngineIteration(Iteration):
         natural, adversarial = NaturalConfig(lr=0.01), AtConfig(lr=0.01, attack=setting.attack)
         model = build(setting.spec)
         self.natural, self.adversarial = (
-            BaseLearner(name, build(setting.spec).to(device), config, 0, 1000, engine)
+            BaseLearner(LearnerSteps(name, 0, 1000), build(setting.spec).to(device), config, engine)
             for name, config in (("natural", natural), ("adversarial", adversarial))
         )
         theta, weights = FlatState(model.to(device)).flat, {"natural": 0.5, "adversarial": 0.5}

@@ -21,6 +21,7 @@ from zipper_dist.accel.precision import Acceleration
 from zipper_dist.config.schema import AttackConfig
 from zipper_dist.data import ImageSet, Loader
 from zipper_dist.models import ModelSpec, build
+from zipper_dist.objectives import LearnerSteps
 from zipper_dist.objectives.at import AtConfig
 from zipper_dist.training.learner import BaseLearner
 
@@ -118,7 +119,7 @@ def learners() -> None:
     config = AtConfig(attack=AttackConfig(steps=1))
     for arch, width in (("resnet18", 0.125), ("preact_resnet18", 0.05)):
         model = build(ModelSpec(arch, 3, SIZE, SIZE, 2, width))
-        learner = BaseLearner("a", model, config, 0, 2)
+        learner = BaseLearner(LearnerSteps("a", 0, 2), model, config)
         for t in (1, 2):
             assert bool(learner.step(loader.minibatch(t), t).loss.isfinite())
         with frozen_eval_mode(build(ModelSpec(arch, 3, SIZE, SIZE, 2, width))) as network:

@@ -12,6 +12,7 @@ from zipper_dist.config.schema import AttackConfig
 from zipper_dist.data import ImageSet, Loader, Minibatch
 from zipper_dist.errors import UserError
 from zipper_dist.models import ModelSpec, build
+from zipper_dist.objectives import LearnerSteps
 from zipper_dist.objectives.at import AtConfig
 from zipper_dist.objectives.natural import NaturalConfig
 from zipper_dist.rng import generator_at
@@ -56,7 +57,7 @@ def test_every_iteration_of_the_engine_is_that_of_plain_code() -> None:
         "natural": NaturalConfig(lr=0.001, weight_decay=5e-4),
         "adversarial": AtConfig(lr=0.0005, weight_decay=1e-3, attack=ATTACK),
     }
-    learners = [BaseLearner(n, network(), c, SEED, STEPS) for n, c in configs.items()]
+    learners = [BaseLearner(LearnerSteps(n, SEED, STEPS), network(), c) for n, c in configs.items()]
     theta = FlatState(network())
     weights = {"natural": 0.5, "adversarial": 0.5}
     mixer = Mixer(theta.flat, list(configs), "natural", lambda t: weights, 0.99)
@@ -100,7 +101,9 @@ def test_the_engine_left_alone_stays_on_the_trajectory_of_plain_code() -> None:
         "natural": NaturalConfig(lr=0.001, weight_decay=5e-4),
         "adversarial": AtConfig(lr=0.0005, weight_decay=1e-3, attack=attack),
     }
-    learners = [BaseLearner(n, smooth_network(), c, SEED, STEPS) for n, c in configs.items()]
+    learners = [
+        BaseLearner(LearnerSteps(n, SEED, STEPS), smooth_network(), c) for n, c in configs.items()
+    ]
     theta = FlatState(smooth_network())
     weights = {"natural": 0.5, "adversarial": 0.5}
     mixer = Mixer(theta.flat, list(configs), "natural", lambda t: weights, 0.99)
@@ -121,7 +124,10 @@ def test_the_engine_left_alone_stays_on_the_trajectory_of_plain_code() -> None:
 
 def test_bf16_keeps_everything_but_the_products_in_fp32() -> None:
     learner = BaseLearner(
-        "a", network(), AtConfig(attack=ATTACK), SEED, STEPS, Acceleration("bf16")
+        LearnerSteps("a", SEED, STEPS),
+        network(),
+        AtConfig(attack=ATTACK),
+        Acceleration("bf16"),
     )
     result = learner.step(batches().minibatch(1), 1)
     assert result.loss.dtype == torch.float32

@@ -18,7 +18,7 @@ from zipper_dist.models import ModelSpec, build
 from zipper_dist.models.layers import ACTIVATIONS
 from zipper_dist.models.registry import NETWORKS
 from zipper_dist.models.small_cnn import LEAST_PIXELS as SMALL_CNN_PIXELS
-from zipper_dist.objectives import OBJECTIVES
+from zipper_dist.objectives import OBJECTIVES, LearnerSteps
 from zipper_dist.training.learner import BaseLearner
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -81,7 +81,7 @@ def test_two_steps(objective: str, arch: str) -> None:
             continue
         torch.manual_seed(0)
         model = build(ModelSpec(arch, 3, pixels, pixels, CLASSES, 0.05, activation))
-        learner = BaseLearner("a", model, config, 1, 2, Acceleration(precision))
+        learner = BaseLearner(LearnerSteps("a", 1, 2), model, config, Acceleration(precision))
         before = learner.state.flat.clone()
         for t in (1, 2):
             assert bool(learner.step(batch, t).loss.isfinite()), (name, precision)

@@ -12,6 +12,7 @@ from zipper_dist.accel.precision import Acceleration
 from zipper_dist.config.schedules import Schedule
 from zipper_dist.config.schema import AttackConfig, LearnerConfig
 from zipper_dist.data import Minibatch
+from zipper_dist.objectives import LearnerSteps
 from zipper_dist.objectives.at import AtConfig
 from zipper_dist.objectives.natural import NaturalConfig
 from zipper_dist.rng import seed_global_generators
@@ -52,7 +53,7 @@ def batch(t: int) -> Minibatch:
 
 
 def learner_of(config: LearnerConfig, name: str = "a", dropout: float = 0.5) -> BaseLearner:
-    return BaseLearner(name, network(dropout), config, seed=SEED, total_steps=STEPS)
+    return BaseLearner(LearnerSteps(name, SEED, STEPS), network(dropout), config)
 
 
 def train(learner: BaseLearner, first: int = 1, last: int = STEPS) -> BaseLearner:
@@ -127,7 +128,7 @@ def test_random_draws_do_not_depend_on_the_order_of_the_learners(config: Learner
 def test_learners_iterations_and_seeds_draw_differently() -> None:
     def trained(name: str, seed: int, t: int) -> Tensor:
         config = replace(NATURAL, schedule=Schedule(((0.0, 1.0),)))
-        learner = BaseLearner(name, network(), config, seed=seed, total_steps=STEPS)
+        learner = BaseLearner(LearnerSteps(name, seed, STEPS), network(), config)
         learner.step(batch(1), t)
         return learner.state.flat
 
@@ -217,7 +218,9 @@ def test_redistribution_sets_the_weights_and_nothing_else(weight_average: float)
 
 def test_the_engine_decides_how_the_network_is_run_and_not_what_is_kept() -> None:
     plain = learner_of(NATURAL)
-    bf16 = BaseLearner("a", network(), NATURAL, SEED, STEPS, Acceleration(precision="bf16"))
+    bf16 = BaseLearner(
+        LearnerSteps("a", SEED, STEPS), network(), NATURAL, Acceleration(precision="bf16")
+    )
     losses = [learner.step(batch(1), 1).loss for learner in (bf16, plain)]
     assert losses[0] != losses[1]
     assert losses[0].dtype == torch.float32

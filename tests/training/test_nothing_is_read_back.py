@@ -20,7 +20,7 @@ from zipper_dist.config.threat import Norm
 from zipper_dist.data import ImageSet, Loader
 from zipper_dist.metrics.records import Window
 from zipper_dist.models import ModelSpec, build
-from zipper_dist.objectives import OBJECTIVES
+from zipper_dist.objectives import OBJECTIVES, LearnerSteps
 from zipper_dist.objectives.natural import NaturalConfig
 from zipper_dist.training.learner import BaseLearner
 from zipper_dist.training.learner.flat_state import FlatState
@@ -88,7 +88,7 @@ def test_an_iteration_reads_nothing(
     }
     engine = Acceleration(precision)
     learners = [
-        BaseLearner(name, build(SPEC).to(device), config, 0, 9, engine)
+        BaseLearner(LearnerSteps(name, 0, 9), build(SPEC).to(device), config, engine)
         for name, config in configs.items()
     ]
     theta = FlatState(build(SPEC).to(device)).flat

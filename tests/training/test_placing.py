@@ -12,6 +12,7 @@ from zipper_dist.config.schema import TrainConfig
 from zipper_dist.distributed.assignment import Assignment
 from zipper_dist.errors import UserError
 from zipper_dist.recipes.registry import recipe
+from zipper_dist.training.setup.build import evaluators
 from zipper_dist.training.setup.placing import assign, costs_count
 
 COSTS = {"natural": 1.0, "adversarial": 7.0}
@@ -68,6 +69,21 @@ def test_shared_and_balanced() -> None:
     assert costs_count(config_of(mode="balanced"), 2)
     balanced = assigned(2, config_of(mode="balanced", shards=4))
     assert sizes(balanced) == [{"natural": 2, "adversarial": 2}] * 2
+
+
+def test_a_rank_that_would_be_idle_is_named() -> None:
+    slow = {name: 50 * cost for name, cost in COSTS.items()}
+    with pytest.raises(UserError, match=r"rank 1 would have nothing to do.*more than 2 shards"):
+        assign(config_of(mode="balanced", shards=2), [COSTS, slow], 24, None)
+
+
+def test_ranks_that_wait_evaluate_or_else_all() -> None:
+    assert evaluators(assigned(2), config_of()) == [0]
+    assert evaluators(assigned(4), config_of()) == [0]
+    shared = config_of(mode="shared")
+    assert evaluators(assigned(3, shared), shared) == [0, 1, 2]
+    alone = config_of("digits-trades")
+    assert evaluators(assign(alone, [{"adversarial": 1.0}] * 2, 24, None), alone) == [0, 1]
 
 
 def test_a_run_that_goes_on_keeps_its_shards() -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from zipper_dist.config.schema import AttackConfig, LearnerConfig
 from zipper_dist.data import Minibatch
-from zipper_dist.objectives import OBJECTIVES, StepContext
+from zipper_dist.objectives import OBJECTIVES, LearnerSteps, StepContext
 from zipper_dist.objectives.at import AtConfig
 from zipper_dist.objectives.natural import NaturalConfig
 from zipper_dist.training.learner import BaseLearner
@@ -43,7 +43,7 @@ def without_batch_norm() -> nn.Module:
 
 
 def learner_of(config: LearnerConfig, shards: Shards, model: nn.Module) -> BaseLearner:
-    return BaseLearner("a", model, config, seed=3, total_steps=9, shards=shards)
+    return BaseLearner(LearnerSteps("a", 3, 9), model, config, shards=shards)
 
 
 @dataclass

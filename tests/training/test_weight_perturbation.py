@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from zipper_dist.config.schema import AttackConfig
 from zipper_dist.data import Minibatch
 from zipper_dist.models import ModelSpec, build
-from zipper_dist.objectives import OBJECTIVES, StepContext
+from zipper_dist.objectives import OBJECTIVES, LearnerSteps, StepContext
 from zipper_dist.rng import seed_global_generators
 from zipper_dist.training.learner import BaseLearner
 from zipper_dist.training.learner.flat_state import FlatState
@@ -35,7 +35,7 @@ def with_dropout() -> nn.Module:
 def learner_of(objective: str, awp: float) -> BaseLearner:
     kind: Any = OBJECTIVES[objective].Config
     config = kind(lr=LR, momentum=0.0, weight_decay=0.0, attack=ATTACK, awp=awp)
-    return BaseLearner("a", with_dropout(), config, seed=1, total_steps=10)
+    return BaseLearner(LearnerSteps("a", 1, 10), with_dropout(), config)
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
@@ -182,7 +182,7 @@ def test_every_objective_trains_every_kind_of_network(
     # small_cnn has no buffers, which a perturbation would put back.
     model = build(ModelSpec(arch, 1, 16, 16, CLASSES, 0.05))
     kind: Any = OBJECTIVES[objective].Config
-    learner = BaseLearner("a", model, kind(attack=ATTACK, awp=awp), seed=1, total_steps=2)
+    learner = BaseLearner(LearnerSteps("a", 1, 2), model, kind(attack=ATTACK, awp=awp))
     before = learner.state.flat.clone()
     draws = torch.Generator().manual_seed(0)
     images = torch.rand(4, 1, 16, 16, generator=draws)
@@ -211,7 +211,7 @@ class Odd(nn.Module):
 @pytest.mark.parametrize("objective", ATTACKING)
 def test_weights_that_are_frozen_or_idle_stay_as_they_are(objective: str, awp: float) -> None:
     kind: Any = OBJECTIVES[objective].Config
-    learner = BaseLearner("a", Odd(), kind(attack=ATTACK, awp=awp), seed=1, total_steps=2)
+    learner = BaseLearner(LearnerSteps("a", 1, 2), Odd(), kind(attack=ATTACK, awp=awp))
     before = learner.state.state_dict()
     before = {name: tensor.clone() for name, tensor in before.items()}
     learner.step(Minibatch(torch.rand(4, 1, 4, 4), torch.arange(4) % CLASSES), 1)

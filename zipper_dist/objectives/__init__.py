@@ -1,5 +1,11 @@
 """Objectives: how a minibatch becomes a loss. A new method is a new objective, in a file here."""
 
-from zipper_dist.objectives.base import OBJECTIVES, Objective, StepContext, make_objective
+from zipper_dist.objectives.base import (
+    OBJECTIVES,
+    LearnerSteps,
+    Objective,
+    StepContext,
+    make_objective,
+)
 
-__all__ = ["OBJECTIVES", "Objective", "StepContext", "make_objective"]
+__all__ = ["OBJECTIVES", "LearnerSteps", "Objective", "StepContext", "make_objective"]

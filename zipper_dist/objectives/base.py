@@ -40,6 +40,19 @@ class StepContext:
         return generator_at(device, *self.address(purpose))
 
 
+@dataclass(frozen=True)
+class LearnerSteps:
+    """The iterations 1 … ``total`` of a learner; its name and ``seed`` address its random draws."""
+
+    learner: str
+    seed: int
+    total: int
+
+    def at(self, step: int) -> StepContext:
+        """What an objective is told in an iteration."""
+        return StepContext(self.seed, self.learner, step, step / self.total)
+
+
 class Objective(Protocol):
     """What a base learner minimises."""
 

@@ -9,7 +9,7 @@ from zipper_dist.accel.precision import Acceleration
 from zipper_dist.config.schema import LearnerConfig
 from zipper_dist.data import Minibatch
 from zipper_dist.metrics.records import StepResult
-from zipper_dist.objectives import StepContext, make_objective
+from zipper_dist.objectives import LearnerSteps, make_objective
 from zipper_dist.training.learner.flat_state import FlatState
 from zipper_dist.training.learner.gradient import MinibatchGradient, Sums
 from zipper_dist.training.learner.shards import Shards
@@ -21,21 +21,18 @@ def ema_decay(decay: float, t: int) -> float:
 
 
 class BaseLearner:
-    """One of the learners that a method mixes; it owns ``model``. ``seed`` and ``name`` address its
-    random draws; ``total_steps`` is T, which the schedules span; ``shards`` are those of this
-    process."""
+    """One of the learners that a method mixes; it owns ``model``. The schedules span its ``steps``;
+    ``shards`` are those of this process."""
 
     def __init__(
         self,
-        name: str,
+        steps: LearnerSteps,
         model: nn.Module,
         config: LearnerConfig,
-        seed: int,
-        total_steps: int,
         acceleration: Acceleration = Acceleration(),
         shards: Shards = Shards(),
     ) -> None:
-        self.name = name
+        self.name = steps.learner
         self.config = config
         self.state = FlatState(model)
         self.model = acceleration.training_network(model)
@@ -54,12 +51,11 @@ class BaseLearner:
             fused=fused,
         )
         self.average = self.state.flat.clone() if config.weight_average > 0 else None
-        self._seed = seed
-        self._total_steps = total_steps
+        self._steps = steps
 
     def lr(self, t: int) -> float:
         """The learning rate of iteration ``t``."""
-        return self.config.lr * self.config.schedule(t / self._total_steps)
+        return self.config.lr * self.config.schedule(t / self._steps.total)
 
     def step(self, batch: Minibatch, t: int) -> StepResult:
         """Train on one minibatch, iteration ``t``, of which this process has all shards."""
@@ -78,8 +74,7 @@ class BaseLearner:
         self.model.train()
         # Before the attack: its CUDA graph may reuse the memory of the last gradients.
         self.optimizer.zero_grad(set_to_none=True)
-        context = StepContext(self._seed, self.name, t, t / self._total_steps)
-        result = yield from self._gradient.sums(batch, context)
+        result = yield from self._gradient.sums(batch, self._steps.at(t))
         self.optimizer.step()
         if self.average is not None:
             alpha = ema_decay(self.config.weight_average, t)

@@ -25,10 +25,9 @@ def build_state(run: RunContext, materials: Materials, assignment: Assignment) -
         materials.learner(name, config, Shards(assignment.shards, shards))
         for name, shards in mine.items()
     ]
-    names, leader = list(config.learners), next(iter(config.learners))
-    weights = mixing_weights(config.mix, names, plan.total_steps)
+    weights = mixing_weights(config.mix, list(config.learners), plan.total_steps)
     theta, led = FlatState(copy.deepcopy(materials.model)).flat, assignment.led_by(rank)
-    mixer = Mixer(theta, led, leader, weights, decay=config.mix.ema)
+    mixer = Mixer(theta, led, config.first_learner, weights, decay=config.mix.ema)
     validator = Validator(
         copy.deepcopy(materials.model),
         materials.spec,
@@ -38,7 +37,7 @@ def build_state(run: RunContext, materials: Materials, assignment: Assignment) -
         run.metrics,
     )
     evaluating = evaluators(assignment, config)
-    chief = assignment.ranks_of(leader)[0]
+    chief = assignment.ranks_of(config.first_learner)[0]
     state = TrainState(
         assignment=assignment,
         plan=plan,

@@ -14,6 +14,7 @@ from zipper_dist.data import Dataset, ImageSet, Loader, fetch, load
 from zipper_dist.data.splits import limit_images
 from zipper_dist.errors import UserError
 from zipper_dist.models import ModelSpec, build
+from zipper_dist.objectives import LearnerSteps
 from zipper_dist.rng import seed_global_generators
 from zipper_dist.training.context import RunContext
 from zipper_dist.training.learner import BaseLearner
@@ -55,13 +56,11 @@ class Materials:
     def learner(self, name: str, config: TrainConfig, shards: Shards = Shards()) -> BaseLearner:
         """A learner at iteration 0, to train on ``shards``."""
         return BaseLearner(
-            name,
+            LearnerSteps(name, config.seed, self.plan.total_steps),
             copy.deepcopy(self.model),
             config.learners[name],
-            seed=config.seed,
-            total_steps=self.plan.total_steps,
-            acceleration=self.acceleration,
-            shards=shards,
+            self.acceleration,
+            shards,
         )
 
 
@@ -87,8 +86,8 @@ def prepare(run: RunContext, data: Dataset) -> Materials:
         width_multiplier=config.model.width,
         activation=config.model.activation,
     )
-    together = 1 if config.placement.mode == "dedicated" and run.world.size > 1 else None
-    refuse_giant(spec, 2 + 3 * (together or len(config.learners)), device)
+    alone = config.placement.mode == "dedicated" and run.world.size > 1
+    refuse_giant(spec, 2 + 3 * (1 if alone else len(config.learners)), device)
     seed_global_generators(config.seed, "initial weights")
     model = build(spec).to(device)
     image = (spec.channels, spec.height, spec.width)

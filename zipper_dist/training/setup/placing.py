@@ -15,9 +15,9 @@ from zipper_dist.distributed.assignment import (
 )
 from zipper_dist.errors import UserError
 from zipper_dist.training.context import RunContext
-from zipper_dist.training.setup.directories import check_directories
 from zipper_dist.training.setup.limits import refuse_single_values
 from zipper_dist.training.setup.materials import Materials
+from zipper_dist.training.setup.together import check_directories, check_ranks_alike
 
 MEASURED_STEPS = 2
 
@@ -47,7 +47,7 @@ def place(run: RunContext, materials: Materials, shards: int | None) -> Assignme
         words = "; ".join(f"rank {rank} {part}" for rank, part in enumerate(parts))
         materials.notes.append(f"{assignment.shards} shards of each learner: {words}")
     if world.size > 1:
-        check_ranks_alike(run, materials, assignment)
+        check_ranks_alike(run, materials.acceleration, assignment)
         check_directories(run, assignment)
     world.form_groups({name: assignment.ranks_of(name) for name in config.learners})
     return assignment
@@ -101,18 +101,19 @@ def assign(
     if options.mode == "balanced":
         shards = shards or _fitting(ranks, batch_size)
         _check(ranks, shards * len(names), "shards of all learners")
-        found = balanced(costs, shards)
-        if idle := [str(rank) for rank, items in enumerate(found.items) if not items]:
-            raise UserError(
-                f"rank {', '.join(idle)} would have nothing to do, as the others are done sooner: "
-                f"start fewer ranks, or begin a run with more than {shards} shards "
-                "(--placement.shards)"
-            )
-        return found
+        return _without_idle(balanced(costs, shards))
+    return _dedicated(config, costs, batch_size, shards)
+
+
+def _dedicated(
+    config: TrainConfig, costs: Sequence[Costs], batch_size: int, shards: int | None
+) -> Assignment:
+    """One learner on each rank, or whole learners on fewer ranks."""
+    names, given, ranks = list(config.learners), dict(config.placement.ranks.counts), len(costs)
     if ranks < len(names):
         return whole_learners(_mean(costs), ranks, shards or 1)
     if given:
-        counts = {name: dict(options.ranks.counts)[name] for name in names}
+        counts = {name: given[name] for name in names}
         shards = shards or _fitting(max(counts.values()), batch_size)
     elif ranks == len(names):
         counts = dict.fromkeys(names, 1)
@@ -127,28 +128,14 @@ def assign(
     return dedicated(counts, shards)
 
 
-def check_ranks_alike(run: RunContext, materials: Materials, assignment: Assignment) -> None:
-    """Raise UserError where ranks would train the same learner in different ways, which makes its
-    last bits depend on the placement."""
-    plan, how = run.world.plan, materials.acceleration
-    mine = {
-        "device": plan.device.type,
-        "threads": plan.threads,
-        "compiled": how.compiled,
-        "plain layout": how.plain_layout,
-    }
-    ranks = run.wait(run.world.gather("how", mine))
-    for name in run.config.learners:
-        first, *others = assignment.ranks_of(name)
-        for other in others:
-            differing = {k: (ranks[first][k], ranks[other][k]) for k in mine}
-            for what, (one, two) in differing.items():
-                if one != two:
-                    raise UserError(
-                        f"ranks {first} and {other} would train the {name} learner together, with "
-                        f"{what} {one} and {two}: give all ranks the same --device, --threads and "
-                        "--compile, or each learner ranks that are alike (--placement.ranks)"
-                    )
+def _without_idle(assignment: Assignment) -> Assignment:
+    if idle := [str(rank) for rank, items in enumerate(assignment.items) if not items]:
+        raise UserError(
+            f"rank {', '.join(idle)} would have nothing to do, as the others are done sooner: "
+            f"start fewer ranks, or begin a run with more than {assignment.shards} shards "
+            "(--placement.shards)"
+        )
+    return assignment
 
 
 def _check(ranks: int, parts: int, words: str) -> None:

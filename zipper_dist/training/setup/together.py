@@ -1,12 +1,37 @@
-"""Whether ranks see the same run directory."""
+"""Whether ranks can train a learner together: alike, and with the same run directory."""
 
+import itertools
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
+from zipper_dist.accel.precision import Acceleration
 from zipper_dist.distributed.assignment import Assignment
 from zipper_dist.errors import UserError
 from zipper_dist.training.context import RunContext
+
+
+def check_ranks_alike(run: RunContext, how: Acceleration, assignment: Assignment) -> None:
+    """Raise UserError where ranks would train the same learner in different ways, which makes its
+    last bits depend on the placement."""
+    plan = run.world.plan
+    mine = {
+        "device": plan.device.type,
+        "threads": plan.threads,
+        "compiled": how.compiled,
+        "plain layout": how.plain_layout,
+    }
+    ranks = run.wait(run.world.gather("how", mine))
+    for name in run.config.learners:
+        first, *others = assignment.ranks_of(name)
+        for other, what in itertools.product(others, mine):
+            one, two = ranks[first][what], ranks[other][what]
+            if one != two:
+                raise UserError(
+                    f"ranks {first} and {other} would train the {name} learner together, with "
+                    f"{what} {one} and {two}: give all ranks the same --device, --threads and "
+                    "--compile, or each learner ranks that are alike (--placement.ranks)"
+                )
 
 
 def check_directories(run: RunContext, assignment: Assignment) -> None:
