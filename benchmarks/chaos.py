@@ -110,7 +110,7 @@ def attacked(attack: Attack, trial: Trial, expected: Path) -> dict[str, Any]:
     traceback = "Traceback" in trial.log.read_text(errors="replace")
     return {
         "attack": attack.name,
-        "struck": len(trial.struck),
+        "struck": trial.struck,
         "identical": not found,
         "hung": any(ending.status is None for ending in endings),
         "orphans": any(ending.orphans for ending in endings),

@@ -13,7 +13,7 @@ from random import Random
 from faults.job import Ending, Job, training
 
 
-@dataclass(frozen=True)
+@dataclass
 class Trial:
     """One run that is attacked.
 
@@ -24,6 +24,7 @@ class Trial:
         seconds: how long an undisturbed run takes.
         limit: a job that takes longer hangs [s].
         complaints: what went otherwise than it should.
+        struck: how often the attack hit something.
     """
 
     options: Sequence[str]
@@ -34,7 +35,7 @@ class Trial:
     limit: float
     random: Random
     complaints: list[str] = field(default_factory=list)
-    struck: list[str] = field(default_factory=list)
+    struck: int = 0
 
     def start(self, ranks: int, restarts: int = 0) -> Job:
         """Start the training command, or continue the run with it, under some placement."""
@@ -90,8 +91,7 @@ class Attack:
                 trial.complaints.append(f"a job ended with status {ending.status}, not {wanted}")
             if self.damage is not None:
                 struck |= self.damage(trial)
-            if struck:
-                trial.struck.append(self.name)
+            trial.struck += struck
         with trial.start(self._ranks(trial)) as job:
             return [*endings, job.wait(trial.limit)]
 

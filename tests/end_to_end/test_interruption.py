@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import shutil
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -283,3 +286,18 @@ def test_resume_never_starts_over(
     assert set(weights(run)) == set(WEIGHTS)
     assert weights(run)["global"] != weights(serial.path)["global"]
     assert (run / "notes.txt").exists()
+
+
+@pytest.mark.parametrize("module", ["zipper_dist.train", "zipper_dist.launcher"])
+@pytest.mark.parametrize("seconds", [0.5, 1.0])
+def test_ctrl_c_while_packages_are_imported_ends_in_no_traceback(
+    tmp_path: Path, module: str, seconds: float
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, "digits"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode in (-signal.SIGINT, 130)
+    assert said == ""

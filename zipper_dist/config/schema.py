@@ -282,6 +282,11 @@ class TrainConfig:
     eval: EvalConfig = field(default_factory=EvalConfig)
     placement: PlacementConfig = field(default_factory=PlacementConfig)
 
+    @property
+    def first_learner(self) -> str:
+        """The learner with whose share and checkpoints goes what a run has once, such as θ_g."""
+        return next(iter(self.learners))
+
     def passes(self) -> int:
         """The cost of an iteration of all learners, in forward passes over the minibatch."""
         return sum(learner.passes() for learner in self.learners.values())

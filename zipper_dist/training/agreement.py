@@ -26,10 +26,13 @@ def check_agreement(run: RunContext, state: TrainState, theta: Tensor) -> None:
         found = {rank: each[name] for rank, each in enumerate(reports) if name in each}
         (usual, _), *others = Counter(found.values()).most_common()
         if others:
-            odd = ", ".join(str(rank) for rank, value in found.items() if value != usual)
+            odd, rest = (
+                ", ".join(str(rank) for rank, value in found.items() if (value == usual) == same)
+                for same in (False, True)
+            )
             raise Disagreement(
-                f"after iteration {state.at}, the {name} learner of rank {odd} is not that of the "
-                f"other ranks ({', '.join(map(str, found))}): hardware or versions of PyTorch "
+                f"after iteration {state.at}, the {name} learner of rank {odd} is not that of "
+                f"rank {rest}: hardware or versions of PyTorch "
                 "differ, or a computation was wrong; the checkpoints up to then are kept"
             )
 

@@ -30,12 +30,14 @@ def step(run: RunContext, state: TrainState, batch: Minibatch, t: int) -> None:
         if each.pending is not None:
             run.wait.idly(each.pending.done)
             each.pending.result()
-        start = time.perf_counter()
+        start, result = time.perf_counter(), None
         try:
             sums = next(each.sums)
+        except StopIteration as end:
+            result = end.value
+        each.seconds += time.perf_counter() - start
+        if result is not None:
+            state.windows[each.learner.name].add(t, result, each.seconds)
+        else:
             each.pending = run.world.all_reduce(sums, each.learner.name)
             going.append(each)
-        except StopIteration as end:
-            seconds = each.seconds + time.perf_counter() - start
-            state.windows[each.learner.name].add(t, end.value, seconds)
-        each.seconds += time.perf_counter() - start

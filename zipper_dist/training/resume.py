@@ -62,7 +62,7 @@ def _checkpoint(run: RunContext, state: TrainState, learner: BaseLearner) -> Lea
         identity=identity_of(run.config, run.precision, state.assignment.shards),
     )
     groups = {"learner": learner.tensors(), "mixer": state.mixer.tensors(learner.name)}
-    if learner.name == next(iter(run.config.learners)):  # on the rank that evaluates
+    if learner.name == run.config.first_learner:
         groups["best"] = state.validator.best_weights
     for snapshot in validation.kept:
         groups[f"look-{snapshot.step}"] = {"share": snapshot.shares[learner.name]}
@@ -77,8 +77,7 @@ def _checkpoint(run: RunContext, state: TrainState, learner: BaseLearner) -> Lea
 
 def _metrics_notes(run: RunContext, state: TrainState, learner: str) -> dict[str, Any]:
     """The learner's open window, and those of its records that may not be written yet."""
-    leads = learner == next(iter(run.config.learners))  # on rank 0, which evaluates
-    names = {learner, GLOBAL} if leads else {learner}
+    names = {learner, GLOBAL} if learner == run.config.first_learner else {learner}
     return {"window": state.windows[learner].state(), "outbox": run.metrics.unwritten(names)}
 
 
@@ -86,8 +85,8 @@ def resume(run: RunContext, state: TrainState, lost: Sequence[str] = ()) -> Resu
     """Bring ``state`` to the newest checkpoints that fit together. UserError if they do not fit the
     run, or there are none for a run that was complete but for ``lost`` files of weights."""
     mine, parts, messages = _survey(run, state)
-    leader = next(iter(run.config.learners))
-    chosen = checkpoint.choose(parts, leader, state.assignment.together)
+    first = run.config.first_learner
+    chosen = checkpoint.choose(parts, first, state.assignment.together)
     if chosen is None and lost:
         raise UserError(
             f"the run in {run.directory.root} is complete, but for {', '.join(lost)}, missing or "
@@ -105,7 +104,7 @@ def resume(run: RunContext, state: TrainState, lost: Sequence[str] = ()) -> Resu
     if lost:
         messages.append(f"weights that are missing or damaged are restored: {', '.join(lost)}")
         run.directory.set_aside(set(lost).intersection(state.weights_files))
-    evaluated = chosen[leader].evaluated
+    evaluated = chosen[first].evaluated
     restored = _restore(run, state, chosen)
     state.validation.repost(restored.snapshots, restored.posted, evaluated)
     if state.chief and (wrong := state.validator.write_best()):
@@ -117,8 +116,8 @@ def resume(run: RunContext, state: TrainState, lost: Sequence[str] = ()) -> Resu
     for record in reversed(restored.outbox):
         unwritten[record["learner"]] = record["step"]
     last_steps = steps | {GLOBAL: max(evaluated, default=0)}
-    for first in run.wait(run.world.gather("unwritten", unwritten)):
-        last_steps |= {name: step - 1 for name, step in first.items()}
+    for earliest in run.wait(run.world.gather("unwritten", unwritten)):
+        last_steps |= {name: step - 1 for name, step in earliest.items()}
     return Resumed(messages, last_steps, restored.outbox)
 
 
