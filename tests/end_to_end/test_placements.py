@@ -82,22 +82,6 @@ def test_a_run_goes_on_on_other_ranks_under_another_placement(alone: Path, tmp_p
     assert_same_metrics(tmp_path / "run", alone)
 
 
-def test_a_rank_that_loses_another_in_an_iteration_saves_nothing_half_done(
-    alone: Path, tmp_path: Path
-) -> None:
-    shared = typed("--placement.mode shared")
-    with started(*FOUR, *shared, at=tmp_path, ranks=2) as command:
-        command.until_iteration(6)
-        # As from torchrun, but at once: the signal is there before the all-reduce fails.
-        ranks = [command.rank(number) for number in range(2)]
-        os.kill(ranks[0], signal.SIGTERM)
-        os.kill(ranks[1], signal.SIGKILL)
-        assert command.wait().status != 0
-    succeeded(train(*FOUR, at=tmp_path))
-    assert_same_result(tmp_path / "run", alone)
-    assert_same_metrics(tmp_path / "run", alone)
-
-
 def test_the_number_of_shards_belongs_to_the_run(alone: Path, tmp_path: Path) -> None:
     config = json.loads((alone / "config.json").read_text())
     assert config["resolved"]["shards"] == 4

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from zipper_dist.errors import CommandError, Interrupted
+from zipper_dist.errors import CommandError, Interrupted, UserError
 
 CAUGHT = (signal.SIGINT, signal.SIGTERM)
 
@@ -24,13 +24,17 @@ class Signals:
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Catch the signals for the duration; does nothing outside the main thread."""
+        """Catch the signals for the duration; does nothing outside the main thread. A rank that was
+        told to stop meanwhile says nothing of bad input, which the first rank has told of."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
         before = {number: signal.signal(number, self._ask) for number in CAUGHT}
         try:
             yield
+        except UserError:
+            self.check()
+            raise
         finally:
             for number, handler in before.items():
                 # None: a handler that was not installed from Python.
