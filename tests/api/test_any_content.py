@@ -118,6 +118,13 @@ def test_a_config_of_any_shape(run: RunDirectory, config: Any, data: st.DataObje
     used_or_refused(evaluate)
 
 
+@pytest.mark.parametrize("shards", [None, "two", [], 1e400])
+def test_shards_of_any_shape(run: RunDirectory, config: Any, shards: object) -> None:
+    config = config | {"resolved": config["resolved"] | {"shards": shards}}
+    run.config.write_text(json.dumps(config))
+    used_or_refused(lambda: run.check_same(recipe("digits"), "fp32"))
+
+
 @many
 @given(data=st.data())
 def test_options_of_any_shape(

@@ -38,7 +38,7 @@ NOT_COMPARED = STARTED | PLACED
 AS_BEFORE = {"data.skip_unreadable": False}
 """Options that runs of 0.2.0 do not name, each with the value that means what these did."""
 
-CONFIG = {"options": dict, "resolved": {"precision": str}}
+CONFIG = {"options": dict, "resolved": {"precision": str, "shards": (int, type(None))}}
 SUMMARY = {
     "recipe": str,
     "steps": int,
@@ -151,7 +151,7 @@ class RunDirectory:
         found = differences(AS_BEFORE | flattened(there["options"]), as_json(config))
         if (was := there["resolved"]["precision"]) != precision:
             found.append(f"--precision {config.precision} meant {was} there, {precision} here")
-        shards = int(there["resolved"].get("shards", 1))
+        shards: int = there["resolved"].get("shards") or 1
         if config.placement.shards not in ("auto", shards):
             found.append(f"--placement.shards {shards} there, {config.placement.shards} now")
         if found:
