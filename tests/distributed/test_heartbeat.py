@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import signal
-import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from distributed.jobs import job
+from distributed.machines import ADDRESSES, ip, on_machine, two_joined
 
 TIMEOUT = 4.0  # [s]
 AFTER = 12.0  # that the ranks may take after it on a busy machine [s]
@@ -54,51 +52,25 @@ def test_a_job_that_is_stopped_as_a_whole_goes_on_when_it_is_continued(tmp_path:
         assert [rank.ends() for rank in ranks] == [0, 0], [rank.said for rank in ranks]
 
 
-def ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
-
-
-@pytest.fixture
-def two_machines() -> Iterator[tuple[str, str]]:
-    """Two network namespaces, joined by the link ``cable`` with the addresses 10.99.0.1 and .2."""
-    names = (f"zipper-{os.getpid()}-a", f"zipper-{os.getpid()}-b")
-    try:
-        try:
-            for name in names:
-                ip("netns", "add", name)
-            first, second = names
-            link = ["link", "add", "cable", "netns", first, "type", "veth"]
-            ip(*link, "peer", "name", "cable", "netns", second)
-            for number, name in enumerate(names, start=1):
-                ip("-n", name, "addr", "add", f"10.99.0.{number}/24", "dev", "cable")
-                ip("-n", name, "link", "set", "cable", "up")
-                ip("-n", name, "link", "set", "lo", "up")
-        except (OSError, subprocess.CalledProcessError) as error:
-            reason = getattr(error, "stderr", "") or error
-            pytest.skip(f"network namespaces cannot be made here: {reason}")
-        yield names
-    finally:
-        for name in names:
-            subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
-
-
-def test_a_link_that_is_cut_ends_the_job_on_both_sides(
-    tmp_path: Path, two_machines: tuple[str, str]
-) -> None:
-    own = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--uts"]
-    prefixes = [
-        ["ip", "netns", "exec", name, *own, "sh", "-c", f'hostname {name}; exec "$@"', "sh"]
-        for name in two_machines
-    ]
-    variables = {"MASTER_ADDR": "10.99.0.1", "GLOO_SOCKET_IFNAME": "cable"}
-    with job(tmp_path, TIMEOUT, slow=(1, 1000), prefixes=prefixes, **variables) as ranks:
+def test_a_link_that_is_cut_ends_the_job_on_both_sides(tmp_path: Path) -> None:
+    isolation = ["--pid", "--fork", "--kill-child", "--mount-proc"]
+    variables = {"MASTER_ADDR": ADDRESSES[0], "GLOO_SOCKET_IFNAME": "cable"}
+    with (
+        two_joined() as (first, second),
+        job(
+            tmp_path,
+            TIMEOUT,
+            slow=(1, 1000),
+            prefixes=[on_machine(name, *isolation) for name in (first, second)],
+            **variables,
+        ) as ranks,
+    ):
         for rank in ranks:
             rank.until_it_says("connected")
-        ip("-n", two_machines[0], "link", "set", "cable", "down")
+        ip("-n", first, "link", "set", "cable", "down")
         began = time.monotonic()
         assert [rank.ends() for rank in ranks] == [1, 1]
         assert TIMEOUT < time.monotonic() - began < TIMEOUT + AFTER
-        first, second = two_machines
         assert f"nothing was heard of rank 1 (host {second}, process 1) for" in ranks[0].said
         assert f"it is cut off from rank 0 (host {first}, process 1)" in ranks[1].said
         assert [rank.said.count("zipper: error: ") for rank in ranks] == [1, 1]

@@ -1,16 +1,25 @@
 """What ``zipper-launch`` adds to torchrun."""
 
+import argparse
 import logging
 import os
+import platform
 import signal
+import socket
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import torch.distributed as dist
 from torch.distributed import run as torchrun
-from torch.distributed.elastic.agent.server.api import DEFAULT_ROLE, RunResult, WorkerGroup
+from torch.distributed.elastic.agent.server.api import (
+    DEFAULT_ROLE,
+    RunResult,
+    WorkerGroup,
+    WorkerState,
+)
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
 from torch.distributed.elastic.multiprocessing.api import SignalException, SubprocessContext
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
@@ -26,9 +35,13 @@ STOPPED_SECONDS = 10  # for which a rank may stand still after another one has e
 def may_help(failure: ProcessFailure) -> bool:
     """Whether to start the ranks again after this one has failed: not after an error of the user, a
     signal that asked the rank to stop, or what it calls final (see run_command)."""
-    stopped = failure.exitcode > 128  # one that a signal has killed has minus its number
     final = failure.error_file_data.get("final", False)
-    return not (stopped or final or failure.exitcode == UserError.status)
+    return not (was_told_to_stop(failure) or final or failure.exitcode == UserError.status)
+
+
+def was_told_to_stop(failure: ProcessFailure) -> bool:
+    """Whether a signal had the rank save its state and end."""
+    return failure.exitcode > 128  # one that a signal has killed has minus its number
 
 
 def stands_still(pid: int) -> bool:
@@ -44,6 +57,11 @@ def status_of(exitcode: int) -> int:
     return exitcode if exitcode >= 0 else 128 - exitcode
 
 
+def say(message: str) -> None:
+    """Tell the user."""
+    print(f"zipper: {message}", file=sys.stderr, flush=True)
+
+
 class Agent(LocalElasticAgent):
     """torchrun's part on one machine: watches the ranks here, and starts them again.
 
@@ -51,6 +69,7 @@ class Agent(LocalElasticAgent):
     does not happen.
     """
 
+    elastic = False  # whether the job goes on when a machine leaves or comes
     _starting = False  # between a failure and the ranks that are started after it
     _status = 0  # of the rank that failed first, once none is started any more
 
@@ -72,8 +91,7 @@ class Agent(LocalElasticAgent):
                 time.sleep(GRACE)
                 if failed := self._failed():
                     break
-        lost = "the ranks here have ended, and the other launchers do not answer"
-        print(f"zipper: error: {lost}", file=sys.stderr, flush=True)
+        say("error: the ranks here have ended, and the other launchers do not answer")
         os._exit(self._status or status_of(failed[0]))
 
     def _stopped(self) -> list[int]:
@@ -100,23 +118,44 @@ class Agent(LocalElasticAgent):
         left = getattr(self, "_remaining_restarts", None)
         if result.failures and left is not None:
             rank, first = min(result.failures.items(), key=lambda item: item[1].timestamp)
-            if left > 0 and may_help(first):
+            # A signal to this launcher does not come this way: another one leaves, or has seen one
+            # that waits to take part.
+            if self.elastic and was_told_to_stop(first):
                 self._starting = True  # before torchrun counts down
+                self._remaining_restarts = left + 1
+                say("machines come or go: starting all ranks again")
+            elif left > 0 and may_help(first):
+                self._starting = True
                 allowed = worker_group.spec.max_restarts
                 number = f"restart {allowed - left + 1} of {allowed}"
                 how = f"rank {rank} ended with status {first.exitcode}"
-                print(f"zipper: {how}: starting all ranks again ({number})", file=sys.stderr)
+                say(f"{how}: starting all ranks again ({number})")
             else:
                 self._remaining_restarts = 0
                 self._status = status_of(first.exitcode)
         return result
 
     def _restart_workers(self, worker_group: WorkerGroup) -> None:
+        if worker_group.state == WorkerState.HEALTHY:
+            say("a machine waits to take part: starting all ranks again")
         self._starting = True
         try:
             super()._restart_workers(worker_group)
         finally:
             self._starting = False
+
+    def _shutdown(self, *arguments: Any, **options: Any) -> None:
+        # torchrun leaves the ranks 30 s at a restart, whatever is asked for.
+        if len(arguments) < 2:
+            options.setdefault("timeout", getattr(self, "_shutdown_timeout", 30))
+        super()._shutdown(*arguments, **options)
+
+    def _rendezvous(self, worker_group: WorkerGroup) -> None:
+        # torchrun keeps the address of the ranks' store, and so does not tell it to a launcher that
+        # comes later, which waits for it in vain. Without an address, it makes and tells a new one.
+        handler = worker_group.spec.rdzv_handler
+        vars(handler).update(_bootstrap_store_info=None, _shared_tcp_store_server=None)
+        super()._rendezvous(worker_group)
 
 
 def launch(arguments: list[str]) -> None:
@@ -125,6 +164,7 @@ def launch(arguments: list[str]) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     logging.disable(logging.ERROR)  # each module of torchrun has a level of its own
     vars(api)["LocalElasticAgent"] = Agent  # which torchrun makes by that name
+    Agent.elastic = is_elastic(torchrun.get_args_parser().parse_args(arguments))
     try:
         torchrun.main(arguments)
     except ChildFailedError as error:
@@ -133,8 +173,27 @@ def launch(arguments: list[str]) -> None:
     except SignalException as stop:
         sys.exit(128 + stop.sigval)
     except (RendezvousError, dist.DistError) as error:
-        print(
-            f"zipper: error: lost contact with the other launchers: {in_one_line(error)}",
-            file=sys.stderr,
-        )
+        say(f"error: lost contact with the other launchers: {in_one_line(error)}")
         sys.exit(1)
+    except socket.gaierror as error:
+        say(
+            f"error: the name of this machine, {platform.node()}, or an address given is not known "
+            f"here ({error.strerror}): add it to /etc/hosts"
+        )
+        sys.exit(UserError.status)
+
+
+def is_elastic(options: argparse.Namespace) -> bool:
+    """Whether the number of machines may change; ends the process if an option is wrong."""
+    option, value = "--nproc_per_node", options.nproc_per_node
+    try:
+        torchrun.determine_local_world_size(value)
+        option, value = "--nnodes", options.nnodes
+        least, most = torchrun.parse_min_max_nnodes(value)
+        if not 0 < least <= most:
+            raise ValueError("the least number has to be 1 … the most")
+    except (ValueError, RuntimeError) as error:
+        wanted = "a number, gpu, cpu or auto" if option == "--nproc_per_node" else "2 or 1:2"
+        say(f"error: {option} {value}: {str(error).rstrip('.')}; give {wanted}")
+        sys.exit(UserError.status)
+    return bool(least < most)
