@@ -15,8 +15,18 @@ import pytest
 from end_to_end.commands import SMALL, STEPS
 from end_to_end.results import records, summary
 
-SCRIPT = Path(__file__).parents[2] / "launch" / "slurm.sbatch"
-PATIENCE = 120.0  # [s]
+from launch.running import LAUNCH, PATIENCE, executable
+
+SCRIPT = LAUNCH / "slurm.sbatch"
+
+# scontrol tells the machines of the job, and notes what else it is asked for.
+SCONTROL = """#!/usr/bin/env bash
+if [ "$*" = "show hostnames $SLURM_JOB_NODELIST" ]; then
+    eval "printf '%s\\n' $SLURM_JOB_NODELIST"
+else
+    echo "$@" >> scontrol.log
+fi
+"""
 
 # srun hands signals on to what it runs, and ends with its status. The job takes a moment to end.
 JOB = """#!/usr/bin/env bash
@@ -26,11 +36,6 @@ touch running
 for _ in $(seq "$TENTHS"); do sleep 0.1; done
 exit "$AT_END"
 """
-
-
-def executable(path: Path, content: str) -> None:
-    path.write_text(content)
-    path.chmod(0o755)
 
 
 @dataclass
@@ -61,7 +66,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Starts the script with these arguments and variables."""
     commands = tmp_path / "commands"
     commands.mkdir()
-    executable(commands / "scontrol", '#!/usr/bin/env bash\necho "$@" >> scontrol.log\n')
+    executable(commands / "scontrol", SCONTROL)
     executable(commands / "srun", JOB)
     started: list[subprocess.Popen[bytes]] = []
 
@@ -74,7 +79,10 @@ def start(tmp_path: Path) -> Iterator[Start]:
         process = subprocess.Popen(
             ["bash", str(SCRIPT), *arguments],
             cwd=tmp_path,
-            env={**os.environ, "PATH": path, "SLURM_JOB_ID": "4711", **names},
+            env={
+                **{**os.environ, "PATH": path, "SLURM_JOB_ID": "4711"},
+                **{"SLURM_JOB_NODELIST": "localhost", **names},
+            },
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
@@ -126,15 +134,27 @@ def test_a_job_that_ends_by_itself_is_not_queued_again(start: Start, status: int
     assert batch.process.wait(PATIENCE) == status
     assert batch.lines("scontrol.log") == []
     assert batch.lines("started") == [
-        "zipper-launch --standalone --nproc_per_node=2 --max-restarts=5 "
+        "zipper-launch --nnodes=1 --nproc_per_node=gpu --rdzv_backend=c10d "
+        "--rdzv_endpoint=localhost:24711 --rdzv_id=4711 --max-restarts=5 "
         "-m zipper_dist.train cifar10 --seed 3"
+    ]
+
+
+def test_the_ranks_of_all_machines_meet_on_the_first(start: Start) -> None:
+    several = {"SLURM_JOB_NODELIST": "node{07..09}", "RANKS": 2, "SLURM_CPUS_PER_TASK": 12}
+    job = JOB.replace('echo "$@"', 'echo "$SRUN_CPUS_PER_TASK $*"')
+    batch = start("cifar10", srun=job, AFTER_TERM=0, AT_END=0, TENTHS=0, **several)
+    assert batch.process.wait(PATIENCE) == 0
+    assert batch.lines("started") == [
+        "12 zipper-launch --nnodes=3 --nproc_per_node=2 --rdzv_backend=c10d "
+        "--rdzv_endpoint=node07:24711 --rdzv_id=4711 --max-restarts=3 -m zipper_dist.train cifar10"
     ]
 
 
 @pytest.mark.slow
 def test_a_run_is_saved_before_the_time_limit_and_continued_by_the_queued_job(start: Start) -> None:
     real = '#!/usr/bin/env bash\nexec "$@"\n'
-    environment = {"PYTHONPATH": str(SCRIPT.parents[1]), "OMP_NUM_THREADS": "1"}
+    environment = {"PYTHONPATH": str(LAUNCH.parent), "OMP_NUM_THREADS": "1", "RANKS": "2"}
     batch = start(*SMALL, srun=real, **environment)
     batch.until(lambda: len(records(batch.at / "run" / "metrics.jsonl")) > 8)
     batch.process.send_signal(signal.SIGUSR1)
