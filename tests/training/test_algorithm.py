@@ -132,7 +132,7 @@ NEVER = replace(LATE, every=iterations(0))
 def built(run: RunContext, data: Dataset) -> TrainState:
     """A run in this process."""
     materials = prepare(run, data)
-    return build_state(run, materials, place(run, materials, None))
+    return build_state(run, materials, place(run, materials, None), [0])
 
 
 def trained(config: TrainConfig, directory: Path, monkeypatch: pytest.MonkeyPatch) -> History:

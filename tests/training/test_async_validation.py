@@ -85,7 +85,7 @@ class Rank:
 
     def __post_init__(self) -> None:
         wait, validator = Overlap(Signals(), self._work), cast(Validator, FakeValidator(self.log))
-        self.validation = AsyncValidation(self.world, wait, validator, added, [0], chief=0)
+        self.validation = AsyncValidation(self.world, wait, validator, added, [0], concluding=[0])
 
     def _work(self) -> bool:
         if self.validation.work():

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from zipper_dist.accel.precision import Acceleration
-from zipper_dist.distributed.assignment import Assignment, dedicated, shared
+from zipper_dist.distributed.assignment import dedicated, shared
 from zipper_dist.distributed.communication import present
 from zipper_dist.errors import UserError
-from zipper_dist.training.setup.together import check_directories, check_ranks_alike
+from zipper_dist.training.setup.together import check_ranks_alike, directories, saves
 
 LEARNERS = {"natural": None, "adversarial": None}
 HOW = {"device": "cpu", "threads": 2, "compiled": False, "plain layout": False}
@@ -59,18 +59,19 @@ def test_ranks_that_are_not(tmp_path: Path, what: str, value: object) -> None:
     check_ranks_alike(run, Acceleration(), APART)  # each has a learner of its own
 
 
-@pytest.mark.parametrize(
-    ("assignment", "seen", "refused"),
-    [(SHARED, [0, 1], False), (SHARED, [1], True), (APART, [1], False)],
-)
-def test_ranks_of_a_learner_see_one_directory(
-    tmp_path: Path, assignment: Assignment, seen: list[int], refused: bool
-) -> None:
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_note_on_each_directory_but_that_of_rank_0(tmp_path: Path, first: int) -> None:
     # Rank 0 alone leaves its mark here; what rank 1 sees in its directory, it says.
-    run = run_of(tmp_path, seen=seen)
-    if refused:
-        with pytest.raises(UserError, match="rank 1 does not see the directory of rank 0"):
-            check_directories(run, assignment)
-    else:
-        check_directories(run, assignment)
+    seen = {"first": first, "where": "/data/run of machine far"}
+    found, notes = directories(run_of(tmp_path, seen=seen))
+    assert found == [0, first]
+    said = "rank 1 keeps its checkpoints in /data/run of machine far, which rank 0 does not see"
+    assert [note.partition(":")[0] for note in notes] == [said] * first
     assert list(tmp_path.iterdir()) == []
+
+
+def test_every_directory_has_each_learner_that_is_trained_there_once() -> None:
+    found = [0, 0, 2, 2]
+    assert [rank for rank in range(4) if saves(rank, [0, 1, 2, 3], found)] == [0, 2]
+    assert [rank for rank in (1, 3) if saves(rank, [1, 3], found)] == [1, 3]
+    assert [rank for rank in (1, 3) if saves(rank, [1, 3], [0, 0, 0, 0])] == [1]

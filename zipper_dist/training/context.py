@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 
 import torch
@@ -82,7 +82,9 @@ class TrainState:
     plan: StepPlan
     loader: Loader
     learners: list[BaseLearner]  # of this process
-    led: list[str]  # those that this process saves and reports, and whose share of θ_g it gives
+    led: list[str]  # those that this process reports, and whose share of θ_g it gives
+    saved: list[str]  # those that it saves: of a learner that another leads, a copy
+    directories: Sequence[int]  # by rank: equal numbers see the same run directory
     chief: bool  # whether this process leads the first learner, and so keeps the global one
     mixer: Mixer
     validator: Validator

@@ -14,7 +14,7 @@ its *share*; the term P θ_g belongs to the share of one learner, the leader.
 What is stored is acc_a / S with S ← α_t S, a Python float: an iteration adds to the tensor and does
 not multiply it, which is half the work, and more exact: α in fp32 has few digits of 1 - α."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -34,16 +34,19 @@ def mixing_weights(config: MixConfig, names: Sequence[str], total_steps: int) ->
 
 
 class Mixer:
-    """The shares of θ_g that ``learners``, those that one process leads in the order of the method,
+    """The shares of θ_g that ``learners``, those that one process saves in the order of the method,
     hold.
 
     ``theta`` is θ_0 (1-D fp32), ``leader`` has P θ_g, ``weights`` is w_a(t), ``decay`` is α.
+    ``copies`` are those, none at first, that are here for checkpoints alone: another process gives
+    their shares to the sum.
     """
 
     def __init__(
         self, theta: Tensor, learners: Sequence[str], leader: str, weights: Weights, decay: float
     ) -> None:
         self.accumulators = {name: torch.zeros_like(theta) for name in learners}
+        self.copies: Collection[str] = ()
         self.carry = 1.0
         self.scale = 1.0
         self.synced_at = 0
@@ -74,12 +77,13 @@ class Mixer:
         return shares
 
     def total(self, shares: Mapping[str, Tensor]) -> Tensor:
-        """The sum of the shares in this process, to be summed over all, in any order: two numbers
-        have but one sum, a few have in float64."""
+        """The sum of the shares in this process, but for ``copies``, to be summed over all, in any
+        order: two numbers have but one sum, a few have in float64."""
         exact = torch.float32 if len(self.weights(1)) <= 2 else torch.float64
         sum_ = torch.zeros(self._size, dtype=exact, device=self._device)
-        for share in shares.values():
-            sum_.add_(share)
+        for name, share in shares.items():
+            if name not in self.copies:
+                sum_.add_(share)
         return sum_
 
     def sync(self, t: int, theta: Tensor) -> None:

@@ -1,7 +1,7 @@
 """Saving a run in checkpoints, and continuing it from them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from zipper_dist.checkpoint import format as checkpoint
@@ -36,18 +36,18 @@ class Resumed:
 
 
 def save(run: RunContext, state: TrainState) -> None:
-    """Write a checkpoint of every learner of this process, as they are after ``state.at``."""
+    """Write a checkpoint of every learner that this process saves, as after ``state.at``."""
     state.check_finite()
     state.timers.settle(run)
     directory = run.directory.checkpoints
     for learner in state.learners:
-        if learner.name in state.led:
+        if learner.name in state.saved:
             part = _checkpoint(run, state, learner)
             part.notes |= _metrics_notes(run, state, learner.name)
             checkpoint.save(directory, part)
     # All have taken part in a redistribution, and in the evaluations that are not in progress.
     reached = max([state.mixer.synced_at, *state.validation.posted[:-2]])
-    checkpoint.prune(directory, state.led, list(run.config.learners), reached)
+    checkpoint.prune(directory, state.saved, list(run.config.learners), reached)
 
 
 def _checkpoint(run: RunContext, state: TrainState, learner: BaseLearner) -> LearnerCheckpoint:
@@ -93,7 +93,7 @@ def resume(run: RunContext, state: TrainState, lost: Sequence[str] = ()) -> Resu
             "damaged; no checkpoints are left to restore from: put the files back, or train anew "
             f"with --resume never{''.join(f' ({line})' for line in messages)}"
         )
-    for name in state.led:
+    for name in state.saved:
         step = None if chosen is None else chosen[name].step
         checkpoint.keep_only(run.directory.checkpoints, mine[name], name, step)
     if chosen is None:
@@ -135,23 +135,58 @@ def _survey(run: RunContext, state: TrainState) -> tuple[Parts, Parts, list[str]
         mine[learner.name], complaints = checkpoint.survey(directory, learner.name, identity)
         left_out += complaints
     found = {name: [asdict(info) for info in infos] for name, infos in mine.items()}
-    reports = run.wait(run.world.gather("checkpoints", {"found": found, "left out": left_out}))
+    report = {
+        "found": found,
+        "left out": left_out,
+        "files": {name: len(checkpoint.steps_of(directory, name)) for name in names},
+        "begun": run.directory.config.exists(),
+    }
+    reports = run.wait(run.world.gather("checkpoints", report))
+    messages = list(dict.fromkeys(line for r in reports for line in r["left out"]))
     parts: Parts = {}
     for name in names:
         seen = {rank: r["found"][name] for rank, r in enumerate(reports) if name in r["found"]}
-        if any(seen.values()) and not all(seen.values()):
-            some, none = (
-                [str(r) for r in seen if bool(seen[r]) == there] for there in (True, False)
-            )
-            raise UserError(
-                f"rank {', '.join(none)} sees no checkpoint of the {name} learner in {directory}, "
-                f"and rank {', '.join(some)} does: give a --run-dir that all machines see, or "
-                "continue on the machines, and with the placement, of before"
-            )
-        common = set.intersection(*({info["step"] for info in infos} for infos in seen.values()))
-        first = next(iter(seen.values()))
-        parts[name] = [CheckpointInfo(**info) for info in first if info["step"] in common]
-    return mine, parts, list(dict.fromkeys(line for r in reports for line in r["left out"]))
+        messages += _missing(run, state, name, reports)
+        parts[name] = _in_common([[CheckpointInfo(**i) for i in infos] for infos in seen.values()])
+    return mine, parts, messages
+
+
+def _in_common(copies: Sequence[Sequence[CheckpointInfo]]) -> list[CheckpointInfo]:
+    """Those of a learner that all ranks have. What one of them does not know to be evaluated, all
+    evaluate again."""
+    common = []
+    for info in copies[0]:
+        same = [other for infos in copies for other in infos if other.step == info.step]
+        if len(same) == len(copies):
+            known = set.intersection(*(set(other.evaluated) for other in same))
+            common.append(replace(info, evaluated=sorted(known)))
+    return common
+
+
+def _missing(
+    run: RunContext, state: TrainState, learner: str, reports: Sequence[dict[str, Any]]
+) -> list[str]:
+    """A message where ranks see no checkpoint of a learner that they train, and ranks with another
+    run directory do; UserError unless these have only one, which others had no time to write."""
+    ranks = state.assignment.ranks_of(learner)
+    none = [rank for rank in ranks if not reports[rank]["found"][learner]]
+    blind = {state.directories[rank] for rank in none}
+    some = [
+        rank
+        for rank, each in enumerate(reports)
+        if each["files"][learner] and state.directories[rank] not in blind
+    ]
+    if not none or not some:
+        return []
+    without, with_ = (", ".join(map(str, ranks)) for ranks in (none, some))
+    missing = f"rank {without} sees no checkpoint of the {learner} learner"
+    begun = all(reports[r]["begun"] and not any(reports[r]["files"].values()) for r in none)
+    if begun and all(reports[rank]["files"][learner] == 1 for rank in some):
+        return [missing]
+    raise UserError(
+        f"{missing} in {run.directory.checkpoints}, and rank {with_} does: give a --run-dir that "
+        "all machines see, or continue on the machines, and with the placement, of before"
+    )
 
 
 @dataclass(frozen=True)
@@ -167,6 +202,7 @@ class _Restored:
 def _restore(run: RunContext, state: TrainState, chosen: Mapping[str, CheckpointInfo]) -> _Restored:
     """Restore what this rank trains."""
     directory = run.directory.checkpoints
+    evaluated = chosen[run.config.first_learner].evaluated
     paths = [
         checkpoint.path_of(directory, each.name, chosen[each.name].step) for each in state.learners
     ]
@@ -180,19 +216,22 @@ def _restore(run: RunContext, state: TrainState, chosen: Mapping[str, Checkpoint
                 learner.name, part.groups["mixer"], part.notes["carry"], part.info.synced_at
             )
             state.windows[learner.name].restore(part.notes["window"], part.info.step)
-        first, led = parts[0], [part for part in parts if part.info.learner in state.led]
+        first, saved = parts[0], [part for part in parts if part.info.learner in state.saved]
         state.at = first.info.step
-        if led:  # the times are those of the process that saved
+        if saved:  # the times are those of the process that saved
             state.timers = Timers(**first.notes["timers"])
         state.validator.history = first.notes["history"]
-        state.validator.best_weights = dict(first.groups.get("best", {}))
+        best = state.validator.best
+        state.validator.history = [r for r in first.notes["history"] if r["step"] in evaluated]
+        if best in state.validator.history:
+            state.validator.best_weights = dict(first.groups.get("best", {}))
         snapshots = []
         for at in first.info.kept:
-            shares = {p.info.learner: p.groups[f"look-{at}"]["share"].to(run.device) for p in led}
+            shares = {p.info.learner: p.groups[f"look-{at}"]["share"].to(run.device) for p in saved}
             integers = first.groups.get(f"look-{at}-integers", {})
             integers = {name: tensor.to(run.device) for name, tensor in integers.items()}
             snapshots.append(Snapshot(at, shares, integers))
-        outbox = [record for part in led for record in part.notes["outbox"]]
+        outbox = [record for part in saved for record in part.notes["outbox"]]
     except (KeyError, TypeError, ValueError, RuntimeError, checkpoint.DamagedCheckpoint) as error:
         if failure := failure_of(error):
             raise failure from error

@@ -34,6 +34,7 @@ from zipper_dist.training.resume import resume, save
 from zipper_dist.training.setup.build import build_state
 from zipper_dist.training.setup.materials import load_data, prepare
 from zipper_dist.training.setup.placing import place
+from zipper_dist.training.setup.together import directories
 
 RESTARTS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
 
@@ -142,7 +143,8 @@ def _open(run: RunContext, restarted: bool) -> Found:
     begins = not any(run.wait(world.gather("restarted", restarted)))
     if world.plan.fetches_data and config.resume == "never" and begins:
         directory.clear(list(config.learners))
-    begun = directory.check_same(config, run.precision) if world.rank == 0 else None
+    # Each machine may have a directory of its own.
+    begun = directory.check_same(config, run.precision) if world.plan.fetches_data else None
     finished = directory.finished() if world.rank == 0 else None
     mine = {
         "options": as_json(config) | {"resolved precision": run.precision},
@@ -155,7 +157,8 @@ def _open(run: RunContext, restarted: bool) -> Found:
             f"rank {world.rank} was not started as rank 0 was ({'; '.join(differing)}); start all "
             "ranks with the same options"
         )
-    shards, summary = opened[0]["shards"], opened[0]["finished"]
+    shards = next((each["shards"] for each in opened if each["shards"] is not None), None)
+    summary = opened[0]["finished"]
     if summary is None:
         return Found(shards)
     names, digests = [*config.learners, "global", "best"], summary.get("sha256") or {}
@@ -170,12 +173,15 @@ def _train(
     """Train from the newest checkpoint, or from the start, to the end: the summary on rank 0."""
     materials = prepare(run, data)
     assignment = place(run, materials, found.shards)
-    state = build_state(run, materials, assignment)
-    # Only now: a run whose options turn out wrong leaves no config.json.
+    seen, separate = directories(run)
+    state = build_state(run, materials, assignment, seen)
     devices = run.wait(run.world.gather("device", describe_device(run.device)))
-    if run.world.rank == 0 and run.directory.config.exists():
+    begun = run.directory.config.exists()
+    if run.world.rank == 0 and begun:
         state.notes += run.directory.notes_on_compiling(state.compiled)
-    elif run.world.rank == 0:
+    resumed = resume(run, state, found.lost)
+    # Only now: a run whose options turn out wrong leaves no config.json. Every directory gets one.
+    if seen[run.world.rank] == run.world.rank and not begun:
         resolved = {
             "precision": run.precision,
             "compiled": state.compiled,
@@ -185,7 +191,6 @@ def _train(
             "seconds": materials.costs,
         }
         run.directory.write_config(run.config, resolved, devices)
-    resumed = resume(run, state, found.lost)
     about = RunInfo(
         run.directory.root,
         list(run.config.learners),
@@ -195,7 +200,7 @@ def _train(
         console=console,
     )
     with run.metrics.opened(about, resumed.again):
-        for note in (*run.world.plan.notes, *notes, *state.notes, *resumed.messages):
+        for note in (*run.world.plan.notes, *notes, *separate, *state.notes, *resumed.messages):
             run.metrics.note(note)
         try:
             complete_iteration(run, state)

@@ -2,7 +2,8 @@
 
 Validation is asynchronous: every rank posts a snapshot, a copy of its shares of θ_g, and trains on.
 Some ranks evaluate the sum of the shares, a part of the images each, whenever they would otherwise
-wait; the ``chief``, which leads the first learner, puts together what they find.
+wait; the *chief*, which leads the first learner, puts together what they find. So does the rank
+that saves a copy of the first learner in a run directory which the chief does not see.
 """
 
 import time
@@ -58,6 +59,7 @@ class Validator:
     ) -> None:
         self.history: list[Record] = []
         self.best_weights: dict[str, Tensor] = {}  # a state dict, of the best of the history
+        self.is_copy = False  # for checkpoints alone: another rank tells of it, and writes the best
         self.spec = spec
         attack = f"pgd-{config.eval.attack_steps}"
         self.wanted = measures(("clean", attack), config.threats(), config.eval.step_size)
@@ -114,7 +116,7 @@ class Validator:
     def conclude(
         self, snapshot: Snapshot, theta: Tensor, parts: Sequence[Found], since: float
     ) -> None:
-        """Report what all parts of an evaluation found; save θ_g if it is the best so far."""
+        """Keep and report what all parts of an evaluation found; save θ_g if it is the best."""
         self.load(theta, snapshot.integers)
         found = report(self.engine(self._validation), self.wanted, parts)
         record: Record = {"step": snapshot.step, "learner": "global"}
@@ -124,7 +126,8 @@ class Validator:
         if self.best is record:
             self.best_weights = self._state.state_dict()
             self.write_best()
-        self._metrics.report(record)
+        if not self.is_copy:
+            self._metrics.report(record)
 
     def _worth(self, record: Record) -> tuple[bool, float]:
         """What the best is chosen by: accuracies count only among networks that tell images apart,
@@ -137,14 +140,14 @@ class Validator:
         if not_finite := max(figure.not_finite for figure in found.figures.values()):
             wrong["not_finite"] = not_finite
         before = self.history[-1] if self.history else {}
-        if wrong.keys() - before.keys():
+        if wrong.keys() - before.keys() and not self.is_copy:
             for warning in found.warnings:
                 self._metrics.tell(f"warning: validation after iteration {step}: {warning}")
         return wrong
 
     def write_best(self) -> str | None:
         """Write the best weights, unless they are in their file; what was wrong with the file."""
-        if self.best is None or not self.best_weights:  # another rank has them
+        if self.is_copy or self.best is None or not self.best_weights:
             return None
         extra = {"step": str(self.best["step"])}
         content = content_of(self.best_weights, self.spec, extra)
@@ -171,7 +174,8 @@ class _Posted:
 
 
 class AsyncValidation:
-    """The snapshots of one process, evaluated by the ranks ``evaluators``; ``total`` sums shares.
+    """The snapshots of one process, evaluated by the ranks ``evaluators``; what these find is put
+    together by each of ``concluding``. ``total`` sums shares.
 
     To bound memory, a rank waits when the snapshot before is not evaluated yet. The newest are kept
     for checkpoints, to be posted again if a job was interrupted before they were evaluated.
@@ -184,7 +188,7 @@ class AsyncValidation:
         validator: Validator,
         total: Callable[[Mapping[str, Tensor]], Tensor],
         evaluators: Sequence[int],
-        chief: int,
+        concluding: Sequence[int],
     ) -> None:
         self.kept: deque[Snapshot] = deque(maxlen=KEPT_SNAPSHOTS)
         self.posted: list[int] = []
@@ -194,7 +198,8 @@ class AsyncValidation:
         self._validator = validator
         self._total = total
         self._evaluators = evaluators
-        self._chief = chief == world.rank
+        self._concludes = world.rank in concluding
+        self._alone = [*evaluators] == [*concluding] == [world.rank]
         self._queue: deque[_Posted] = deque()
 
     def post(self, snapshot: Snapshot) -> None:
@@ -221,7 +226,7 @@ class AsyncValidation:
             self._evaluate(first)
             if first.found is None:
                 return True
-        if self._chief:
+        if self._concludes:
             found = self._found(first)
             if len(found) < len(self._evaluators):
                 return False
@@ -240,7 +245,7 @@ class AsyncValidation:
             next(posted.evaluation)
         except StopIteration as end:
             posted.found = end.value
-            if len(self._evaluators) > 1 or not self._chief:
+            if not self._alone:
                 self._world.post(f"validation/{posted.snapshot.step}", posted.found)
 
     def _found(self, posted: _Posted) -> list[Found]:

@@ -1,6 +1,7 @@
 """Builds a run, whose ranks are known, from its materials."""
 
 import copy
+from collections.abc import Sequence
 
 from zipper_dist.config.schema import TrainConfig
 from zipper_dist.distributed.assignment import Assignment
@@ -11,14 +12,18 @@ from zipper_dist.training.learner.shards import Shards
 from zipper_dist.training.loop import work_while_waiting
 from zipper_dist.training.mixing import Mixer, mixing_weights
 from zipper_dist.training.setup.materials import Materials
+from zipper_dist.training.setup.together import saves
 from zipper_dist.training.validation import AsyncValidation, Validator
 
 SPARE = 0.9
 """A rank whose load is a smaller part of the largest one waits for others anyway."""
 
 
-def build_state(run: RunContext, materials: Materials, assignment: Assignment) -> TrainState:
-    """Iteration 0: every learner, and the global learner, start from the same θ_0."""
+def build_state(
+    run: RunContext, materials: Materials, assignment: Assignment, directories: Sequence[int]
+) -> TrainState:
+    """Iteration 0: every learner, and the global learner, start from the same θ_0. Ranks with the
+    same number in ``directories`` see the same run directory; each has every learner of theirs."""
     config, plan, rank = run.config, materials.plan, run.world.rank
     mine = assignment.items[rank]
     learners = [
@@ -27,7 +32,9 @@ def build_state(run: RunContext, materials: Materials, assignment: Assignment) -
     ]
     weights = mixing_weights(config.mix, list(config.learners), plan.total_steps)
     theta, led = FlatState(copy.deepcopy(materials.model)).flat, assignment.led_by(rank)
-    mixer = Mixer(theta, led, config.first_learner, weights, decay=config.mix.ema)
+    saved = [name for name in mine if saves(rank, assignment.ranks_of(name), directories)]
+    mixer = Mixer(theta, saved, config.first_learner, weights, decay=config.mix.ema)
+    mixer.copies = [name for name in saved if name not in led]
     validator = Validator(
         copy.deepcopy(materials.model),
         materials.spec,
@@ -36,18 +43,24 @@ def build_state(run: RunContext, materials: Materials, assignment: Assignment) -
         run.directory.best,
         run.metrics,
     )
-    evaluating = evaluators(assignment, config)
-    chief = assignment.ranks_of(config.first_learner)[0]
+    evaluating, firsts = evaluators(assignment, config), assignment.ranks_of(config.first_learner)
+    # The first one is the chief; the others save what it would have to know in their directories.
+    concluding = [each for each in firsts if saves(each, firsts, directories)]
+    validator.is_copy = rank != firsts[0]
     state = TrainState(
         assignment=assignment,
         plan=plan,
         loader=materials.loader,
         learners=learners,
         led=led,
-        chief=rank == chief,
+        saved=saved,
+        directories=directories,
+        chief=rank == firsts[0],
         mixer=mixer,
         validator=validator,
-        validation=AsyncValidation(run.world, run.wait, validator, mixer.total, evaluating, chief),
+        validation=AsyncValidation(
+            run.world, run.wait, validator, mixer.total, evaluating, concluding
+        ),
         windows={name: Window(name, materials.loader.batch_size) for name in mine},
         compiled=materials.acceleration.compiled,
         notes=materials.notes,

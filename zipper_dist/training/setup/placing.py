@@ -17,7 +17,7 @@ from zipper_dist.errors import UserError
 from zipper_dist.training.context import RunContext
 from zipper_dist.training.setup.limits import refuse_single_values
 from zipper_dist.training.setup.materials import Materials
-from zipper_dist.training.setup.together import check_directories, check_ranks_alike
+from zipper_dist.training.setup.together import check_ranks_alike
 
 MEASURED_STEPS = 2
 
@@ -48,7 +48,6 @@ def place(run: RunContext, materials: Materials, shards: int | None) -> Assignme
         materials.notes.append(f"{assignment.shards} shards of each learner: {words}")
     if world.size > 1:
         check_ranks_alike(run, materials.acceleration, assignment)
-        check_directories(run, assignment)
     world.form_groups({name: assignment.ranks_of(name) for name in config.learners})
     return assignment
 

@@ -1,6 +1,7 @@
-"""Whether ranks can train a learner together: alike, and with the same run directory."""
+"""Whether ranks can train a learner together, and which of them see the same run directory."""
 
 import itertools
+import platform
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,36 +35,36 @@ def check_ranks_alike(run: RunContext, how: Acceleration, assignment: Assignment
                 )
 
 
-def check_directories(run: RunContext, assignment: Assignment) -> None:
-    """Raise UserError where the ranks of a learner, which its first rank saves, do not see the same
-    run directory."""
-    shared = {n: r for n in run.config.learners if len(r := assignment.ranks_of(n)) > 1}
-    if not shared:
-        return
-    visible = _visible(run)
-    for name, ranks in shared.items():
-        blind = [rank for rank in ranks if ranks[0] not in visible[rank]]
-        if blind:
-            raise UserError(
-                f"--run-dir {run.directory.root}: rank {', '.join(map(str, blind))} does not see "
-                f"the directory of rank {ranks[0]}, with which it trains the {name} learner: give "
-                "a directory that all machines see, or each learner ranks of one machine"
-            )
-
-
-def _visible(run: RunContext) -> Sequence[Sequence[int]]:
-    """For each rank, those in whose run directory it is: each leaves a mark there for a moment."""
-    world = run.world
+def directories(run: RunContext) -> tuple[list[int], list[str]]:
+    """For each rank, the first one that sees the same run directory; and a note for the user on
+    each directory but that of rank 0. Every rank leaves a mark in its own for a moment."""
+    world, root = run.world, run.directory.root.absolute()
+    if world.size == 1:
+        return [0], []
     job = run.wait(world.gather("marks", secrets.token_hex(8)))[0]
-    mark = _mark(run.directory.root, job, world.rank)
+    mark = _mark(root, job, world.rank)
     mark.touch()
     try:
         run.wait(world.gather("marked", None))
-        found = [r for r in range(world.size) if _mark(run.directory.root, job, r).exists()]
-        visible: list[list[int]] = run.wait(world.gather("seen", found))
+        first = next(rank for rank in range(world.size) if _mark(root, job, rank).exists())
+        where = f"{root} of machine {platform.node()}"
+        seen = run.wait(world.gather("seen", {"first": first, "where": where}))
     finally:
         mark.unlink(missing_ok=True)
-    return visible
+    firsts = [each["first"] for each in seen]
+    notes = []
+    for first in sorted(set(firsts) - {0}):
+        ranks = ", ".join(str(rank) for rank, own in enumerate(firsts) if own == first)
+        notes.append(
+            f"rank {ranks} keeps its checkpoints in {seen[first]['where']}, which rank 0 does not "
+            "see: continue on the same machines"
+        )
+    return firsts, notes
+
+
+def saves(rank: int, ranks: Sequence[int], directories: Sequence[int]) -> bool:
+    """Whether ``rank`` is the first of those that train a learner in its run directory."""
+    return rank == next(other for other in ranks if directories[other] == directories[rank])
 
 
 def _mark(root: Path, job: str, rank: int) -> Path:
