@@ -54,6 +54,10 @@ class Script:
         """Return once the metrics file of ``run`` tells of iteration ``step``."""
         self.until(lambda: iteration(run) >= step)
 
+    def until_further(self, steps: int, run: Path) -> None:
+        """Return once the metrics file of ``run`` tells of so many iterations more than now."""
+        self.until_iteration(iteration(run) + steps, run)
+
 
 def iteration(run: Path) -> int:
     """The last one that the metrics file tells of."""

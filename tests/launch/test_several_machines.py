@@ -81,3 +81,44 @@ def test_two_machines_without_a_common_directory(tmp_path: Path) -> None:
     assert summary(second)["final"] == summary(alone / "run")["final"]
     ours, theirs = (summary(run)["best"] for run in (second, alone / "run"))
     assert {**ours, "seconds": 0} == {**theirs, "seconds": 0}
+
+
+def ranks(launcher: Script) -> list[int]:
+    """The processes that a launcher has started."""
+    pid = launcher.process.pid
+    return [int(rank) for rank in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_machines_leave_come_and_crash(tmp_path: Path) -> None:
+    """Of a job that one or two take part in, with one restart; all see one run directory."""
+    alone, run = tmp_path / "alone", tmp_path / "run"
+    alone.mkdir()
+    succeeded(train(*LONG, at=alone))
+    options = [*LONG, "--run-dir", str(run)]
+    with two_joined() as (first, second):
+
+        def machine(name: str, at: str) -> contextlib.AbstractContextManager[Script]:
+            return on(name, first, *options, at=tmp_path / at, NODES="1:2", RESTARTS=1)
+
+        with machine(first, "head") as head:
+            with machine(second, "leaves") as other:
+                head.until_iteration(6, run)
+                other.process.send_signal(signal.SIGTERM)
+                assert other.ends() == 143
+            head.until(lambda: "machines come or go: starting all ranks again" in head.said)
+            head.until(lambda: head.said.count("continuing from iteration") == 1)
+            head.until_further(2, run)
+            (rank,) = ranks(head)
+            os.kill(rank, signal.SIGSTOP)  # while the other one starts
+            with machine(second, "crashes") as other:
+                head.until(lambda: "a machine waits to take part: starting" in head.said)
+                os.kill(rank, signal.SIGCONT)
+                head.until(lambda: head.said.count("continuing from iteration") == 2)
+                head.until_further(2, run)
+                for pid in (other.process.pid, *ranks(other)):
+                    os.kill(pid, signal.SIGKILL)
+            assert head.ends() == 0, head.said
+    assert "starting all ranks again (restart 1 of 1)" in head.said
+    assert head.said.count("continuing from iteration") == 3
+    assert weights(run) == weights(alone / "run")
+    assert evaluations(run) == evaluations(alone / "run")
