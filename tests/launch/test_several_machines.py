@@ -19,7 +19,7 @@ from launch.running import Script, script
 
 pytestmark = pytest.mark.slow
 
-OPTIONS = [*FOUR, *typed("--placement.mode shared --placement.shards 2")]
+OPTIONS = [*FOUR, *typed("--placement.mode shared --placement.shards 2 --eval.every 3")]
 LONG = [*OPTIONS, *typed("--steps 60 --mix.start 20 --mix.every 20 --eval.every 20")]
 # torchrun notices a launcher that is gone, and begins without those that may come, in seconds.
 QUICK = "last_call_timeout=6,keep_alive_interval=1,keep_alive_max_attempt=3"

@@ -146,12 +146,12 @@ def _survey(run: RunContext, state: TrainState) -> tuple[Parts, Parts, list[str]
     parts: Parts = {}
     for name in names:
         seen = {rank: r["found"][name] for rank, r in enumerate(reports) if name in r["found"]}
-        messages += _missing(run, state, name, reports)
-        parts[name] = _in_common([[CheckpointInfo(**i) for i in infos] for infos in seen.values()])
+        messages += missing_elsewhere(run, state, name, reports)
+        parts[name] = in_common([[CheckpointInfo(**i) for i in infos] for infos in seen.values()])
     return mine, parts, messages
 
 
-def _in_common(copies: Sequence[Sequence[CheckpointInfo]]) -> list[CheckpointInfo]:
+def in_common(copies: Sequence[Sequence[CheckpointInfo]]) -> list[CheckpointInfo]:
     """Those of a learner that all ranks have. What one of them does not know to be evaluated, all
     evaluate again."""
     common = []
@@ -163,7 +163,7 @@ def _in_common(copies: Sequence[Sequence[CheckpointInfo]]) -> list[CheckpointInf
     return common
 
 
-def _missing(
+def missing_elsewhere(
     run: RunContext, state: TrainState, learner: str, reports: Sequence[dict[str, Any]]
 ) -> list[str]:
     """A message where ranks see no checkpoint of a learner that they train, and ranks with another
