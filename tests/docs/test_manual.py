@@ -172,7 +172,8 @@ def test_the_python_of_the_manual_runs(
 def test_options_that_are_mentioned_exist() -> None:
     commands = ("-m zipper_dist.train", "-m zipper_dist.evaluate", "benchmarks/bench_time.py")
     # Of torchrun and SLURM, and one that is not shown.
-    known = {"--nproc_per_node", "--max-restarts", "--signal", "--tyro-print-completion"}
+    known = {"--nnodes", "--nproc_per_node", "--max-restarts", "--signal"}
+    known.add("--tyro-print-completion")
     for command in commands:
         words = [sys.executable, *command.split(), "--help"]
         done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
