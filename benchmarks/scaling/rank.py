@@ -160,7 +160,7 @@ def work(job: Job, rank: int, pipe: Connection) -> None:
         metrics=MetricsReporter(world, []),
     )
     materials = prepare(run, job.network.dataset())
-    state = build_state(run, materials, place(run, materials, None))
+    state = build_state(run, materials, place(run, materials, None), [0] * world.size)
     state.at = job.done
     state.windows = {
         name: TimedWindow(name, materials.loader.batch_size, stop.seconds) for name in state.windows
