@@ -19,8 +19,12 @@ from launch.running import Script, script
 
 pytestmark = pytest.mark.slow
 
-OPTIONS = [*FOUR, *typed("--placement.mode shared --placement.shards 2 --eval.every 3")]
-LONG = [*OPTIONS, *typed("--steps 60 --mix.start 20 --mix.every 20 --eval.every 20")]
+# Long enough to be stopped twice on the way.
+OPTIONS = [
+    *FOUR,
+    *typed("--placement.mode shared --placement.shards 2 --eval.every 3 --steps 60"),
+]
+RARE = [*OPTIONS, *typed("--mix.start 20 --mix.every 20 --eval.every 20")]
 # torchrun notices a launcher that is gone, and begins without those that may come, in seconds.
 QUICK = "last_call_timeout=6,keep_alive_interval=1,keep_alive_max_attempt=3"
 
@@ -49,9 +53,9 @@ def on_both(names: Sequence[str], places: Sequence[Path]) -> Iterator[list[Scrip
         ]
 
 
-def stopped(scripts: Sequence[Script], run: Path, iteration: int) -> None:
-    """Let the job get to an iteration, and stop it on the second machine."""
-    scripts[0].until_iteration(iteration, run)
+def stopped(scripts: Sequence[Script], run: Path) -> None:
+    """Let the job go on for some iterations, and stop it on the second machine."""
+    scripts[0].until_further(9, run)
     scripts[1].process.send_signal(signal.SIGTERM)
     assert [each.ends() for each in scripts] == [143, 143], [each.said for each in scripts]
 
@@ -63,10 +67,10 @@ def test_two_machines_without_a_common_directory(tmp_path: Path) -> None:
     first, second = (place / "run" for place in places)
     with two_joined() as names:
         with on_both(names, places) as scripts:
-            stopped(scripts, first, 9)
+            stopped(scripts, first)
         assert len({newest(run, name) for run in (first, second) for name in LEARNERS}) == 1
         with on_both(names, places) as scripts:
-            stopped(scripts, first, 14)
+            stopped(scripts, first)
         note = f"rank 1 keeps its checkpoints in {second} of machine {names[1]}, which rank 0"
         assert scripts[0].said.count(note) == 2  # once in each part of the run
         assert scripts[0].said.count("continuing from iteration") == 1
@@ -93,8 +97,8 @@ def test_machines_leave_come_and_crash(tmp_path: Path) -> None:
     """Of a job that one or two take part in, with one restart; all see one run directory."""
     alone, run = tmp_path / "alone", tmp_path / "run"
     alone.mkdir()
-    succeeded(train(*LONG, at=alone))
-    options = [*LONG, "--run-dir", str(run)]
+    succeeded(train(*RARE, at=alone))
+    options = [*RARE, "--run-dir", str(run)]
     with two_joined() as (first, second):
 
         def machine(name: str, at: str) -> contextlib.AbstractContextManager[Script]:
