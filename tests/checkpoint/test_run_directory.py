@@ -306,6 +306,7 @@ def test_clear_deletes_the_run_and_leaves_foreign_files(tmp_path: Path) -> None:
         directory.metrics,
         directory.summary,
         tmp_path / "evaluation.json",
+        directory.trace(0),
         *(directory.weights(name) for name in [*BOTH, "global", "best"]),
         *(directory.checkpoints / f"{name}-00000010.ckpt" for name in BOTH),
         directory.checkpoints / "natural-00000010.ckpt.unused",

@@ -67,6 +67,11 @@ CASES: dict[str, tuple[str, list[str]]] = {
         "digits --eval.threats linf:0.1 l3:1",
         ["--eval.threats", "'l3:1'", "linf:8/255"],
     ),
+    "a timeline that goes back": ("digits --trace 9:3", ["--trace", "'9:3'", "FIRST:LAST"]),
+    "a timeline beyond the run": (
+        "digits --steps 5 --trace 3:9",
+        ["--trace 3:9", "the run has 5 iterations", "within 1:5"],
+    ),
     "threats twice": ("digits --eval.threats l2:1 --eval.eps 1", ["--eval.threats", "--eval.eps"]),
     "no file": ("digits --config absent.yaml", ["--config absent.yaml", "No such file"]),
     "schedule that goes back": ("digits --mix.gamma 0:0.5,0:1", ["--mix.gamma", "'0:0.5,0:1'"]),

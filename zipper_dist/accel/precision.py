@@ -13,6 +13,7 @@ from zipper_dist.accel.frozen import frozen_eval_mode
 from zipper_dist.accel.layout import PlainLayout
 from zipper_dist.accel.side_by_side import lay_side_by_side
 from zipper_dist.accel.surrogate import Surrogate, make_surrogate
+from zipper_dist.activity import doing
 from zipper_dist.config.schema import Precision
 from zipper_dist.errors import UserError
 
@@ -43,12 +44,13 @@ class AttackedNetwork:
     @contextmanager
     def now(self) -> Iterator[Network]:
         """The network with the weights of now, in eval mode and frozen, for the duration."""
-        if self.surrogate is None:
-            with frozen_eval_mode(self.model):
-                yield self.model
-        else:
-            self.surrogate.refresh()
-            yield self.surrogate
+        with doing("attack"):
+            if self.surrogate is None:
+                with frozen_eval_mode(self.model):
+                    yield self.model
+            else:
+                self.surrogate.refresh()
+                yield self.surrogate
 
 
 @dataclass(frozen=True)

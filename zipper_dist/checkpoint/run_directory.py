@@ -30,9 +30,10 @@ from zipper_dist.config.json_shape import NUMBER, read_json
 from zipper_dist.config.schema import Precision, TrainConfig
 from zipper_dist.errors import UserError
 
-# Where a run lives, where its metrics go, whether it is continued, how long its ranks wait for a
-# sign of life and which of them train what do not change its result; the number of shards does.
-STARTED = {"run_dir", "resume", "metrics", "timeout"}
+# Where a run lives, where its metrics and timelines go, whether it is continued, how long its ranks
+# wait for a sign of life and which of them train what do not change its result; the number of
+# shards does.
+STARTED = {"run_dir", "resume", "metrics", "trace", "timeout"}
 PLACED = {"placement.mode", "placement.ranks", "placement.shards"}
 NOT_COMPARED = STARTED | PLACED
 AS_BEFORE = {"data.skip_unreadable": False}
@@ -122,6 +123,10 @@ class RunDirectory:
         """Where the weights of a learner are at the end of training."""
         return self.root / f"{name}.safetensors"
 
+    def trace(self, rank: int) -> Path:
+        """Where the timeline of a rank is."""
+        return self.root / f"trace-{rank}.json"
+
     def prepare(self) -> None:
         """Create the directory; raises UserError if it cannot be written."""
         check_writable(self.root, "--run-dir", self.checkpoints)
@@ -137,9 +142,10 @@ class RunDirectory:
             path = self.weights(name)
             path.unlink(missing_ok=True)
             path.with_name(path.name + UNUSED).unlink(missing_ok=True)
-        evaluations = self.root.glob("evaluation*.json")
+        others = [self.root.glob(name) for name in ("evaluation*.json", "trace-*.json")]
         checkpoints = [self.checkpoints.glob(f"*.ckpt{ending}") for ending in ("", UNUSED)]
-        for path in (self.config, self.metrics, self.summary, *evaluations, *chain(*checkpoints)):
+        files = (self.config, self.metrics, self.summary)
+        for path in chain(files, *others, *checkpoints):
             path.unlink(missing_ok=True)
 
     def check_same(self, config: TrainConfig, precision: Precision) -> int | None:

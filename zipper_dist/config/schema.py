@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from zipper_dist.config import ranges
+from zipper_dist.config.iterations import IterationRange, IterationRangeOption
 from zipper_dist.config.placement import PlacementConfig
 from zipper_dist.config.schedules import (
     AUTO,
@@ -275,6 +276,8 @@ class TrainConfig:
     metrics: tuple[str, ...] = ("jsonl", "terminal")
     """Where metrics go: jsonl (a file of the run), terminal, package.module:Class or
     path/file.py:Class."""
+    trace: IterationRangeOption = IterationRange()
+    """Write what every rank does in these iterations, and when, to trace-RANK.json [iterations]."""
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     mix: MixConfig = field(default_factory=MixConfig)

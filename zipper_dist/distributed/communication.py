@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch.distributed as dist
 from torch import Tensor
 
+from zipper_dist.activity import doing
 from zipper_dist.distributed.hardware import leave_job, use_hardware
 from zipper_dist.distributed.heartbeat import GRACE, Heartbeat, at_most
 from zipper_dist.distributed.meeting import connect, meet
@@ -87,6 +88,7 @@ class World:
                     self._groups[name] = dist.new_group(list(ranks), timeout=TIMEOUT)
             self._sizes[name] = len(ranks)
 
+    @doing("all-reduce")
     def all_reduce(self, buffer: Tensor, group: str | None = None) -> Pending:
         """The sum of ``buffer`` over the ranks of a group, or all, bit-identical on all of them;
         it is in ``buffer``, too."""
@@ -207,6 +209,7 @@ class Overlap:
         self.work = work
         self.stop = stop
 
+    @doing("waiting")
     def until(self, condition: Callable[[], bool]) -> None:
         """Return once ``condition`` holds; raises Interrupted if a signal comes first."""
         sleep = SHORTEST_SLEEP

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zipper_dist.activity import doing
 from zipper_dist.checkpoint.run_directory import write_json
 from zipper_dist.checkpoint.weights import save_weights
 from zipper_dist.data import ImageSet
@@ -52,6 +53,7 @@ def finalise(run: RunContext, state: TrainState, test: ImageSet) -> dict[str, An
     return summary
 
 
+@doing("evaluating")
 def _evaluate(
     run: RunContext, state: TrainState, theta: Tensor, test: ImageSet
 ) -> dict[str, Found]:

@@ -4,6 +4,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
+from zipper_dist.activity import doing
 from zipper_dist.data import Minibatch
 from zipper_dist.distributed.communication import Pending
 from zipper_dist.training.context import RunContext, TrainState
@@ -28,13 +29,15 @@ def step(run: RunContext, state: TrainState, batch: Minibatch, t: int) -> None:
     while going:
         each = going.popleft()
         if each.pending is not None:
-            run.wait.idly(each.pending.done)
-            each.pending.result()
+            with doing("all-reduce", learner=each.learner.name):
+                run.wait.idly(each.pending.done)
+                each.pending.result()
         start, result = time.perf_counter(), None
-        try:
-            sums = next(each.sums)
-        except StopIteration as end:
-            result = end.value
+        with doing("training step", learner=each.learner.name):
+            try:
+                sums = next(each.sums)
+            except StopIteration as end:
+                result = end.value
         each.seconds += time.perf_counter() - start
         if result is not None:
             state.windows[each.learner.name].add(t, result, each.seconds)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from zipper_dist.activity import begin_iteration, doing
 from zipper_dist.training.agreement import check_agreement
 from zipper_dist.training.context import RunContext, TrainState
 from zipper_dist.training.iteration import step
@@ -20,6 +21,7 @@ def train(run: RunContext, state: TrainState) -> None:
     plan = state.plan
     for t in range(state.at + 1, plan.total_steps + 1):
         run.stop.begin(t)
+        begin_iteration(t)
         step(run, state, state.loader.minibatch(t), t)
         state.mixer.accumulate(t, {learner.name: learner.mixable for learner in state.learners})
         state.at = t
@@ -42,6 +44,7 @@ def complete_iteration(run: RunContext, state: TrainState) -> None:
         redistribute(run, state)
 
 
+@doing("evaluating")
 def validate(state: TrainState) -> None:
     """Post a snapshot of the global learner, which ranks evaluate while they wait."""
     state.check_finite()
@@ -49,6 +52,7 @@ def validate(state: TrainState) -> None:
     state.validation.post(Snapshot(state.at, state.mixer.shares(), integers))
 
 
+@doing("redistribution")
 def redistribute(run: RunContext, state: TrainState) -> None:
     """Every learner continues from the global learner."""
     state.check_finite()
@@ -67,6 +71,7 @@ def global_learner(run: RunContext, state: TrainState) -> Tensor:
     return theta
 
 
+@doing("reporting")
 def report(run: RunContext, state: TrainState) -> None:
     """Report a window of iterations of the learners that this rank leads where one is due."""
     run.metrics.poll()

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from zipper_dist.activity import doing
 from zipper_dist.config.schema import MixConfig
 from zipper_dist.training.learner import ema_decay
 
@@ -53,6 +54,7 @@ class Mixer:
         self.weights = weights
         self._decay = decay
 
+    @doing("mixing")
     def accumulate(self, t: int, thetas: Mapping[str, Tensor]) -> None:
         """Add iteration ``t``: ``thetas`` by name, flat, of these learners at least."""
         alpha = ema_decay(self._decay, t)

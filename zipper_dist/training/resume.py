@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from zipper_dist.activity import doing
 from zipper_dist.checkpoint import format as checkpoint
 from zipper_dist.checkpoint.files import UNUSED
 from zipper_dist.checkpoint.format import CheckpointInfo, LearnerCheckpoint
@@ -35,6 +36,7 @@ class Resumed:
     again: list[Record] = field(default_factory=list)
 
 
+@doing("checkpoint")
 def save(run: RunContext, state: TrainState) -> None:
     """Write a checkpoint of every learner of this process, as they are after ``state.at``."""
     state.check_finite()

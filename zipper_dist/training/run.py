@@ -27,6 +27,7 @@ from zipper_dist.metrics.console import make_console
 from zipper_dist.metrics.reporter import MetricsReporter
 from zipper_dist.metrics.sinks import RunInfo, make_sinks
 from zipper_dist.metrics.tables import print_summary
+from zipper_dist.metrics.trace import traced
 from zipper_dist.training.context import RunContext
 from zipper_dist.training.finalise import finalise
 from zipper_dist.training.loop import complete_iteration, train
@@ -194,7 +195,10 @@ def _train(
         last_steps=resumed.last_steps,
         console=console,
     )
-    with run.metrics.opened(about, resumed.again):
+    names = ", ".join(learner.name for learner in state.learners)
+    label, path = f"rank {run.world.rank}: {names}", run.directory.trace(run.world.rank)
+    timeline = traced(run.config.trace, path, run.world.rank, label, run.metrics.tell)
+    with run.metrics.opened(about, resumed.again), timeline:
         for note in (*run.world.plan.notes, *notes, *state.notes, *resumed.messages):
             run.metrics.note(note)
         try:

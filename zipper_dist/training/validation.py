@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from zipper_dist.activity import doing
 from zipper_dist.attacks import Blocks
 from zipper_dist.checkpoint.files import write_atomically
 from zipper_dist.checkpoint.weights import content_of, save_weights
@@ -111,6 +112,7 @@ class Validator:
         yield from engine.run(self.wanted)
         return engine.found(distinct_parts(self.wanted))
 
+    @doing("evaluating")
     def conclude(
         self, snapshot: Snapshot, theta: Tensor, parts: Sequence[Found], since: float
     ) -> None:
@@ -230,6 +232,7 @@ class AsyncValidation:
         self._queue.popleft().theta.result()
         return True
 
+    @doing("evaluating")
     def _evaluate(self, posted: _Posted) -> None:
         """One unit of this rank's part."""
         if posted.evaluation is None:

@@ -1,12 +1,14 @@
 """The gradient of a learner's loss on a minibatch, shard by shard."""
 
 from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from zipper_dist.accel.precision import Acceleration
+from zipper_dist.activity import doing
 from zipper_dist.data import Minibatch
 from zipper_dist.metrics.records import StepResult
 from zipper_dist.objectives import Objective, StepContext
@@ -74,7 +76,7 @@ class MinibatchGradient:
 
     def _attacked(self, context: StepContext, shard: Minibatch) -> _Part:
         seed_global_generators(*context.address("modules"))
-        with self._acceleration.arithmetic():
+        with self._acceleration.arithmetic(), _working_on(context):
             return _Part(context, shard, self._objective.perturb(shard, context))
 
     def _ascent(
@@ -84,7 +86,7 @@ class MinibatchGradient:
         before = [buffer.clone() for buffer in self._buffers]
         self._weights_mean.clear()
         for part in parts:
-            with self._acceleration.arithmetic():
+            with self._acceleration.arithmetic(), _working_on(part.context):
                 loss, _ = self._loss(part, "modules of awp")
                 # A network of one's own may have weights that do nothing.
                 gradients = torch.autograd.grad(
@@ -124,7 +126,7 @@ class MinibatchGradient:
         return StepResult(figures[0], figures[1] * self._shards.count)
 
     def _backward(self, part: _Part) -> StepResult:
-        with self._acceleration.arithmetic():
+        with self._acceleration.arithmetic(), _working_on(part.context):
             loss, logits = self._loss(part, "modules")
             loss.backward()  # type: ignore[no-untyped-call]
         correct = (logits.detach().argmax(1) == part.batch.labels).sum()
@@ -133,6 +135,10 @@ class MinibatchGradient:
     def _loss(self, part: _Part, purpose: str) -> tuple[Tensor, Tensor]:
         seed_global_generators(*part.context.address(purpose))
         return self._objective.loss(self._network, part.batch, part.images)
+
+
+def _working_on(context: StepContext) -> AbstractContextManager[None]:
+    return doing("training step", shard=context.shard or 0)
 
 
 def _copy(there: Sequence[Tensor], values: Sequence[Tensor]) -> None:

@@ -77,6 +77,8 @@ def prepare(run: RunContext, data: Dataset) -> Materials:
     images = limit_images(data.validation, config.eval.limit, "validation").to(device)
     cost = evaluation_cost(config, len(images), loader.batch_size)
     plan = StepPlan.of(config, loader.steps_per_epoch, cost)
+    if problem := config.trace.problem("--trace", plan.total_steps):
+        raise UserError(problem)
     spec = ModelSpec(
         arch=config.model.arch,
         channels=data.channels,
