@@ -7,9 +7,9 @@ import importlib
 import importlib.util
 import pkgutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 from zipper_dist.errors import UserError, in_one_line
 
@@ -102,13 +102,11 @@ def _import_file(file: str) -> object:
     return sys.modules[name]
 
 
-def optional(module: str, extra: str, what: str) -> Any:
-    """The module of an optional package; UserError that names the ``extra`` where it is absent.
-    ``what``: the option and value that take it."""
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        package = (error.name or module).partition(".")[0]
-        raise UserError(
-            f"{what}: takes the package {package} (pip install 'zipper_dist[{extra}]')"
-        ) from None
+def require(packages: Iterable[str], extra: str, what: str) -> None:
+    """Raise UserError, which names the ``extra``, unless all of the optional ``packages`` are
+    installed; imports none. ``what``: the option and value that take them."""
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise UserError(
+                f"{what}: takes the package {package} (pip install 'zipper_dist[{extra}]')"
+            )

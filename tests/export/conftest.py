@@ -26,9 +26,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("exported") / "digits-tiny"
     zipper_dist.fit("digits", FEW, run_dir=root)
     words = ["zipper_dist.evaluate", str(root), "--first", str(IMAGES), "--threads", "1"]
-    words += ["--no-picture", "--device", "cpu", "--attacks", "clean", "pgd-20"]
-    parts = ["apgd-ce", "apgd-t", "fab-t", "square", "aa"]
-    subprocess.run([sys.executable, "-m", *words, *parts], check=True, capture_output=True)
+    words += ["--no-picture", "--device", "cpu", "--attacks", "clean", "apgd-ce", "aa"]
+    subprocess.run([sys.executable, "-m", *words], check=True, capture_output=True)
     return root
 
 

@@ -19,6 +19,8 @@ from zipper_dist.errors import Failure, UserError
 from zipper_dist.export.base import EXPORTERS, Subject
 from zipper_dist.models import ModelSpec, build
 
+pytestmark = pytest.mark.slow
+
 RUN_GRAPH = """
 network = torch.export.load("model.pt2").module()
 torch.save([network(images[:count]) for count in (1, 9)], "logits.pt")

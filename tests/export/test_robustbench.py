@@ -20,6 +20,8 @@ from zipper_dist.config.schema import DataConfig
 from zipper_dist.data import load
 from zipper_dist.models import NETWORKS, ModelSpec, build
 
+pytestmark = pytest.mark.slow
+
 FIELDS = {
     *("link", "name", "authors", "additional_data", "number_forward_passes", "dataset", "venue"),
     *("architecture", "eps", "clean_acc", "reported", "autoattack_acc", "footnote", "unreliable"),
@@ -80,8 +82,8 @@ def test_the_claim_has_every_field_and_the_log_what_was_found(
     right = attacks["clean"]["correct"]
     broken = right - attacks["apgd-ce"]["correct"]
     assert f"apgd-ce - {broken} out of {right} successfully perturbed" in log
-    after = [line for line in log.splitlines() if line.startswith("robust accuracy after SQUARE")]
-    assert after == [f"robust accuracy after SQUARE: {attacks['aa']['accuracy']:.2f}%"]
+    left = attacks["apgd-ce"]["accuracy"]
+    assert f"\nrobust accuracy after APGD-CE: {left:.2f}%\n" in log
     assert f"\nrobust accuracy: {attacks['aa']['accuracy']:.2f}% " in log
 
 
@@ -100,20 +102,31 @@ def test_results_of_other_weights_are_left_out(run: Path, tmp_path: Path) -> Non
     assert not (claims / "Some2020Paper.log").exists()
 
 
-# RobustBench 1.1.1 imports AutoAttack by a name that its requirement pyautoattack does not have,
-# and pkg_resources, for ImageNet alone, which setuptools does not have any more. It would fetch
+# RobustBench 1.1.1 takes AutoAttack by names that its requirement pyautoattack does not have, and
+# pkg_resources, for ImageNet alone, which setuptools does not have any more. It would fetch
 # CIFAR-10; the digits take its place.
-EVALUATE = f"""
+EVALUATE = """
 import importlib, types
 sys.modules.setdefault("pkg_resources", types.ModuleType("pkg_resources"))
-sys.modules["autoattack"] = importlib.import_module("pyautoattack")
+import pyautoattack
+
+class AutoAttack(pyautoattack.AutoAttack):
+    def __init__(self, model, log_path, **options):
+        super().__init__(model, seed=0, **options)
+    def run_standard_evaluation(self, x, y, bs, state_path):
+        options = {"batch_size": bs, "state_path": state_path}
+        attacked = super().run_standard_evaluation(x, y, **options)
+        return attacked[0] if isinstance(attacked, tuple) else attacked
+
+sys.modules["autoattack"] = types.ModuleType("autoattack")
+sys.modules["autoattack"].AutoAttack = AutoAttack
 sys.modules["autoattack.state"] = importlib.import_module("pyautoattack.state")
 import robustbench.eval
 from model import load_model
 labels = torch.load("labels.pt")
 robustbench.eval.load_clean_dataset = lambda dataset, n, *_: (images[:n], labels[:n])
 clean, robust = robustbench.eval.benchmark(
-    load_model(), n_examples={IMAGES}, dataset="cifar10", threat_model="Linf", eps=0.17
+    load_model(), n_examples=len(labels), dataset="cifar10", threat_model="Linf", eps=0.17
 )
 print("found", round(100 * clean, 2), round(100 * robust, 2))
 """

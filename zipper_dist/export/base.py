@@ -99,8 +99,8 @@ def write(path: Path, content: bytes | str) -> None:
 
 Exporter = Callable[[Subject, Path], Iterable[str]]
 """Writes a network into a directory, compares what was written with it, and gives notes for the
-user. Packages outside the core are imported when it is called, by
-:func:`~zipper_dist.registry.optional`."""
+user. Packages outside the core are imported when it is called, after
+:func:`~zipper_dist.registry.require`."""
 
 EXPORTERS: Registry[Exporter] = Registry("format", "zipper_dist.export")
 """The formats by the name that ``--to`` gives them."""

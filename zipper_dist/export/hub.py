@@ -12,7 +12,7 @@ from zipper_dist.errors import UserError
 from zipper_dist.evaluation.results.report import wilson_interval
 from zipper_dist.export.base import EXPORTERS, Subject, write
 from zipper_dist.export.plain_source import write_plain_model
-from zipper_dist.registry import optional
+from zipper_dist.registry import require
 
 WEIGHTS = "model.safetensors"
 
@@ -101,14 +101,16 @@ Exported by zipper_dist {{ version }}.
 def hub(subject: Subject, out: Path) -> Iterator[str]:
     """Write model.safetensors, config.json, README.md, the options of the training, and model.py
     where the network's source can be copied."""
-    jinja = optional("jinja2", "hub", "--to hub")
+    require(["jinja2"], "hub", "--to hub")
+    import jinja2
+
     rows, measured, complete = _accuracies(subject)
     write(out / WEIGHTS, subject.file.read_bytes())
     write(out / "config.json", _as_json(_description(subject)))
     options = subject.config.get("options", {})
     if options:
         write(out / "training.json", _as_json(options))
-    environment = jinja.Environment(undefined=jinja.StrictUndefined, keep_trailing_newline=True)
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     plain = True
     try:
         write_plain_model(subject, out, WEIGHTS)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from zipper_dist.errors import UserError, in_one_line
 from zipper_dist.export.base import EXPORTERS, Subject, write
-from zipper_dist.registry import optional
+from zipper_dist.registry import require
 
 TOLERANCE = 1e-3  # of logits: other kernels sum in another order
 
@@ -21,12 +21,12 @@ TOLERANCE = 1e-3  # of logits: other kernels sum in another order
 @EXPORTERS.register("onnx")
 def onnx(subject: Subject, out: Path) -> Iterator[str]:
     """Write model.onnx: ``images`` (N, C, H, W) in [0, 1] to ``logits``, for any N."""
-    for module in ("onnx", "onnxscript"):
-        optional(module, "onnx", "--to onnx")
-    runtime = optional("onnxruntime", "onnx", "--to onnx")
+    require(("onnx", "onnxscript", "onnxruntime"), "onnx", "--to onnx")
+    import onnxruntime
+
     path = out / "model.onnx"
     write(path, _converted(subject))
-    session = runtime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
 
     def run(images: Tensor) -> Tensor:
         return torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
