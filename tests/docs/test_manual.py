@@ -259,3 +259,12 @@ def test_the_example_runs_from_the_command_line(kind: str, tmp_path: Path) -> No
     else:
         run_module(*words[2:], "--run-dir", run, *FEW_STEPS)
     assert (tmp_path / "run" / "global.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_the_command_with_all_metrics_runs(tmp_path: Path) -> None:
+    page = ROOT / "docs" / "training.md"
+    (command,) = [line for line in commands(page) if "--metrics" in line]
+    run_module(*command.split()[2:], "--run-dir", str(tmp_path / "run"), *FEW_STEPS)
+    for pattern in ("metrics.csv", "metrics.jsonl", "tensorboard/global/events.*"):
+        assert list((tmp_path / "run").glob(pattern)), pattern
