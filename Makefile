@@ -5,7 +5,7 @@ RANKS  ?= 2
 ARGS   ?=
 BIN    := .venv/bin
 
-.PHONY: help train train-serial test lint docs clean distclean bench-eval bench-step bench-precision bench-time chaos
+.PHONY: help train train-serial test lint docs clean distclean bench-eval bench-step bench-precision bench-scaling bench-time chaos
 
 help:
 	@echo "make train         train RECIPE=$(RECIPE) on RANKS=$(RANKS) processes; more options in ARGS='…'"
@@ -13,7 +13,7 @@ help:
 	@echo "make test          run the tests"
 	@echo "make lint          ruff, mypy and import-linter"
 	@echo "make bench-time    compare methods: RECIPE=digits, cifar10, mnist-table …, SEEDS=$(SEEDS), METHODS='…'"
-	@echo "make bench-step, bench-eval, bench-precision   measure: see benchmarks/"
+	@echo "make bench-step, bench-scaling, bench-eval, bench-precision   measure: see benchmarks/"
 	@echo "make chaos         attack RUNS=$(RUNS) training runs, and see that nothing is lost"
 	@echo "make docs          build the manual into site/"
 	@echo "make clean         delete caches and what was built; .venv, runs/ and data/ stay"
@@ -84,6 +84,12 @@ bench-eval: .venv/bench
 # two cores; ARGS='--networks small_cnn --no-compile' is enough for a look.
 bench-step: .venv/bench
 	@$(BIN)/python benchmarks/bench_step.py $(ARGS)
+
+# Seconds an iteration by placement, on one and two cores, and what a model says of other machines: a
+# quarter of an hour of two cores, which should do nothing else; it can be interrupted and continued.
+# ARGS='--networks small_cnn' is enough for a look; ARGS=--fresh measures again.
+bench-scaling: .venv/bench
+	@$(BIN)/python benchmarks/bench_scaling.py $(ARGS)
 
 # Accuracy of bf16 against fp32 training from three seeds: some twenty minutes of two cores. A page a
 # recipe in benchmarks/out/time/; it can be interrupted and continued.
