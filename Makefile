@@ -53,10 +53,11 @@ train: .venv/base
 train-serial: .venv/base
 	@$(BIN)/zipper-train $(RECIPE) $(ARGS)
 
-# Two tests at a time, of which many start processes of their own; ARGS='-n 0' runs them in turn.
+# Two files at a time, the slow ones first; many tests start processes of their own. ARGS='-n 0' runs
+# all in turn.
 test: .venv/test
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --cov zipper_dist \
-		--cov-report term:skip-covered $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
+		--cov zipper_dist --cov-report term:skip-covered $(ARGS)
 
 lint: .venv/lint
 	@$(BIN)/ruff check .

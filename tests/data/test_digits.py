@@ -1,12 +1,20 @@
+import importlib.util
+import sys
+
+import pytest
 import torch
 from sklearn.datasets import load_digits
 
 from zipper_dist.config.schema import DataConfig
-from zipper_dist.data import Dataset, fetch, load
+from zipper_dist.data import Dataset, ImageSet, fetch, load
 
 
 def as_rows(*images: torch.Tensor) -> list[bytes]:
     return sorted(image.numpy().tobytes() for part in images for image in part)
+
+
+def parts(data: Dataset) -> list[ImageSet]:
+    return [data.train, data.validation, data.test]
 
 
 def test_all_images_are_there_once_and_keep_their_grey_levels() -> None:
@@ -53,3 +61,21 @@ def test_images_are_resized() -> None:
     data = load(DataConfig(source="digits", limit=20, image_size=12), seed=0)
     assert (data.height, data.width) == (12, 12)
     assert data.test.images.shape == (20, 1, 12, 12)
+
+
+def test_scikit_learn_is_only_imported_where_its_file_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config, find = DataConfig(source="digits"), importlib.util.find_spec
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "sklearn.datasets", None)  # importing it fails
+        from_file = load(config, seed=0)
+        without.setattr(importlib.util, "find_spec", lambda name: find("json"))
+        with pytest.raises(ImportError):
+            load(config, seed=0)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: find("json"))
+    imported = load(config, seed=0)
+    assert imported.digest() == from_file.digest()
+    for ours, theirs in zip(parts(imported), parts(from_file), strict=True):
+        assert torch.equal(ours.images, theirs.images)
+        assert torch.equal(ours.labels, theirs.labels)

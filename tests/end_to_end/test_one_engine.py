@@ -10,8 +10,8 @@ import pytest
 from end_to_end.commands import SMALL, succeeded, train
 from end_to_end.conftest import Run
 from end_to_end.results import summary
-from zipper_dist.evaluate import run
 from zipper_dist.evaluation.options import EvaluateOptions
+from zipper_dist.evaluation.run import run
 
 pytestmark = pytest.mark.slow
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import safetensors.torch
-import torch
 
 from end_to_end.commands import LOOKS, REDISTRIBUTIONS, STEPS, WIDE, succeeded, train
 from end_to_end.conftest import Run, TerminalRun
@@ -19,6 +18,7 @@ from end_to_end.results import (
     summary,
     weights,
 )
+from end_to_end.sent import assert_sent_as_designed
 
 pytestmark = pytest.mark.slow
 
@@ -47,16 +47,11 @@ def test_every_iteration_of_both_learners_is_the_same(serial: Run, two_ranks: Ru
     assert sorted(ours) == sorted((name, t) for name in LEARNERS for t in range(1, STEPS + 1))
 
 
-def test_the_runs_compared_are_hard_enough(serial: Run, two_ranks: Run) -> None:
+def test_the_runs_compared_are_hard_enough(serial: Run) -> None:
     state = safetensors.torch.load_file(serial.path / "global.safetensors")
     assert any(name.endswith("running_var") for name in state)
     gammas = [record["gamma"] for record in training_records(serial.path).values()]
     assert 0 < min(gammas) < max(gammas) < 1
-    for run in (serial, two_ranks):
-        # The last sync is no redistribution: it makes the global learner that is saved.
-        assert [rank["syncs"] for rank in summary(run.path)["ranks"]] == [REDISTRIBUTIONS + 1] * (
-            len(summary(run.path)["ranks"])
-        )
 
 
 def test_with_weight_averages_dropout_augmentation_l2_and_bf16(
@@ -67,21 +62,14 @@ def test_with_weight_averages_dropout_augmentation_l2_and_bf16(
     assert training_records(serial_wide.path) == training_records(tmp_path / "run")
 
 
-def test_a_rank_sends_one_flat_state_a_sync_and_a_look(two_ranks: Run, serial: Run) -> None:
-    # Parameters and floating-point buffers, each up to the next multiple of 64 bytes.
-    state = safetensors.torch.load_file(two_ranks.path / "natural.safetensors")
-    floating = [tensor for tensor in state.values() if tensor.is_floating_point()]
-    assert {tensor.dtype for tensor in floating} == {torch.float32}
-    flat_bytes = sum(-(-4 * tensor.numel() // 64) * 64 for tensor in floating)
+def test_a_rank_sends_what_the_design_implies(two_ranks: Run, serial: Run) -> None:
     ranks = summary(two_ranks.path)["ranks"]
     assert [rank["rank"] for rank in ranks] == [0, 1]
-    for rank in ranks:
-        assert rank["syncs"] == REDISTRIBUTIONS + 1
-        assert rank["looks"] == len(LOOKS)
-        # At the end, each learner's weights go to the ranks that help to evaluate it.
-        flats = REDISTRIBUTIONS + 1 + len(LOOKS) + len(LEARNERS)
-        assert rank["comm_bytes"] == flats * flat_bytes
-    assert [rank["comm_bytes"] for rank in summary(serial.path)["ranks"]] == [0]
+    # The last sync is no redistribution: it makes the global learner that is saved.
+    assert [rank["syncs"] for rank in ranks] == [REDISTRIBUTIONS + 1] * 2
+    assert [rank["looks"] for rank in ranks] == [len(LOOKS)] * 2
+    for run in (two_ranks, serial):
+        assert_sent_as_designed(run.path)
 
 
 def test_looks_are_where_the_interval_says(serial: Run, two_ranks: Run) -> None:

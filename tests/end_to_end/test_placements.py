@@ -11,6 +11,7 @@ import pytest
 
 from end_to_end.commands import started, succeeded, train, typed
 from end_to_end.results import assert_same_result, records, summary, weights
+from end_to_end.sent import assert_sent_as_designed
 
 pytestmark = pytest.mark.slow
 
@@ -60,6 +61,7 @@ def test_every_placement_ends_with_the_bits_of_one_process(
     succeeded(train(*FOUR, *typed(placement), at=tmp_path, ranks=ranks))
     assert_same_result(tmp_path / "run", alone)
     assert_same_metrics(tmp_path / "run", alone)
+    assert_sent_as_designed(tmp_path / "run")
 
 
 def test_a_run_goes_on_on_other_ranks_under_another_placement(alone: Path, tmp_path: Path) -> None:

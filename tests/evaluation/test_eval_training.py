@@ -13,10 +13,10 @@ from zipper_dist.data import load
 from zipper_dist.data.splits import limit_images
 from zipper_dist.distributed.communication import World
 from zipper_dist.distributed.topology import Machine, plan
-from zipper_dist.evaluate import run
 from zipper_dist.evaluation.attack_list import measures
 from zipper_dist.evaluation.options import EvaluateOptions
 from zipper_dist.evaluation.results.report import Figure, Report, report
+from zipper_dist.evaluation.run import run
 from zipper_dist.metrics.reporter import MetricsReporter
 from zipper_dist.training.validation import Validator, accuracies
 

@@ -6,14 +6,16 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from zipper_dist.config.placement import PlacementConfig, RankCounts
 from zipper_dist.config.schema import TrainConfig
-from zipper_dist.distributed.assignment import Assignment
+from zipper_dist.distributed.assignment import Assignment, dedicated, shared
 from zipper_dist.errors import UserError
 from zipper_dist.recipes.registry import recipe
 from zipper_dist.training.setup.build import evaluators
-from zipper_dist.training.setup.placing import assign, costs_count
+from zipper_dist.training.setup.placing import FEWEST_IMAGES, UNEVEN, assign, costs_count, uneven
 
 COSTS = {"natural": 1.0, "adversarial": 7.0}
 
@@ -30,6 +32,51 @@ def assigned(
 
 def sizes(assignment: Assignment) -> list[dict[str, int]]:
     return [{name: len(mine) for name, mine in each.items()} for each in assignment.items]
+
+
+@given(st.integers(1, 40), st.integers(1, 300))
+def test_shards_for_ranks_that_are_about_equally_busy(ranks: int, batch_size: int) -> None:
+    """One learner, which all ranks share, so that the largest share is what an iteration takes."""
+    assume(ranks <= batch_size)
+    alone = config_of("digits-trades", mode="shared")
+
+    def with_shards(shards: int | None) -> tuple[int, float]:
+        found = assign(alone, [{"adversarial": 1.0}] * ranks, batch_size, shards)
+        assert sum(len(mine["adversarial"]) for mine in found.items) == found.shards
+        return found.shards, ranks * max(found.loads([{"adversarial": 1.0}] * ranks))
+
+    shards, slowdown = with_shards(None)
+    fitting = [n for n in range(ranks, batch_size + 1) if batch_size % n == 0]
+    assert shards in fitting
+    if ranks in fitting:
+        assert shards == ranks
+    if shards > fitting[0]:  # for that, shards are not made too small
+        assert batch_size // shards >= FEWEST_IMAGES
+        assert slowdown < with_shards(fitting[0])[1]
+    for other in fitting:
+        if batch_size // other >= FEWEST_IMAGES:
+            assert slowdown < max(UNEVEN, with_shards(other)[1]) + 1e-9
+            assert other >= shards or with_shards(other)[1] > max(UNEVEN, slowdown) - 1e-9
+
+
+def test_shards_of_a_usual_minibatch() -> None:
+    alone = config_of("digits-trades", mode="shared")
+    found = [assign(alone, [{"adversarial": 1.0}] * n, 128, None).shards for n in range(1, 9)]
+    assert found == [1, 2, 8, 4, 8, 16, 16, 8]
+
+
+def test_ranks_that_are_not_equally_busy_are_told_what_would_be_even() -> None:
+    learners = ("natural", "adversarial")
+    (note,) = uneven(shared(learners, 7, 16), 128)
+    assert note == (
+        "16 shards of the natural learner are unequal shares for 7 ranks, which wait 24 % of the "
+        "time: even would be 4 or 8 ranks, or a new run with --batch-size 126 --placement.shards 7"
+    )
+    (note,) = uneven(dedicated({"natural": 1, "adversarial": 3}, 8), 24)
+    assert "8 shards of the adversarial learner" in note
+    assert note.endswith("even would be 2 or 4 ranks, or a new run with --placement.shards 3")
+    for even in (shared(learners, 8, 16), dedicated({"natural": 1, "adversarial": 1}, 1)):
+        assert uneven(even, 128) == []
 
 
 def test_one_or_two_ranks_have_one_shard() -> None:

@@ -1,7 +1,11 @@
 """The digits of scikit-learn: 1,797 grey 8×8 images that come with the package."""
 
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from zipper_dist.config.schema import DataConfig
 from zipper_dist.data.image_set import ImageSet
@@ -20,11 +24,9 @@ class Digits:
 
     def read(self, config: DataConfig) -> Parts:
         """1,437 training and 360 test images (our choice, the same for every seed), and names."""
-        from sklearn.datasets import load_digits
-
-        bunch = load_digits()
-        pixels = np.round(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
-        whole = ImageSet.from_pixels(pixels, bunch.target)
+        rows = _rows()
+        pixels = np.round(rows[:, :-1] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
+        whole = ImageSet.from_pixels(pixels, rows[:, -1].astype(int))
         chosen = []
         for label in range(len(CLASS_NAMES)):
             members = (whole.labels == label).nonzero().flatten()
@@ -34,6 +36,21 @@ class Digits:
         is_test = torch.isin(torch.arange(len(whole)), torch.cat(chosen))
         train, test = (whole.subset(part.nonzero().flatten()) for part in (~is_test, is_test))
         return train, test, CLASS_NAMES
+
+
+def _rows() -> NDArray[np.float64]:
+    """64 pixels, 0 … 16, and the class of each image, (1797, 65); from their file, if it is where
+    it has always been, as importing scikit-learn takes a second."""
+    package = importlib.util.find_spec("sklearn")
+    if package is not None and package.origin is not None:
+        path = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+        if path.exists():
+            return np.loadtxt(path, delimiter=",")
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    rows: NDArray[np.float64] = np.column_stack([bunch.data, bunch.target])
+    return rows
 
 
 DATASETS.register("digits")(Digits())

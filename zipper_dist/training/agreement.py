@@ -15,15 +15,22 @@ class Disagreement(CommandError):
 
 def check_agreement(run: RunContext, state: TrainState, theta: Tensor) -> None:
     """Raise Disagreement, naming the ranks, unless all have the same global learner ``theta``, and
-    all that train a learner have the same one."""
-    if run.world.size == 1:
+    all that train a learner have the same one.
+
+    One all-reduce of a row for each rank, in which only that rank writes: the checksums of the
+    learners, and of θ_g. In RAM, as an all-reduce that waits for another rank would block a GPU.
+    """
+    world, names = run.world, [*run.config.learners, "global"]
+    if world.size == 1:
         return
-    mine = {learner.name: checksum(learner.state.flat) for learner in state.learners}
-    reports = run.wait(
-        run.world.gather(f"agreement/{state.at}", mine | {"global": checksum(theta)})
-    )
-    for name in [*run.config.learners, "global"]:
-        found = {rank: each[name] for rank, each in enumerate(reports) if name in each}
+    sums = torch.zeros(world.size, len(names), dtype=torch.int64)
+    mine = {learner.name: learner.state.flat for learner in state.learners} | {"global": theta}
+    for name, weights in mine.items():
+        sums[world.rank, names.index(name)] = checksum(weights)
+    columns = run.wait(world.all_reduce(sums)).T.tolist()
+    for name, column in zip(names, columns, strict=True):
+        ranks = range(world.size) if name == "global" else state.assignment.ranks_of(name)
+        found = {rank: column[rank] for rank in ranks}
         (usual, _), *others = Counter(found.values()).most_common()
         if others:
             odd, rest = (

@@ -20,6 +20,11 @@ from zipper_dist.training.setup.materials import Materials
 from zipper_dist.training.setup.together import check_directories, check_ranks_alike
 
 MEASURED_STEPS = 2
+FEWEST_IMAGES = 8
+"""Of a shard, which BatchNorm normalises by itself, where shards are made smaller for ranks to be
+equally busy."""
+UNEVEN = 1.15
+"""How much longer an iteration may take than if ranks were equally busy, for as large shards."""
 
 
 def place(run: RunContext, materials: Materials, shards: int | None) -> Assignment:
@@ -46,6 +51,8 @@ def place(run: RunContext, materials: Materials, shards: int | None) -> Assignme
         ]
         words = "; ".join(f"rank {rank} {part}" for rank, part in enumerate(parts))
         materials.notes.append(f"{assignment.shards} shards of each learner: {words}")
+        if config.placement.mode != "balanced":
+            materials.notes.extend(uneven(assignment, batch_size))
     if world.size > 1:
         check_ranks_alike(run, materials.acceleration, assignment)
         check_directories(run, assignment)
@@ -147,14 +154,36 @@ def _check(ranks: int, parts: int, words: str) -> None:
 
 
 def _fitting(ranks: int, batch_size: int) -> int:
-    """The smallest number of shards, at least one a rank, that divides the minibatch."""
-    fitting = (n for n in range(ranks, batch_size + 1) if batch_size % n == 0)
-    shards = next(fitting, None)
-    if shards is None:
+    """The smallest number of shards, at least one a rank, that divides the minibatch and leaves the
+    ranks about equally busy; if there is none, the one that comes nearest."""
+    fitting = [n for n in range(ranks, batch_size + 1) if batch_size % n == 0]
+    if not fitting:
         raise UserError(
             f"{ranks} ranks are more than the {batch_size} images of a minibatch (--batch-size)"
         )
-    return shards
+    large = [n for n in fitting if batch_size // n >= FEWEST_IMAGES] or fitting[:1]
+    slowdown = {n: -(-n // ranks) * ranks / n for n in large}
+    return next((n for n in large if slowdown[n] <= UNEVEN), min(large, key=slowdown.__getitem__))
+
+
+def uneven(assignment: Assignment, batch_size: int) -> list[str]:
+    """A note where the ranks of the learner that most of them train have unequal numbers of its
+    shards, with what would be even."""
+    learners = {name: assignment.ranks_of(name) for mine in assignment.items for name in mine}
+    name, ranks = max(learners.items(), key=lambda item: len(item[1]))
+    shards, count = assignment.shards, len(ranks)
+    if shards % count == 0:
+        return []
+    largest = max(len(assignment.items[rank][name]) for rank in ranks)
+    divisors = [n for n in range(1, shards + 1) if shards % n == 0]
+    fewer, more = max(n for n in divisors if n < count), min(n for n in divisors if n > count)
+    size = max(1, round(batch_size / count)) * count
+    batch = f"--batch-size {size} " if size != batch_size else ""
+    return [
+        f"{shards} shards of the {name} learner are unequal shares for {count} ranks, which wait "
+        f"{100 - 100 * shards / (count * largest):.0f} % of the time: even would be {fewer} or "
+        f"{more} ranks, or a new run with {batch}--placement.shards {count}"
+    ]
 
 
 def _mean(costs: Sequence[Costs]) -> Costs:
