@@ -68,7 +68,7 @@ class MetricsReporter:
 
     def report(self, record: Record) -> None:
         """Report a record of this rank, with the time unless it has one."""
-        record = record if "time" in record else {"time": time.time(), **record}
+        record = {"time": time.time(), **record}
         if self._world.rank != 0:
             self._world.send(record)
         for feed in self._feeds:

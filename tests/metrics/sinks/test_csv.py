@@ -42,7 +42,7 @@ def test_every_record_is_a_line_with_its_own_columns(tmp_path: Path) -> None:
 def test_a_continued_run_drops_what_comes_again_and_half_a_line(tmp_path: Path) -> None:
     expected = written(tmp_path)
     with (tmp_path / "metrics.csv").open("a") as file:
-        file.write("6.5,30,natu")
+        file.write("4.5,20,natural,0.1")
     sink = Csv()
     last = {"natural": 20, "adversarial": 10, "global": 10}
     sink.open(RunInfo(tmp_path, ["natural", "adversarial"], 100, last_steps=last))
