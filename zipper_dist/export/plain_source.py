@@ -6,11 +6,12 @@ import importlib
 import importlib.util
 import inspect
 import io
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -46,7 +47,7 @@ SPEC = '''class ModelSpec:
 
 FOOTER = '''def build() -> nn.Module:
     """The network with random weights, in train mode."""
-    return {factory}(ModelSpec())
+    return {network}
 
 
 def load_model(weights: str | Path = Path(__file__).with_name("{weights}")) -> nn.Module:
@@ -69,7 +70,7 @@ def write_plain_model(subject: Subject, out: Path, weights: str = "weights.pt") 
     UserError: the network is not made by a class or function of a file. Failure: what model.py
     loads does not give the same logits to the bit.
     """
-    source = plain_source(subject.spec, weights)
+    source = plain_source(subject.model, subject.spec, weights)
     if not weights.endswith(".safetensors"):
         content = io.BytesIO()
         torch.save(subject.model.state_dict(), content)
@@ -83,29 +84,38 @@ def write_plain_model(subject: Subject, out: Path, weights: str = "weights.pt") 
     subject.compare(str(path), network, 0.0)
 
 
-def plain_source(spec: ModelSpec, weights: str) -> str:
+def plain_source(model: nn.Module, spec: ModelSpec, weights: str) -> str:
     """The text of model.py, which reads the file ``weights`` beside it; UserError as for
     :func:`write_plain_model`."""
-    factory = NETWORKS.find(spec.arch, "--model.arch")
-    name, module = getattr(factory, "__qualname__", ""), inspect.getmodule(factory)
+    factory: Any = NETWORKS.find(spec.arch, "--model.arch")
+    make, given = getattr(factory, "make", factory), ["ModelSpec()"]
+    if hasattr(factory, "given"):  # it takes keyword arguments, perhaps beside the description
+        given = given if factory.takes_spec else []
+        given += [f"{name}={value!r}" for name, value in factory.given(spec).items()]
+    described = asdict(spec) | {"arch": spec.arch.rpartition(":")[2]}
+    name, module = getattr(make, "__qualname__", ""), inspect.getmodule(make)
     collected = _Collected(module.__name__ if module else "")
+    network = f"{name}({', '.join(given)})"
     try:
         if module is None or not name.isidentifier():
             raise LookupError("it is not made by a class or function of a file")
         collected.add(module, name)
+        if normalise := described.get("normalise"):  # means, then deviations, in a module around it
+            around, half = type(model), len(normalise) // 2
+            collected.add(sys.modules[around.__module__], around.__name__)
+            network = f"{around.__name__}({network}, {normalise[:half]}, {normalise[half:]})"
     except (LookupError, OSError, SyntaxError) as error:
         raise UserError(
             f"--model.arch {spec.arch}: its source cannot be copied into a file of its own "
             f"({in_one_line(error)})"
         ) from None
-    described = asdict(spec) | {"arch": spec.arch.rpartition(":")[2]}
     fields = "\n".join(f"    {field} = {value!r}" for field, value in described.items())
     parts = [
         HEADER.format(version=zipper_dist.__version__, **described),
         collected.import_lines(),
         SPEC.format(fields=fields),
         *collected.pieces,
-        FOOTER.format(factory=name, weights=weights),
+        FOOTER.format(network=network, weights=weights),
     ]
     return "\n\n\n".join(part.strip("\n") for part in parts) + "\n"
 
