@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zipper_dist import attacks
-    from zipper_dist.api import Run, benchmark, fit, load_model, recipe
+    from zipper_dist.api import Run, benchmark, export_model, fit, load_model, recipe
     from zipper_dist.attacks import ATTACKS
     from zipper_dist.config.threat import ThreatModel
     from zipper_dist.data import DATASETS
@@ -25,8 +25,9 @@ __version__ = "0.2.0"
 _PARENT = os.getppid()
 
 __all__ = [  # noqa: RUF022
-    "__version__", "attacks", "Run", "benchmark", "fit", "load_model", "recipe", "ThreatModel",
-    "UserError", "Report", "ATTACKS", "DATASETS", "NETWORKS", "OBJECTIVES", "RECIPES",
+    "__version__", "attacks", "Run", "benchmark", "export_model", "fit", "load_model", "recipe",
+    "ThreatModel", "UserError", "Report", "ATTACKS", "DATASETS", "NETWORKS", "OBJECTIVES",
+    "RECIPES",
 ]  # fmt: skip
 
 # Where the names are that are not in zipper_dist.api.

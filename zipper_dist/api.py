@@ -30,13 +30,15 @@ from zipper_dist.errors import CommandError, UserError, known_failures
 from zipper_dist.evaluation.engine import Examples
 from zipper_dist.evaluation.in_memory import evaluate_model
 from zipper_dist.evaluation.results.report import Report
+from zipper_dist.export.run import export
+from zipper_dist.export.subject import ExportOptions
 from zipper_dist.metrics.console import make_console
 from zipper_dist.recipes.command_line import train_options
 from zipper_dist.recipes.registry import recipe
 from zipper_dist.recipes.registry import recipe as named_recipe
 from zipper_dist.training.run import run as train
 
-__all__ = ["Run", "benchmark", "fit", "load_model", "recipe"]
+__all__ = ["Run", "benchmark", "export_model", "fit", "load_model", "recipe"]
 
 
 class Run:
@@ -139,6 +141,26 @@ def load_model(path: str | Path, *, trust: bool = False) -> nn.Module:
     path = expanded(Path(path), "path")
     file = RunDirectory(path).weights("global") if path.is_dir() else path
     return load_weights_file(file, trust=trust)
+
+
+@preserved_process_state()
+@known_failures()
+def export_model(
+    path: str | Path, to: str, out: str | Path | None = None, *, learner: str = "global"
+) -> Path:
+    """Write a network in a format that others can load, and compare what was written with it.
+
+    Args:
+        path: a run directory or a weights file.
+        to: robustbench, torch-export, onnx or hub, as ``--to`` of the export command takes it.
+        out: directory for the files; by default ``export/FORMAT`` where the weights are.
+        learner: which network of a run directory.
+
+    Returns the directory of the files. Raises UserError for bad input and for a package that is
+    not installed, CommandError where what was written gives other logits than the network.
+    """
+    where = None if out is None else expanded(Path(out), "out")
+    return export(ExportOptions(expanded(Path(path), "path"), to, where, learner))
 
 
 @preserved_process_state()

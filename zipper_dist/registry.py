@@ -7,7 +7,7 @@ import importlib
 import importlib.util
 import pkgutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Generic, TypeVar, cast
 
@@ -100,3 +100,13 @@ def _import_file(file: str) -> object:
             del sys.modules[name]
             raise
     return sys.modules[name]
+
+
+def require(packages: Iterable[str], extra: str, what: str) -> None:
+    """Raise UserError, which names the ``extra``, unless all of the optional ``packages`` are
+    installed; imports none. ``what``: the option and value that take them."""
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise UserError(
+                f"{what}: takes the package {package} (pip install 'zipper_dist[{extra}]')"
+            )

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
-TIMES = {"seconds", "train_seconds", "wait_seconds", "images_per_second"}
+TIMES = {"time", "seconds", "train_seconds", "wait_seconds", "images_per_second"}
 """Fields of metrics.jsonl that differ from run to run."""
 
 RESULTS = ("steps", "redistributions", "final", "sha256")

@@ -16,6 +16,7 @@ import yaml
 import zipper_dist
 from zipper_dist.config.command_line import parse_options
 from zipper_dist.evaluation.options import EvaluateOptions
+from zipper_dist.export.subject import ExportOptions
 from zipper_dist.recipes.command_line import parse_train_options
 
 ROOT = Path(__file__).parents[2]
@@ -170,7 +171,8 @@ def test_the_python_of_the_manual_runs(
 
 @pytest.mark.slow
 def test_options_that_are_mentioned_exist() -> None:
-    commands = ("-m zipper_dist.train", "-m zipper_dist.evaluate", "benchmarks/bench_time.py")
+    modules = ("train", "evaluate", "export")
+    commands = (*(f"-m zipper_dist.{name}" for name in modules), "benchmarks/bench_time.py")
     # Of torchrun and SLURM, and one that is not shown.
     known = {"--nnodes", "--nproc_per_node", "--max-restarts", "--signal"}
     known.add("--tyro-print-completion")
@@ -192,6 +194,8 @@ def parses(words: list[str]) -> None:
         words = words[:at] + words[at + 2 :]
     if words[0] == "train":
         parse_train_options(words[1:])
+    elif words[0] == "export":
+        parse_options(ExportOptions, words[1:], "export")
     else:
         parse_options(EvaluateOptions, words[1:], "evaluate")
 
@@ -199,7 +203,7 @@ def parses(words: list[str]) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_are_understood(page: Path) -> None:
     for command in commands(page):
-        module = re.search(r"-m zipper_dist\.(train|evaluate)\b(.*)", command)
+        module = re.search(r"-m zipper_dist\.(train|evaluate|export)\b(.*)", command)
         if module and "…" not in command and "--help" not in command:
             parses([module[1], *module[2].partition("&&")[0].split()])
 
@@ -219,6 +223,7 @@ REGISTRIES = {
     "dataset": "data:DATASETS",
     "recipe": "recipes:RECIPES",
     "sink": "metrics.sinks:SINKS",
+    "exporter": "export.base:EXPORTERS",
 }
 EXAMPLES = {
     found[1]: command
@@ -248,9 +253,19 @@ def test_the_example_runs_from_the_command_line(kind: str, tmp_path: Path) -> No
     run = str(tmp_path / "run")
     words = EXAMPLES[kind].replace("runs/digits-seed0", run).split()
     assert words[:2] == ["python", "-m"]
-    if words[2] == "zipper_dist.evaluate":
+    if words[2] != "zipper_dist.train":
         run_module("zipper_dist.train", "--run-dir", run, *FEW_STEPS)
-        run_module(*words[2:], "--limit", "10", "--threads", "1", "--device", "cpu")
+        few = ["--limit", "10", "--threads", "1", "--device", "cpu"]
+        run_module(*words[2:], *(few if words[2] == "zipper_dist.evaluate" else []))
     else:
         run_module(*words[2:], "--run-dir", run, *FEW_STEPS)
     assert (tmp_path / "run" / "global.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_the_command_with_all_metrics_runs(tmp_path: Path) -> None:
+    page = ROOT / "docs" / "training.md"
+    (command,) = [line for line in commands(page) if "--metrics" in line]
+    run_module(*command.split()[2:], "--run-dir", str(tmp_path / "run"), *FEW_STEPS)
+    for pattern in ("metrics.csv", "metrics.jsonl", "tensorboard/global/events.*"):
+        assert list((tmp_path / "run").glob(pattern)), pattern

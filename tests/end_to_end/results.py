@@ -30,7 +30,7 @@ def records(path: Path) -> list[Record]:
 
 def told(run: Path) -> Counter[str]:
     """The records of a run without their times, in no order."""
-    times = {"seconds", "train_seconds", "wait_seconds", "images_per_second"}
+    times = {"time", "seconds", "train_seconds", "wait_seconds", "images_per_second"}
     return Counter(
         json.dumps({key: value for key, value in record.items() if key not in times})
         for record in records(run / "metrics.jsonl")

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 def training_records(run: Path) -> dict[tuple[str, int], Record]:
     """What the iterations showed, without what the clock decides, by learner and iteration."""
-    timings = {"images_per_second", "train_seconds", "wait_seconds"}
+    timings = {"time", "images_per_second", "train_seconds", "wait_seconds"}
     return {
         (record["learner"], record["step"]): {k: v for k, v in record.items() if k not in timings}
         for record in records(run / "metrics.jsonl")

@@ -24,7 +24,7 @@ FOUR = typed("""
     --data.image-size 8 --learners.natural.weight-average 0.5
     --learners.adversarial.awp 0.01 --learners.adversarial.attack.steps 2 --run-dir run
 """)
-TIMES = {"seconds", "train_seconds", "wait_seconds", "images_per_second"}
+TIMES = {"time", "seconds", "train_seconds", "wait_seconds", "images_per_second"}
 
 
 @pytest.fixture(scope="module")

@@ -76,7 +76,7 @@ def test_a_live_table_on_a_terminal(on_terminal: TerminalRun) -> None:
 
 def test_metrics_have_the_documented_keys(run: Run) -> None:
     documented = {"step", "epoch", "learner", "loss", "lr", "gamma"}
-    documented |= {"images_per_second", "train_seconds", "wait_seconds", "accuracy"}
+    documented |= {"time", "images_per_second", "train_seconds", "wait_seconds", "accuracy"}
     found = records(run.path / "metrics.jsonl")
     training = [record for record in found if record["learner"] != "global"]
     assert {record["learner"] for record in training} == {"natural", "adversarial"}

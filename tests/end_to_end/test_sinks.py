@@ -67,7 +67,7 @@ def test_an_unknown_sink_is_refused(
     tmp_path: Path, here: Here, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert here(*SHORT, "--metrics", "tensorboards") == 2
-    assert "--metrics tensorboards: unknown metrics sink; choose from jsonl" in (
+    assert "--metrics tensorboards: unknown metrics sink; choose from csv, jsonl" in (
         capsys.readouterr().err
     )
     assert not (tmp_path / "run").exists()

@@ -274,8 +274,8 @@ class TrainConfig:
     log_every: int = 10
     """Interval between lines of metrics [iterations]."""
     metrics: tuple[str, ...] = ("jsonl", "terminal")
-    """Where metrics go: jsonl (a file of the run), terminal, package.module:Class or
-    path/file.py:Class."""
+    """Where metrics go: jsonl, csv, tensorboard, wandb (files of the run), terminal,
+    package.module:Class or path/file.py:Class."""
     trace: IterationRangeOption = IterationRange()
     """Write what every rank does in these iterations, and when, to trace-RANK.json [iterations]."""
     data: DataConfig = field(default_factory=DataConfig)

@@ -12,9 +12,9 @@ from zipper_dist.errors import TrainingDiverged
 
 GLOBAL = "global"  # the learner that the records of evaluations name
 
-# As JSON: the fields of a TrainingRecord, or of an evaluation of θ_g (step, learner = "global",
-# clean, robust [%], seconds; constant: true if it answers all images alike; not_finite: images
-# whose logits are NaN or infinite, if any).
+# As JSON: the time of the report [seconds since 1970], and the fields of a TrainingRecord, or of an
+# evaluation of θ_g (step, learner = "global", clean, robust [%], seconds; constant: true if it
+# answers all images alike; not_finite: images whose logits are NaN or infinite, if any).
 Record = dict[str, Any]
 
 

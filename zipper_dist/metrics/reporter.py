@@ -1,10 +1,15 @@
 """Brings the records of all ranks to the sinks on rank 0."""
 
+import base64
 import contextlib
 import time
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from zipper_dist.distributed.communication import World
 from zipper_dist.errors import CommandError, in_one_line, log_failure
@@ -62,7 +67,8 @@ class MetricsReporter:
             yield
 
     def report(self, record: Record) -> None:
-        """Report a record of this rank."""
+        """Report a record of this rank, with the time unless it has one."""
+        record = {"time": time.time(), **record}
         if self._world.rank != 0:
             self._world.send(record)
         for feed in self._feeds:
@@ -89,6 +95,23 @@ class MetricsReporter:
             self._world.send({"note": text})
         self.note(text)
 
+    def picture(self, name: str, step: int, pixels: Tensor) -> None:
+        """Show a small picture, uint8 (C, H, W) on the CPU, from any rank."""
+        if self._world.rank != 0:
+            content = base64.b64encode(pixels.contiguous().numpy().tobytes()).decode()
+            shape = list(pixels.shape)
+            message = {"picture": name, "step": step, "shape": shape, "pixels": content}
+            self._world.send(message)
+        for feed in self._feeds:
+            with self._going_on(feed):
+                feed.sink.picture(name, step, pixels)
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Report that the run is complete, if this is rank 0."""
+        for feed in self._feeds:
+            with self._going_on(feed):
+                feed.sink.finish(summary)
+
     def stage(self, name: str, share: float) -> None:
         """Report the progress (0 … 1) of a stage after the training, if this is rank 0."""
         for feed in self._feeds:
@@ -104,6 +127,10 @@ class MetricsReporter:
             for record in self._world.receive():
                 if "note" in record:
                     self.note(record["note"])
+                elif "picture" in record:
+                    content = bytearray(base64.b64decode(record["pixels"]))
+                    pixels = torch.frombuffer(content, dtype=torch.uint8).view(record["shape"])
+                    self.picture(record["picture"], record["step"], pixels)
                 else:
                     self.report(record)
             if not any(feed.waiting for feed in self._feeds):

@@ -14,6 +14,7 @@ from zipper_dist.checkpoint.lock import Lock
 from zipper_dist.checkpoint.run_directory import STARTED, RunDirectory, as_json, differences
 from zipper_dist.config.checks import validate
 from zipper_dist.config.command_line import logged
+from zipper_dist.config.files import flattened
 from zipper_dist.config.schema import TrainConfig
 from zipper_dist.data import Dataset
 from zipper_dist.data.splits import limit_images
@@ -199,6 +200,7 @@ def _train(
         start_step=state.at,
         last_steps=resumed.last_steps,
         console=console,
+        options=flattened(as_json(run.config)),
     )
     names = ", ".join(learner.name for learner in state.learners)
     label, path = f"rank {run.world.rank}: {names}", run.directory.trace(run.world.rank)
@@ -210,7 +212,9 @@ def _train(
             complete_iteration(run, state)
             train(run, state)
             test = limit_images(data.test, run.config.eval.limit, "test").to(run.device)
-            return finalise(run, state, test)
+            summary = finalise(run, state, test)
+            run.metrics.finish(summary)
+            return summary
         except Interrupted:
             save(run, state)
             where = f"saved in {run.directory.root}: the same command continues"

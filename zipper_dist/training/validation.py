@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from zipper_dist.activity import doing
@@ -25,6 +26,7 @@ from zipper_dist.data import ImageSet
 from zipper_dist.distributed.communication import Overlap, Pending, World
 from zipper_dist.evaluation.attack_list import Measure, distinct_parts, measures
 from zipper_dist.evaluation.engine import Engine, Examples, Found
+from zipper_dist.evaluation.finalise import adversarial_images
 from zipper_dist.evaluation.network_views import NetworkViews
 from zipper_dist.evaluation.outcomes import MemoryStore
 from zipper_dist.evaluation.results.report import Report, report
@@ -34,6 +36,7 @@ from zipper_dist.models import ModelSpec
 from zipper_dist.training.learner.flat_state import FlatState
 
 KEPT_SNAPSHOTS = 2
+SHOWN = 8  # examples of a picture, at most
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,20 @@ class Validator:
         self.load(theta, snapshot.integers)
         engine = self.engine(self._validation, part, parts)
         yield from engine.run(self.wanted)
+        if part == 0:
+            self._show(engine, snapshot.step)
         return engine.found(distinct_parts(self.wanted))
+
+    def _show(self, engine: Engine, step: int) -> None:
+        """Show some images of the first block, clean in the upper row and attacked in the lower."""
+        for measure in (m for m in self.wanted if len(m.parts) == 1):
+            attacked, broken = adversarial_images(engine, measure, 0)
+            chosen = broken.nonzero().flatten()[:SHOWN]
+            if len(chosen) > 0:
+                clean = engine.examples.take(chosen)[0].cpu()
+                rows = [torch.cat(list(images), dim=2) for images in (clean, attacked[chosen])]
+                pixels = (255 * torch.cat(rows, dim=1).clamp(0, 1)).round().byte()
+                self._metrics.picture(measure.label, step, pixels)
 
     @doing("evaluating")
     def conclude(

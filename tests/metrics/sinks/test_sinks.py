@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+import json
+import time
 from collections import deque
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
+from torch import Tensor
 
 from zipper_dist.distributed.communication import World
 from zipper_dist.errors import UserError
@@ -53,12 +57,14 @@ class Log(Sink):
 
     def __init__(self) -> None:
         self.told: list[object] = []
+        self.times: list[float] = []
 
     def open(self, run: RunInfo) -> None:
         self.told.append(run)
 
     def write(self, record: Record) -> None:
-        self.told.append(record)
+        self.times.append(record["time"])
+        self.told.append({k: v for k, v in record.items() if k != "time"})
 
     def note(self, text: str) -> None:
         self.told.append(text)
@@ -71,13 +77,13 @@ class Log(Sink):
 
 
 def test_sinks_by_name() -> None:
-    assert dict(SINKS) == {"jsonl": JsonLines, "terminal": Terminal}
+    assert set(SINKS) == {"csv", "jsonl", "tensorboard", "terminal", "wandb"}
     assert [type(sink) for sink in make_sinks(["terminal", "jsonl"])] == [Terminal, JsonLines]
     assert [type(sink) for sink in make_sinks(["jsonl,terminal"])] == [JsonLines, Terminal]
     assert make_sinks([]) == []
 
 
-@pytest.mark.parametrize("name", ["tensorboard", "pathlib:Path", "zipper_dist.rng:generator_at"])
+@pytest.mark.parametrize("name", ["visdom", "pathlib:Path", "zipper_dist.rng:generator_at"])
 def test_what_is_no_sink_is_refused(name: str) -> None:
     with pytest.raises(UserError, match=f"--metrics {name}: "):
         make_sinks(["jsonl", name])
@@ -90,7 +96,9 @@ def test_a_sink_is_told_everything_in_order() -> None:
         reporter.note("hello")
         reporter.report(RECORD.as_json())
         reporter.stage("evaluating", 0.5)
-    assert log.told == [run_info(), "hello", RECORD.as_json(), ("evaluating", 0.5), "closed"]
+    record = RECORD.as_json()
+    assert log.told == [run_info(), "hello", record, ("evaluating", 0.5), "closed"]
+    assert 0 <= time.time() - log.times[0] < 60
 
 
 def test_sinks_are_closed_when_the_run_fails() -> None:
@@ -107,7 +115,9 @@ def test_other_ranks_send_their_records_to_the_first() -> None:
         reporter.note("hello")
         reporter.report(RECORD.as_json())
     assert log.told == []
-    assert world.sent == [RECORD.as_json()]
+    (sent,) = world.sent
+    assert sent.pop("time") > 1.7e9
+    assert sent == RECORD.as_json()
 
 
 class Failing(Log):
@@ -128,7 +138,8 @@ def test_a_sink_that_fails_gets_what_it_missed_and_the_others_go_on(tmp_path: Pa
     with reporter.opened(RunInfo(tmp_path, ["a", "b"], 9)):
         for record in (one, other, two):
             reporter.report(record)
-        assert reporter.unwritten({"a"}) == [one, two]
+        unwritten = reporter.unwritten({"a"})
+        assert [{k: r[k] for k in ("step", "learner")} for r in unwritten] == [one, two]
         failing.refuses = False
         reporter.report({"step": 3, "learner": "a"})
         assert reporter.unwritten({"a", "b"}) == []
@@ -143,10 +154,11 @@ def test_a_sink_that_fails_gets_what_it_missed_and_the_others_go_on(tmp_path: Pa
 
 def test_what_was_not_written_is_reported_again() -> None:
     log = Log()
-    again = [{"step": 4, "learner": "a"}]
+    again = [{"step": 4, "learner": "a", "time": 5.0}]
     with MetricsReporter(FakeWorld(0), [log]).opened(run_info(), again):
         pass
-    assert log.told == [run_info(), *again, "closed"]
+    assert log.told == [run_info(), {"step": 4, "learner": "a"}, "closed"]
+    assert log.times == [5.0]  # of the first report
 
 
 def test_a_record_has_the_fields_that_the_run_has() -> None:
@@ -180,3 +192,25 @@ def test_the_terminal_is_silent_without_a_console(capfd: pytest.CaptureFixture[s
     terminal.stage("evaluating", 0.5)
     terminal.close()
     assert capfd.readouterr() == ("", "")
+
+
+class Shown(Sink):
+    """Keeps the pictures that it is shown."""
+
+    def __init__(self) -> None:
+        self.pictures: list[tuple[str, int, list[object]]] = []
+
+    def picture(self, name: str, step: int, pixels: Tensor) -> None:
+        self.pictures.append((name, step, pixels.tolist()))
+
+
+def test_a_picture_of_another_rank_arrives_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = torch.arange(3 * 2 * 5, dtype=torch.uint8).view(5, 2, 3).permute(2, 1, 0)
+    other, first, shown = FakeWorld(rank=1), FakeWorld(rank=0), Shown()
+    MetricsReporter(other, []).picture("pgd-2", 7, pixels)
+    monkeypatch.setattr(first, "receive", lambda: json.loads(json.dumps(other.sent)))
+    monkeypatch.setattr(first, "acknowledge", lambda: None)
+    reporter = MetricsReporter(first, [shown])
+    with reporter.opened(run_info()):
+        reporter.poll(now=True)
+    assert shown.pictures == [("pgd-2", 7, pixels.tolist())]

@@ -7,8 +7,10 @@ given from outside: ``--metrics jsonl terminal my_package.module:MySink``.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
+from torch import Tensor
 
 from zipper_dist.errors import UserError
 from zipper_dist.metrics.records import Record
@@ -26,6 +28,8 @@ class RunInfo:
     last_steps: Mapping[str, int] = field(default_factory=dict)
     """Of each learner, and of "global", the last iteration that will not be recorded again."""
     console: Console | None = None  # where to show progress, if anywhere
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """The options of the run, by their dotted names."""
 
 
 class Sink:
@@ -43,11 +47,30 @@ class Sink:
     def stage(self, name: str, share: float) -> None:
         """Take the progress (0 … 1) of a stage after the training."""
 
+    def picture(self, name: str, step: int, pixels: Tensor) -> None:
+        """Take a picture, uint8 (C, H, W), such as of adversarial examples at a validation. One
+        for which this raises does not come again."""
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Take what summary.json says, once the run is complete."""
+
     def close(self) -> None:
         """End; called once, also when the run fails."""
 
 
 SINKS: Registry[type[Sink]] = Registry("metrics sink", "zipper_dist.metrics.sinks")
+
+
+def scalars(record: Record) -> dict[str, float]:
+    """The figures of a record, by name."""
+    about = ("step", "learner", "time")
+    return {k: float(v) for k, v in record.items() if k not in about and not isinstance(v, str)}
+
+
+def final_scores(summary: Mapping[str, Any]) -> dict[str, float]:
+    """The table of summary.json: ``final/LEARNER/clean`` and the like [%]."""
+    learners = summary["final"]["learners"].items()
+    return {f"final/{name}/{k}": float(v) for name, scores in learners for k, v in scores.items()}
 
 
 def make_sinks(names: Sequence[str], option: str = "--metrics") -> list[Sink]:
