@@ -14,6 +14,7 @@ from zipper_dist.config.schedules import (
     AUTO,
     IntervalOption,
     IntervalOrAutoOption,
+    RateOption,
     Schedule,
     ScheduleOption,
     progress,
@@ -94,21 +95,25 @@ class AttackConfig:
 
 @dataclass(frozen=True)
 class LearnerConfig:
-    """A base learner that is trained by SGD; each objective adds its options in a subclass."""
+    """A base learner; each objective adds its options in a subclass."""
 
     objective: str = "natural"
     """How a minibatch becomes a loss: natural (no attack), at (adversarial training), trades, fat,
     mart, package.module:Class or path/file.py:Class."""
     lr: float = 0.1
     """Learning rate, before the schedule."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """Optimizer; adamw, for transformers, takes learning rates of some 0.001."""
     momentum: float = 0.9
-    """Momentum of SGD."""
+    """Momentum of SGD, β₁ of AdamW."""
+    beta2: float = 0.999
+    """β₂ of AdamW."""
     weight_decay: float = 5e-4
-    """Weight decay of SGD."""
+    """Weight decay."""
     nesterov: bool = False
     """Nesterov momentum."""
-    schedule: ScheduleOption = CONSTANT
-    """Multiplies the learning rate over the run [progress 0 … 1]."""
+    schedule: RateOption = CONSTANT
+    """Multiplies the learning rate over the run [progress 0 … 1]; also cosine[:RISE], one-cycle."""
     weight_average: float = 0.0
     """Decay of an average of the learner's weights that is mixed in their place; 0 = off."""
 
@@ -126,8 +131,9 @@ class LearnerConfig:
         yield from ranges.below_one(f"{option}.momentum", self.momentum)
         yield from ranges.below_one(f"{option}.weight-average", self.weight_average)
         yield from ranges.number(f"{option}.weight-decay", self.weight_decay, 0, 1e3)
-        if self.nesterov and self.momentum == 0:
-            yield f"{option}.nesterov: takes a {option}.momentum above 0"
+        yield from ranges.below_one(f"{option}.beta2", self.beta2)
+        if self.nesterov and (self.momentum == 0 or self.optimizer != "sgd"):
+            yield f"{option}.nesterov: takes {option}.optimizer sgd, {option}.momentum above 0"
         yield from ranges.values(f"{option}.schedule", self.schedule)
 
 
