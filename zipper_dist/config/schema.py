@@ -9,6 +9,7 @@ import tyro
 
 from zipper_dist.config import ranges
 from zipper_dist.config.iterations import IterationRange, IterationRangeOption
+from zipper_dist.config.model import ModelConfig as ModelConfig
 from zipper_dist.config.placement import PlacementConfig
 from zipper_dist.config.schedules import (
     AUTO,
@@ -23,7 +24,6 @@ from zipper_dist.config.threat import Norm, ThreatModel, ThreatOption
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "tf32", "bf16"]
-Activation = Literal["relu", "silu"]
 
 CONSTANT = Schedule(((0.0, 1.0),))
 
@@ -53,19 +53,6 @@ class DataConfig:
     """Random crops after so many black pixels on each side; 0 = none [pixels]."""
     flip: bool = False
     """Flip half of the images left to right, at random."""
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """The network; its input channels, image size and class count come from the data."""
-
-    arch: str = "small_cnn"
-    """Architecture: small_cnn, resnet18, preact_resnet18, wrn32_10, package.module:factory or
-    path/file.py:factory."""
-    width: float = 1.0
-    """Multiplies the number of channels of every layer."""
-    activation: Activation = "relu"
-    """Activation function."""
 
 
 @dataclass(frozen=True)

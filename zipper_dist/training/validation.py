@@ -60,6 +60,7 @@ class Validator:
         self.history: list[Record] = []
         self.best_weights: dict[str, Tensor] = {}  # a state dict, of the best of the history
         self.spec = spec
+        self.about = {"threat": " ".join(map(str, config.threats()))}  # for weights files
         attack = f"pgd-{config.eval.attack_steps}"
         self.wanted = measures(("clean", attack), config.threats(), config.eval.step_size)
         self._batch_size = config.eval.batch_size
@@ -148,7 +149,7 @@ class Validator:
         """Write the best weights, unless they are in their file; what was wrong with the file."""
         if self.best is None or not self.best_weights:  # another rank has them
             return None
-        extra = {"step": str(self.best["step"])}
+        extra = {"step": str(self.best["step"]), **self.about}
         content = content_of(self.best_weights, self.spec, extra)
         there = self._best_path.exists()
         if there and self._best_path.read_bytes() == content:
