@@ -45,8 +45,12 @@ class Registry(Mapping[str, T], Generic[T]):
             return cast(T, load_reference(name, option))
         raise UserError(
             f"{option} {name}: unknown {self.kind}; choose from {', '.join(self)}, or give "
-            "package.module:NAME or path/to/file.py:NAME"
+            f"{self.references()}"
         )
+
+    def references(self) -> str:
+        """How objects outside the package are named, in words."""
+        return "package.module:NAME or path/to/file.py:NAME"
 
     def _discover(self) -> dict[str, T]:
         if not self._discovered:

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from zipper_dist.checkpoint.run_directory import RunDirectory
+from zipper_dist.checkpoint.state_dicts import read_state_dict
 from zipper_dist.checkpoint.weights import save_weights
 from zipper_dist.errors import CommandError, UserError
 from zipper_dist.evaluation.options import EvaluateOptions
-from zipper_dist.evaluation.target import data_config, load_target, read_state_dict, threats_of
+from zipper_dist.evaluation.target import data_config, load_target, threats_of
 from zipper_dist.metrics.tables import print_summary
 from zipper_dist.models import ModelSpec, build
 from zipper_dist.recipes.command_line import parse_train_options

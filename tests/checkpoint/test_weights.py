@@ -52,7 +52,8 @@ def saved(path: Path, spec: ModelSpec = SMALL) -> dict[str, Tensor]:
 
 def saved_with(path: Path, state: dict[str, Tensor], **changes: str | None) -> None:
     """A file with the metadata of `SMALL`, changed, and a checksum that is right."""
-    metadata = {"format": "zipper_dist/1", **{k: str(v) for k, v in asdict(SMALL).items()}}
+    fields = {name: str(value) for name, value in asdict(SMALL).items() if value}
+    metadata = {"format": "zipper_dist/1", **fields}
     changed = {**metadata, "sha256": checksum(state), **changes}
     path.write_bytes(
         safetensors.torch.save(

@@ -181,7 +181,7 @@ def test_options_that_are_mentioned_exist() -> None:
         done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
         known |= set(re.findall(r"--[\w.-]+\w", done.stdout))
     for page in PAGES:
-        for option in re.findall(r"`(--[a-zA-Z_.-]+[a-zA-Z])", page.read_text()):
+        for option in re.findall(r"`(--[\w.-]+\w)", page.read_text()):
             option = option.replace("NAME", "adversarial")
             groups = any(name.startswith(f"{option}.") for name in known)
             assert option in known or groups, (page.name, option)
@@ -269,3 +269,22 @@ def test_the_command_with_all_metrics_runs(tmp_path: Path) -> None:
     run_module(*command.split()[2:], "--run-dir", str(tmp_path / "run"), *FEW_STEPS)
     for pattern in ("metrics.csv", "metrics.jsonl", "tensorboard/global/events.*"):
         assert list((tmp_path / "run").glob(pattern)), pattern
+
+
+ON_DIGITS = [
+    command
+    for command in commands(ROOT / "docs" / "network.md")
+    if " digits" in command and "…" not in command
+]
+
+
+@pytest.mark.slow
+def test_the_commands_on_networks_run(tmp_path: Path) -> None:
+    run_module("zipper_dist.train", "--run-dir", str(tmp_path / "first"), *FEW_STEPS)
+    first = str(tmp_path / "first")
+    assert len(ON_DIGITS) == 3
+    for number, command in enumerate(ON_DIGITS):
+        words = command.replace("runs/digits-seed0", first).split()
+        run = tmp_path / str(number)
+        run_module(*words[2:], "--run-dir", str(run), *FEW_STEPS)
+        assert (run / "global.safetensors").exists()

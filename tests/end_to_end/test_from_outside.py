@@ -78,7 +78,7 @@ def test_a_recipe_of_three_learners(tmp_path: Path, here: Here) -> None:
         ("--learners.natural.objective plugins/toys.py:linear", "must be a subclass"),
         ("--learners.natural.objective plugins/toys.py:Noise --learners.natural.sigma -1", "sigma"),
         ("--learners.natural.beta 1", "natural has no such option"),
-        ("--model.arch plugins/toys.py:three", "cannot be built: TypeError"),
+        ("--model.arch plugins/toys.py:three", "makes a TrainConfig, no nn.Module"),
         ("--data.source plugins/toys.py:three", "has no fetch and read"),
         ("plugins/toys.py:HALVES", "cannot be made: TypeError"),
         ("plugins/absent.py:three", "cannot be loaded: FileNotFoundError"),

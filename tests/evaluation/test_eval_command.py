@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from evaluation.conftest import EPS, SPEC
+from zipper_dist.checkpoint.state_dicts import read_state_dict
 from zipper_dist.config.threat import ThreatModel
 from zipper_dist.distributed.topology import Machine, plan
 from zipper_dist.errors import UserError
@@ -26,7 +27,7 @@ from zipper_dist.evaluation.attack_list import STANDARD, expand
 from zipper_dist.evaluation.options import EvaluateOptions, ImageOptions
 from zipper_dist.evaluation.results.report import wilson_interval
 from zipper_dist.evaluation.run import run
-from zipper_dist.evaluation.target import load_foreign, read_state_dict
+from zipper_dist.evaluation.target import load_foreign
 from zipper_dist.models import build
 
 pytestmark = pytest.mark.slow

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from zipper_dist.config.schema import Activation
+from zipper_dist.config.model import Activation
 from zipper_dist.errors import UserError
 from zipper_dist.models import NETWORKS, ModelSpec, build
 from zipper_dist.models.layers import ACTIVATIONS

@@ -21,7 +21,7 @@ from zipper_dist.recipes.registry import METHODS, RECIPES, choices, recipe
 
 GOWAL = "cifar10-wrn32-gowal"
 ZIPPERS = [name for name in RECIPES if name != GOWAL]
-ONE_LEARNER = [method for method in METHODS if method != "multinorm"]
+ONE_LEARNER = [method for method in METHODS if method not in ("multinorm", "finetune")]
 NAMES = [f"{base}-{method}" for base, method in itertools.product(ZIPPERS, ONE_LEARNER)]
 EPS = {"digits": 0.17, "mnist": 0.3}
 LIKE_CIFAR10 = [name for name in ZIPPERS if name not in EPS]
@@ -145,6 +145,22 @@ def test_several_norms_at_once(base: str, l2: float) -> None:
         found = [weights[name](progress) for name in config.learners]
         half = gamma(progress) / 2
         assert found == pytest.approx([1 - gamma(progress), half, half])
+
+
+@pytest.mark.parametrize("base", ["folder", "cifar10"])
+def test_fine_tuning_is_short_and_gentle_and_mixes_half_and_half(base: str) -> None:
+    zipper, config = recipe(base), recipe(f"{base}-finetune")
+    validate(config)
+    assert (config.data, config.epochs) == (zipper.data, 10)
+    assert (config.model.arch, config.model.weights) == (
+        "torchvision:resnet18",
+        "torchvision:DEFAULT",
+    )
+    assert config.model.normalise == "auto"
+    assert {config.mix.gamma(at) for at in (0, 0.3, 1)} == {0.5}
+    for name, learner in config.learners.items():
+        assert learner.lr == pytest.approx(zipper.learners[name].lr / 10)
+        assert [learner.schedule(at) for at in (0, 0.05, 1)] == pytest.approx([0, 1, 0])
 
 
 def test_the_recipe_of_gowal_et_al() -> None:

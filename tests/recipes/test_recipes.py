@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from zipper_dist.config.schedules import Schedule
+from zipper_dist.config.schedules import Curve, Schedule
 from zipper_dist.config.schema import AttackConfig, AttackedLearnerConfig, TrainConfig
 from zipper_dist.errors import UserError
 from zipper_dist.recipes.registry import RECIPES, recipe
@@ -23,7 +23,7 @@ def attack_of(config: TrainConfig) -> AttackConfig:
     return learner.attack
 
 
-def values(schedule: Schedule, *progress: float) -> list[float]:
+def values(schedule: Schedule | Curve, *progress: float) -> list[float]:
     return [schedule(at) for at in progress]
 
 

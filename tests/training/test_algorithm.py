@@ -141,7 +141,7 @@ def trained(config: TrainConfig, directory: Path, monkeypatch: pytest.MonkeyPatc
     def tiny(spec: ModelSpec) -> nn.Module:
         return TinyNetwork()
 
-    for module in ("materials", "limits"):
+    for module in ("network", "limits"):
         monkeypatch.setattr(f"zipper_dist.training.setup.{module}.build", tiny)
     cores = tuple(sorted(os.sched_getaffinity(0)))
     world = World(plan(Machine(0, 1, 0, 1, 0, cores), "cpu", 1))
@@ -288,6 +288,7 @@ class SlowLearner:
         leaves = {name: self.state[name].clone().requires_grad_() for name in names}
         logits, statistics = forward({**self.state, **leaves}, images.detach(), training=True)
         gradients = torch.autograd.grad(cross_entropy(logits, labels), list(leaves.values()))
+        assert isinstance(config.schedule, Schedule)
         rate = config.lr * at(config.schedule, t + slip.learning_rate)
         for name, gradient in zip(names, gradients, strict=True):
             direction = gradient + config.weight_decay * self.state[name]

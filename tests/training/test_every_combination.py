@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from zipper_dist.accel.precision import Acceleration
-from zipper_dist.config.schedules import Schedule
+from zipper_dist.config.schedules import Curve, Schedule
 from zipper_dist.config.schema import LearnerConfig, Precision
 from zipper_dist.data import Minibatch
 from zipper_dist.models import ModelSpec, build
@@ -28,6 +28,7 @@ OTHERS: dict[object, tuple[object, ...]] = {
     int: (1,),
     bool: (False, True),
     Schedule: (Schedule.parse("0:0.1,1:1"),),
+    Schedule | Curve: (Schedule.parse("0:0.1,1:1"), Curve("cosine", 0.5)),
 }
 CLASSES = 3
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
@@ -42,7 +43,8 @@ def changes(options: Any, before: str = "") -> Iterator[tuple[str, Any]]:
         if is_dataclass(value) and type(value) not in OTHERS:
             yield from changes(value, f"{name}.")
         elif field.name != "objective":
-            others = get_args(kinds[field.name]) or OTHERS[kinds[field.name]]
+            others = OTHERS.get(kinds[field.name]) or get_args(kinds[field.name])
+            assert others
             yield from ((name, other) for other in others if other != value)
 
 

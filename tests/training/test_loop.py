@@ -66,7 +66,7 @@ class InterruptedWait(Overlap):
 @pytest.fixture
 def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Made]:
     """A run in this process, in a directory below the test's."""
-    for module in ("materials", "limits"):
+    for module in ("network", "limits"):
         monkeypatch.setattr(
             f"zipper_dist.training.setup.{module}.build", lambda spec: TinyNetwork()
         )
@@ -168,7 +168,7 @@ def test_checkpoints_of_other_data_are_refused(
             super().__init__()
             self.linear = torch.nn.Linear(16, 40)
 
-    monkeypatch.setattr("zipper_dist.training.setup.materials.build", lambda spec: Larger())
+    monkeypatch.setattr("zipper_dist.training.setup.network.build", lambda spec: Larger())
     message = refused(make)
     assert str(path) in message
     assert "cannot be continued with the network and the data of now (" in message

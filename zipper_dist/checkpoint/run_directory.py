@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import platform
+import re
 import sys
 from collections.abc import Collection, Iterable, Mapping
 from importlib.metadata import version
@@ -36,8 +37,13 @@ from zipper_dist.errors import UserError
 STARTED = {"run_dir", "resume", "metrics", "trace", "timeout"}
 PLACED = {"placement.mode", "placement.ranks", "placement.shards"}
 NOT_COMPARED = STARTED | PLACED
-AS_BEFORE = {"data.skip_unreadable": False}
-"""Options that runs of 0.2.0 do not name, each with the value that means what these did."""
+AS_BEFORE = {
+    "data.skip_unreadable": False,
+    "model.options": [],
+    "learners.NAME.optimizer": "sgd",
+    "learners.NAME.beta2": 0.999,
+}
+"""Options that older runs do not name, each with the value that means what these did."""
 
 CONFIG = {"options": dict, "resolved": {"precision": str, "shards": (int, type(None))}}
 SUMMARY = {
@@ -79,11 +85,17 @@ def differences(
 ) -> list[str]:
     """A line for each option that differs between two sets of options."""
     old, new = flattened(there), flattened(here)
-    return [
-        " ".join(f"--{name.replace('_', '-')} {old.get(name)} there, {new.get(name)} now".split())
-        for name in sorted((old.keys() | new.keys()) - set(ignored))
-        if old.get(name) != new.get(name)
-    ]
+    lines = []
+    for name in sorted((old.keys() | new.keys()) - set(ignored)):
+        was, is_now = old.get(name, before(name)), new.get(name, before(name))
+        if was != is_now:
+            lines.append(f"--{name.replace('_', '-')} {was} there, {is_now} now")
+    return [" ".join(line.split()) for line in lines]
+
+
+def before(name: str) -> Any:
+    """What an option means that a run does not name."""
+    return AS_BEFORE.get(re.sub(r"^learners\.[^.]+\.", "learners.NAME.", name))
 
 
 def identity_of(config: TrainConfig, precision: Precision, shards: int) -> str:
@@ -96,7 +108,7 @@ def identity_of(config: TrainConfig, precision: Precision, shards: int) -> str:
         # 1 and 1.0 are equal, and an option that is not there is None.
         name: int(value) if isinstance(value, float) and value.is_integer() else value
         for name, value in (flattened(as_json(config)) | resolved).items()
-        if name not in NOT_COMPARED and value is not None and AS_BEFORE.get(name) != value
+        if name not in NOT_COMPARED and value is not None and before(name) != value
     }
     return hashlib.sha256(json.dumps(compared, sort_keys=True).encode()).hexdigest()
 
@@ -154,7 +166,7 @@ class RunDirectory:
         if not self.config.exists():
             return None
         there = self._read_config()
-        found = differences(AS_BEFORE | flattened(there["options"]), as_json(config))
+        found = differences(there["options"], as_json(config))
         if (was := there["resolved"]["precision"]) != precision:
             found.append(f"--precision {config.precision} meant {was} there, {precision} here")
         shards: int = there["resolved"].get("shards") or 1

@@ -1,5 +1,6 @@
 """Weights files: safetensors files of a state dict, whose metadata holds the format, the fields of
-the :class:`ModelSpec` and a checksum. Loading one runs foreign code only if the caller trusts it.
+the :class:`ModelSpec` and a checksum. Loading one imports what only the user can vouch for if the
+caller trusts it.
 """
 
 import hashlib
@@ -7,6 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -18,6 +20,8 @@ from zipper_dist.errors import UserError
 from zipper_dist.models import NETWORKS, ModelSpec, build
 
 FORMAT = "zipper_dist/1"  # the version changes when older code cannot read the files
+JSON_FIELDS: dict[str, type] = {"options": dict, "normalise": list, "class_names": list}
+"""Fields of a :class:`ModelSpec` that metadata hold as JSON, or not at all if they are empty."""
 
 
 def save_weights(
@@ -37,9 +41,12 @@ def content_of(
         name: tensor.detach().to("cpu", memory_format=torch.contiguous_format)
         for name, tensor in state.items()
     }
+    fields = asdict(spec)
+    as_json = {name: json.dumps(value) for name in JSON_FIELDS if (value := fields.pop(name))}
     metadata = {
         "format": FORMAT,
-        **{field: str(value) for field, value in asdict(spec).items()},
+        **{field: str(value) for field, value in fields.items()},
+        **as_json,
         "sha256": checksum(tensors),
     }
     if taken := metadata.keys() & (extra or {}).keys():
@@ -65,9 +72,19 @@ def check_weights(path: Path) -> None:
 
 def load_model(path: Path, trust: bool = False) -> nn.Module:
     """The network of :func:`load_weights` in eval mode; it draws no random numbers."""
-    _, state, network = _load(path, trust)
+    spec, state, network = _load(path, trust)
+    if spec.is_from_outside or spec.normalise:
+        # It may have tensors that are no part of the state, which the device meta has no values of.
+        network = _built(path, spec, "cpu")
     network.load_state_dict(state, assign=True)
     return network.eval()
+
+
+def read_checked(path: Path) -> tuple[ModelSpec, dict[str, Tensor]]:
+    """What :func:`load_weights` gives, without building the network, so that no code is run and
+    whether the tensors fit it is not checked."""
+    metadata, state = _checked(path)
+    return _spec(path, metadata), state
 
 
 def checksum(state: Mapping[str, Tensor]) -> str:
@@ -84,20 +101,20 @@ def _load(path: Path, trust: bool) -> tuple[ModelSpec, dict[str, Tensor], nn.Mod
     """Description, tensors, and the network on the device meta."""
     metadata, state = _checked(path)
     spec = _spec(path, metadata)
-    if spec.is_from_outside:
+    if spec.needs_trust:
         if not trust:
             raise UserError(
                 f"{path}: its network is {spec.arch}, outside this package: loading the file would "
-                "run that code; load it with trust=True if you trust it"
+                "run that code; load it with trust=True (--trust) if you trust it"
             )
         NETWORKS.find(spec.arch, f"{path}: --model.arch")  # imported outside of device meta
     try:
-        with torch.device("meta"):  # nothing is allocated or initialised, whatever the file asks
-            network = build(spec)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    except (RuntimeError, TypeError):  # a size beyond 64 bits
-        raise UserError(f"{path}: damaged: no network can have the size it names") from None
+        # Nothing is allocated or initialised, whatever the file asks.
+        network = _built(path, spec, "meta")
+    except UserError:
+        if not spec.is_from_outside:
+            raise
+        network = _built(path, spec, "cpu")  # some factories compute with their tensors
     wanted = network.state_dict()
     for name in sorted(state.keys() | wanted.keys()):
         has, needs = (_kind(tensors.get(name)) for tensors in (state, wanted))
@@ -107,6 +124,17 @@ def _load(path: Path, trust: bool) -> tuple[ModelSpec, dict[str, Tensor], nn.Mod
                 f"in the file, {needs} in the network"
             )
     return spec, state, network
+
+
+def _built(path: Path, spec: ModelSpec, device: str) -> nn.Module:
+    """The network, with any weights; no random numbers of the caller are drawn."""
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device(device):
+            return build(spec)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    except (RuntimeError, TypeError):  # a size beyond 64 bits
+        raise UserError(f"{path}: damaged: no network can have the size it names") from None
 
 
 def _checked(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -145,12 +173,24 @@ def _spec(path: Path, metadata: Mapping[str, str]) -> ModelSpec:
             arch=metadata["arch"],
             width_multiplier=float(metadata["width_multiplier"]),
             activation=metadata.get("activation", "relu"),  # files from before it was an option
+            options=_of_json(metadata, "options"),
+            normalise=tuple(map(float, _of_json(metadata, "normalise"))),
+            class_names=tuple(map(str, _of_json(metadata, "class_names"))),
             **{size: int(metadata[size]) for size in sizes},
         )
     except KeyError as error:
         raise UserError(f"{path}: damaged: its metadata has no {error.args[0]!r}") from None
-    except ValueError as error:
-        raise UserError(f"{path}: damaged: a number in its metadata is none: {error}") from None
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: damaged: its metadata cannot be read: {error}") from None
+
+
+def _of_json(metadata: Mapping[str, str], name: str) -> Any:
+    """A field of :data:`JSON_FIELDS`; ValueError if it is no such value."""
+    kind = JSON_FIELDS[name]
+    value: object = json.loads(metadata[name]) if name in metadata else kind()
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} is {metadata[name]}")
+    return value
 
 
 def _kind(tensor: Tensor | None) -> str:

@@ -36,8 +36,7 @@ def problems(config: TrainConfig) -> Iterator[str]:
     yield from ranges.at_least_one("--threads", config.threads, ranges.MOST_THREADS)
     yield from ranges.number("--seed", config.seed, -(2**63), 2**63 - 1)
     yield from ranges.number("--data.crop-padding", config.data.crop_padding, 0, ranges.MOST)
-    if not 0 < config.model.width <= 64:
-        yield f"--model.width {config.model.width}: give 0.01 … 64"
+    yield from config.model.problems()
     if not config.learners:
         yield "learners: give one or more"
     for name in config.learners:

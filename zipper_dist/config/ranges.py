@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from zipper_dist.config.schedules import Schedule
+from zipper_dist.config.schedules import Curve, Schedule
 
 MOST = 10**9
 """The largest count: of iterations, images, pixels …"""
@@ -36,7 +36,9 @@ def at_least_one(option: str, value: int | None, most: int = MOST) -> Iterator[s
         yield f"{option} {value}: give at most {most}"
 
 
-def values(option: str, schedule: Schedule, high: float = 1e6) -> Iterator[str]:
-    """The values of ``schedule`` must lie in 0 … ``high``."""
-    if min(schedule.values) < 0 or max(schedule.values) > high:
+def values(option: str, schedule: Schedule | Curve, high: float = 1e6) -> Iterator[str]:
+    """The values of ``schedule`` must lie in 0 … ``high``, and a curve must end with the run."""
+    if isinstance(schedule, Curve) and not 0 <= schedule.rise < 1:
+        yield f"{option} {schedule}: it must rise for a part of the run, 0 … below 1"
+    elif min(schedule.values) < 0 or max(schedule.values) > high:
         yield f"{option} {schedule}: its values must lie in 0 … {high:g}"

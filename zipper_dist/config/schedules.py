@@ -1,4 +1,4 @@
-"""Piecewise-linear schedules over a run, and intervals of it, as options."""
+"""Schedules over a run, and intervals of it, as options."""
 
 from __future__ import annotations
 
@@ -71,6 +71,69 @@ class Schedule:
         if len(self.points) == 1:
             return _written(self.points[0][1])
         return ",".join(f"{_written(at)}:{_written(value)}" for at, value in self.points)
+
+
+CurveKind = Literal["cosine", "one-cycle"]
+RISE: dict[CurveKind, float] = {"cosine": 0.0, "one-cycle": 0.3}
+"""The kinds, and the part of the run that they rise for where nothing is said."""
+FIRST, LAST = 1 / 25, 1 / 25e4
+"""Where a one-cycle schedule begins and ends, as torch's ``OneCycleLR`` does by default."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Rises to 1 over the first part of the run, ``rise``, and then falls along half a cosine.
+
+    ``cosine`` rises from 0 along a straight line (a warm-up) and falls to 0: Loshchilov and Hutter,
+    arXiv:1608.03983. ``one-cycle`` rises from 1/25 along half a cosine and falls to 1/250,000:
+    Smith and Topin, arXiv:1708.07120, as in torch. Written ``cosine``, ``cosine:0.05``,
+    ``one-cycle`` (0.3) and ``one-cycle:0.2``.
+    """
+
+    kind: CurveKind
+    rise: float = 0.0
+
+    def __call__(self, progress: float) -> float:
+        """The value at ``progress``, 0 … 1."""
+        first, last = (0.0, 0.0) if self.kind == "cosine" else (FIRST, LAST)
+        if progress >= self.rise:
+            return _half_cosine(1.0, last, (progress - self.rise) / (1 - self.rise))
+        if self.kind == "cosine":
+            return progress / self.rise
+        return _half_cosine(first, 1.0, progress / self.rise)
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """The extremes."""
+        return (0.0 if self.kind == "cosine" else LAST, 1.0)
+
+    def __str__(self) -> str:
+        return self.kind if self.rise == RISE[self.kind] else f"{self.kind}:{self.rise!r}"
+
+
+def _half_cosine(start: float, end: float, part: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * min(part, 1.0))) / 2
+
+
+def parse_rate(text: str) -> Schedule | Curve:
+    """Read the schedule of a learning rate; raises ValueError if ``text`` is none."""
+    kind, _, rise = text.partition(":")
+    for known, usual in RISE.items():
+        if kind == known:
+            try:
+                curve = Curve(known, float(rise) if ":" in text else usual)
+            except ValueError:
+                curve = Curve(known, -1.0)
+            if 0 <= curve.rise < 1:
+                return curve
+            raise ValueError(
+                f"{text!r} is not a schedule: after {kind}: give the part of the run that the rate "
+                "rises for, 0 … below 1"
+            )
+    try:
+        return Schedule.parse(text)
+    except ValueError as error:
+        raise ValueError(f"{error}; or cosine, cosine:0.05, one-cycle, one-cycle:0.3") from None
 
 
 Unit = Literal["iterations", "epochs", "progress", "auto"]
@@ -147,7 +210,9 @@ def interval_or_auto(text: str) -> Interval:
 T = TypeVar("T")
 
 
-def one_word(kind: type[T], parse: Callable[[str], T], metavar: str) -> PrimitiveConstructorSpec[T]:
+def one_word(
+    kind: type[T] | tuple[type[T], ...], parse: Callable[[str], T], metavar: str
+) -> PrimitiveConstructorSpec[T]:
     """How the parser reads and shows an option of class ``kind``, which is one word."""
     return PrimitiveConstructorSpec(
         nargs=1,
@@ -162,6 +227,10 @@ _SCHEDULE = one_word(Schedule, Schedule.parse, "NUMBER|P:V,…")
 ScheduleOption = Annotated[Schedule, _SCHEDULE]
 IntervalOption = Annotated[Interval, one_word(Interval, Interval.parse, "N|Nep|0.N")]
 IntervalOrAutoOption = Annotated[Interval, one_word(Interval, interval_or_auto, "auto|N|Nep|0.N")]
+
+RateOption = Annotated[
+    Schedule | Curve, one_word((Schedule, Curve), parse_rate, "NUMBER|P:V,…|cosine|one-cycle")
+]
 
 OPTION_TYPES = ConstructorRegistry()
 """For the parser: a schedule in a dict is one option, too."""

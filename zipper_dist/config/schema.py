@@ -9,11 +9,13 @@ import tyro
 
 from zipper_dist.config import ranges
 from zipper_dist.config.iterations import IterationRange, IterationRangeOption
+from zipper_dist.config.model import ModelConfig as ModelConfig
 from zipper_dist.config.placement import PlacementConfig
 from zipper_dist.config.schedules import (
     AUTO,
     IntervalOption,
     IntervalOrAutoOption,
+    RateOption,
     Schedule,
     ScheduleOption,
     progress,
@@ -22,7 +24,6 @@ from zipper_dist.config.threat import Norm, ThreatModel, ThreatOption
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "tf32", "bf16"]
-Activation = Literal["relu", "silu"]
 
 CONSTANT = Schedule(((0.0, 1.0),))
 
@@ -55,19 +56,6 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
-class ModelConfig:
-    """The network; its input channels, image size and class count come from the data."""
-
-    arch: str = "small_cnn"
-    """Architecture: small_cnn, resnet18, preact_resnet18, wrn32_10, package.module:factory or
-    path/file.py:factory."""
-    width: float = 1.0
-    """Multiplies the number of channels of every layer."""
-    activation: Activation = "relu"
-    """Activation function."""
-
-
-@dataclass(frozen=True)
 class AttackConfig:
     """The attack that a learner trains against: PGD on the loss of its objective."""
 
@@ -94,21 +82,25 @@ class AttackConfig:
 
 @dataclass(frozen=True)
 class LearnerConfig:
-    """A base learner that is trained by SGD; each objective adds its options in a subclass."""
+    """A base learner; each objective adds its options in a subclass."""
 
     objective: str = "natural"
     """How a minibatch becomes a loss: natural (no attack), at (adversarial training), trades, fat,
     mart, package.module:Class or path/file.py:Class."""
     lr: float = 0.1
     """Learning rate, before the schedule."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """Optimizer; adamw, for transformers, takes learning rates of some 0.001."""
     momentum: float = 0.9
-    """Momentum of SGD."""
+    """Momentum of SGD, β₁ of AdamW."""
+    beta2: float = 0.999
+    """β₂ of AdamW."""
     weight_decay: float = 5e-4
-    """Weight decay of SGD."""
+    """Weight decay."""
     nesterov: bool = False
     """Nesterov momentum."""
-    schedule: ScheduleOption = CONSTANT
-    """Multiplies the learning rate over the run [progress 0 … 1]."""
+    schedule: RateOption = CONSTANT
+    """Multiplies the learning rate over the run [progress 0 … 1]; also cosine[:RISE], one-cycle."""
     weight_average: float = 0.0
     """Decay of an average of the learner's weights that is mixed in their place; 0 = off."""
 
@@ -126,8 +118,9 @@ class LearnerConfig:
         yield from ranges.below_one(f"{option}.momentum", self.momentum)
         yield from ranges.below_one(f"{option}.weight-average", self.weight_average)
         yield from ranges.number(f"{option}.weight-decay", self.weight_decay, 0, 1e3)
-        if self.nesterov and self.momentum == 0:
-            yield f"{option}.nesterov: takes a {option}.momentum above 0"
+        yield from ranges.below_one(f"{option}.beta2", self.beta2)
+        if self.nesterov and (self.momentum == 0 or self.optimizer != "sgd"):
+            yield f"{option}.nesterov: takes {option}.optimizer sgd, {option}.momentum above 0"
         yield from ranges.values(f"{option}.schedule", self.schedule)
 
 

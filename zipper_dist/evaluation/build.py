@@ -94,6 +94,7 @@ def assemble(
         "format": 3,
         "weights": target.sha256,
         "network": str(target.spec or options.model),
+        **({"options": dict(target.spec.options)} if target.spec and target.spec.options else {}),
         "images": digest.hexdigest(),
         "device": device.type,
     }

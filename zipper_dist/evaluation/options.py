@@ -68,6 +68,9 @@ class EvaluateOptions:
     """With --model: means that the network expects to be taken from the channels of an image."""
     std: tuple[float, ...] | None = None
     """With --model: standard deviations that it then expects the channels to be divided by."""
+    trust: bool = False
+    """Import what a weights file names, if its network is none of the package, torchvision or timm;
+    for a run directory, that is imported in any case."""
     sanity: bool = False
     """Run the sanity checks; standard always does."""
     device: Device = "auto"

@@ -1,16 +1,15 @@
 """What is evaluated: a network, and what the run that made it says about data and attack."""
 
-import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from zipper_dist.checkpoint.run_directory import RunDirectory, as_json
+from zipper_dist.checkpoint.state_dicts import read_state_dict, shortened
 from zipper_dist.checkpoint.weights import checksum, load_model, load_weights
 from zipper_dist.config.json_shape import NUMBER, read_json
 from zipper_dist.config.schema import DataConfig
@@ -20,6 +19,7 @@ from zipper_dist.errors import UserError
 from zipper_dist.evaluation.attack_list import check_threats
 from zipper_dist.evaluation.options import EvaluateOptions
 from zipper_dist.models import ModelSpec
+from zipper_dist.models.normalised import Normalised
 from zipper_dist.recipes.registry import is_recipe, recipe
 from zipper_dist.registry import load_reference
 
@@ -36,9 +36,6 @@ CONFIG = {
     }
 }
 """What an evaluation goes by in config.json: see :func:`fits`."""
-
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
-"""Names under which training scripts put the state dict into their checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ def load_target(options: EvaluateOptions) -> Target:
         file, name = path, path.stem
     run = _options_of_run(RunDirectory(file.parent).config)
     # The code of a network outside the package runs for the run that was trained with it alone.
-    trust = ":" in run.get("model", {}).get("arch", "")
+    trust = options.trust or ":" in run.get("model", {}).get("arch", "")
     spec, state = load_weights(file, trust)
     return Target(load_model(file, trust), file, name, checksum(state), spec, run)
 
@@ -197,24 +194,6 @@ def _kind(of: Dataset | ModelSpec) -> str:
     return f"{of.channels}×{of.height}×{of.width} (C×H×W) in {of.classes} classes"
 
 
-class Normalised(nn.Module):
-    """A network that first normalises images in [0, 1] by each channel's mean and deviation."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
-        super().__init__()
-        self.network = network
-        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits of images (B, C, H, W) in [0, 1]."""
-        logits: Tensor = self.network((images - self.mean) / self.std)
-        return logits
-
-
 def load_foreign(
     factory: str, file: Path, mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -225,7 +204,7 @@ def load_foreign(
     try:
         network = made()  # type: ignore[operator]
     except Exception as error:  # whatever the user's code raises
-        reason = f"{type(error).__name__}: {_one_line(error)}"
+        reason = f"{type(error).__name__}: {shortened(error)}"
         raise UserError(f"--model {factory}: cannot be made: {reason}") from None
     if not isinstance(network, nn.Module):
         made_what = type(network).__name__
@@ -233,43 +212,11 @@ def load_foreign(
     try:
         network.load_state_dict(read_state_dict(file))
     except (RuntimeError, TypeError) as error:
-        raise UserError(f"{file}: does not fit {factory}: {_one_line(error)}") from None
+        raise UserError(f"{file}: does not fit {factory}: {shortened(error)}") from None
+    constants: dict[str, Tensor] = {}
     if mean is not None and std is not None:
         network = Normalised(network, mean, std)
-    # The normalisation is part of what the network computes, so of its checksum too.
-    return network.eval(), {name: t.detach() for name, t in network.state_dict().items()}
-
-
-def read_state_dict(file: Path) -> dict[str, Tensor]:
-    """The state dict in a safetensors or ``.pt`` file, on the CPU; nothing in it is executed.
-    Raises UserError where it is absent, damaged, no state dict, or more than plain data."""
-    try:
-        if file.suffix == ".safetensors":
-            content: Any = safetensors.torch.load_file(file)
-        else:
-            content = torch.load(file, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{file}: no such file") from None
-    except pickle.UnpicklingError:
-        raise UserError(
-            f"{file}: damaged, or holds more than tensors and plain containers. Loading such a "
-            "file would execute code from it, so it is refused: save the state dict alone"
-        ) from None
-    except Exception as error:  # of a damaged file, the unpickler may raise anything
-        raise UserError(f"{file}: cannot be read: {_one_line(error)}") from None
-    for wrapper in WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-    tensors = isinstance(content, Mapping) and all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
-    )
-    if not (tensors and content):
-        raise UserError(f"{file}: holds no state dict (names and tensors)")
-    if all(name.startswith("module.") for name in content):  # nn.DataParallel adds it
-        return {name.removeprefix("module."): tensor for name, tensor in content.items()}
-    return dict(content)
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= 300 else text[:300] + " …"
+        # The normalisation is part of what the network computes, so of its checksum too.
+        constants = {"mean": network.mean, "std": network.std}
+    state = constants | network.state_dict()
+    return network.eval(), {name: t.detach() for name, t in state.items()}

@@ -1,54 +1,47 @@
-"""What describes a network, and where the networks are registered."""
+"""Where the networks are registered, and how one is built from its description."""
 
+import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from zipper_dist.errors import UserError, in_one_line
 from zipper_dist.models.layers import ACTIVATIONS
+from zipper_dist.models.normalised import Normalised
+from zipper_dist.models.sources import SOURCES, source_of
+from zipper_dist.models.sources.factory import KeywordFactory
+from zipper_dist.models.sources.own import own_factory
+from zipper_dist.models.spec import ModelSpec
 from zipper_dist.registry import Registry
 
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """All that is needed to build a network; a weights file carries it."""
-
-    arch: str
-    """Architecture: a key of :data:`NETWORKS`, or a reference to a factory outside the package."""
-    channels: int
-    """Channels of an image: 1 for grey, 3 for colour."""
-    height: int
-    """Height of an image [pixels]."""
-    width: int
-    """Width of an image [pixels]."""
-    classes: int
-    """Number of classes, which is the number of logits."""
-    width_multiplier: float = 1.0
-    """Multiplies the number of channels (or features) of every layer but the last."""
-    activation: str = "relu"
-    """What stands between the layers: a key of :data:`zipper_dist.models.layers.ACTIVATIONS`."""
-
-    @property
-    def is_from_outside(self) -> bool:
-        """Whether the network's code is not this package's."""
-        return ":" in self.arch
-
-    def require_pixels(self, least: int) -> None:
-        """Raise UserError unless images are at least ``least`` pixels high and wide."""
-        if min(self.height, self.width) < least:
-            raise UserError(
-                f"--data.image-size: images of {self.height}×{self.width} pixels are too small for "
-                f"--model.arch {self.arch}: it needs {least}×{least} or more"
-            )
-
+__all__ = ["NETWORKS", "Factory", "ModelSpec", "Networks", "build", "check_network"]
 
 Factory = Callable[[ModelSpec], nn.Module]
 """Makes the network: (N, channels, height, width) → logits (N, classes), in train mode, with
 initial values from torch's global generator."""
 
-NETWORKS: Registry[Factory] = Registry("architecture", "zipper_dist.models")
+
+class Networks(Registry[Factory]):
+    """The networks of the package, and by :meth:`find` those of other sources."""
+
+    def find(self, name: str, option: str) -> Factory:
+        """The factory of a name, of ``SOURCE:NAME`` or of a reference; UserError about ``option``
+        if there is none."""
+        if ":" not in name or name in self:
+            return super().find(name, option)
+        source = source_of(name)
+        if source in SOURCES:
+            return SOURCES[source].factory(name.partition(":")[2], f"{option} {name}")
+        return own_factory(name, option)
+
+    def references(self) -> str:
+        """See :class:`Registry`."""
+        return f"{', '.join(f'{source}:NAME' for source in SOURCES)}, {super().references()}"
+
+
+NETWORKS = Networks("architecture", "zipper_dist.models")
 """The networks by the name that ``--model.arch`` and weights files give them."""
 
 
@@ -66,13 +59,45 @@ def build(spec: ModelSpec) -> nn.Module:
     if spec.channels < 1 or spec.classes < 1:
         raise UserError(f"no network for {spec.channels} channels and {spec.classes} classes")
     spec.require_pixels(1)
+    if spec.options and not isinstance(factory, KeywordFactory):
+        names = ", ".join(spec.options)
+        raise UserError(
+            f"--model.options {names}: {spec.arch} takes none; it has --model.width and "
+            "--model.activation"
+        )
     try:
         network = factory(spec)
     except Exception as error:
-        if not spec.is_from_outside:
+        if not isinstance(factory, KeywordFactory):
             raise
-        problem = f"cannot be built: {in_one_line(error)}"
+        problem = f"cannot be built: {in_one_line(error)}; {factory.describe(spec)}"
         raise UserError(f"--model.arch {spec.arch}: {problem}") from None
     if not isinstance(network, nn.Module):
         raise UserError(f"--model.arch {spec.arch}: makes a {type(network).__name__}, no nn.Module")
-    return network
+    if not spec.normalise:
+        return network
+    channels = len(spec.normalise) // 2
+    return Normalised(network, spec.normalise[:channels], spec.normalise[channels:])
+
+
+def check_network(network: nn.Module, spec: ModelSpec) -> None:
+    """Raise UserError unless a copy of ``network`` takes an image of ``spec`` to its logits."""
+    device = next((p.device for p in network.parameters()), None)
+    if device is None:
+        raise UserError(f"--model.arch {spec.arch}: has no parameters, so nothing can be trained")
+    factory = NETWORKS.find(spec.arch, "--model.arch")
+    given = f"; {factory.describe(spec)}" if isinstance(factory, KeywordFactory) else ""
+    kind = f"{spec.channels}×{spec.height}×{spec.width} (C×H×W)"
+    try:
+        with torch.no_grad():
+            images = torch.zeros(2, spec.channels, spec.height, spec.width, device=device)
+            logits = copy.deepcopy(network).eval()(images)
+    except Exception as error:  # whatever the network's own code raises
+        problem = f"cannot take images of {kind}: {in_one_line(error)}{given}"
+        raise UserError(f"--model.arch {spec.arch}: {problem}") from None
+    found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if found != (2, spec.classes):
+        raise UserError(
+            f"--model.arch {spec.arch}: gives {found} for 2 images, not logits of shape "
+            f"(2, {spec.classes}){given}"
+        )

@@ -27,7 +27,7 @@ def finalise(run: RunContext, state: TrainState, test: ImageSet) -> dict[str, An
     state.validation.finish()
     # The last snapshot is evaluated by now whatever the number of ranks, so that all count alike.
     with_validation = state.timers.settle(run)
-    extra = {"step": str(state.at)}
+    extra = {"step": str(state.at), **state.validator.about}
     for learner in state.learners:
         if learner.name in state.led:
             path, weights = run.directory.weights(learner.name), learner.state.state_dict()

@@ -65,6 +65,7 @@ class Validator:
         self.best_weights: dict[str, Tensor] = {}  # a state dict, of the best of the history
         self.is_copy = False  # for checkpoints alone: another rank tells of it, and writes the best
         self.spec = spec
+        self.about = {"threat": " ".join(map(str, config.threats()))}  # for weights files
         attack = f"pgd-{config.eval.attack_steps}"
         self.wanted = measures(("clean", attack), config.threats(), config.eval.step_size)
         self._batch_size = config.eval.batch_size
@@ -167,7 +168,7 @@ class Validator:
         """Write the best weights, unless they are in their file; what was wrong with the file."""
         if self.is_copy or self.best is None or not self.best_weights:
             return None
-        extra = {"step": str(self.best["step"])}
+        extra = {"step": str(self.best["step"]), **self.about}
         content = content_of(self.best_weights, self.spec, extra)
         there = self._best_path.exists()
         if there and self._best_path.read_bytes() == content:

@@ -1,8 +1,7 @@
-"""The base learner: a network, its objective, its SGD and its schedules."""
+"""The base learner: a network, its objective, its optimizer and its schedules."""
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
 
 from zipper_dist.accel.precision import Acceleration
@@ -12,6 +11,7 @@ from zipper_dist.metrics.records import StepResult
 from zipper_dist.objectives import LearnerSteps, make_objective
 from zipper_dist.training.learner.flat_state import FlatState
 from zipper_dist.training.learner.gradient import MinibatchGradient, Sums
+from zipper_dist.training.learner.optimizers import make_optimizer, restore, tensors_of
 from zipper_dist.training.learner.shards import Shards
 
 
@@ -40,16 +40,7 @@ class BaseLearner:
         self._gradient = MinibatchGradient(
             model, self.model, self.objective, acceleration, shards, getattr(config, "awp", 0.0)
         )
-        fused = self.state.flat.is_cuda
-        self.optimizer = torch.optim.SGD(
-            model.parameters(),
-            lr=config.lr,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-            nesterov=config.nesterov,
-            foreach=not fused,
-            fused=fused,
-        )
+        self.optimizer = make_optimizer(model, config)
         self.average = self.state.flat.clone() if config.weight_average > 0 else None
         self._steps = steps
 
@@ -98,10 +89,7 @@ class BaseLearner:
         tensors |= {f"integer/{name}": tensor for name, tensor in self.state.integers.items()}
         if self.average is not None:
             tensors["average"] = self.average
-        for i, state in self.optimizer.state_dict()["state"].items():
-            if state.get("momentum_buffer") is not None:
-                tensors[f"momentum/{i}"] = state["momentum_buffer"]
-        return tensors
+        return tensors | tensors_of(self.optimizer)
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Restore what :meth:`tensors` gave."""
@@ -109,10 +97,4 @@ class BaseLearner:
         self.state.load_integers({n: tensors[f"integer/{n}"] for n in self.state.integers})
         if self.average is not None:
             self.average.copy_(tensors["average"])
-        # In the memory layout of its parameter, or sums could be rounded differently.
-        momentum = {
-            i: {"momentum_buffer": torch.empty_like(parameter).copy_(tensors[f"momentum/{i}"])}
-            for i, parameter in enumerate(self.state.model.parameters())
-            if f"momentum/{i}" in tensors
-        }
-        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": momentum})
+        restore(self.optimizer, list(self.state.model.parameters()), tensors)

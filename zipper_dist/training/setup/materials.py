@@ -13,13 +13,12 @@ from zipper_dist.config.schema import TrainConfig
 from zipper_dist.data import Dataset, ImageSet, Loader, fetch, load
 from zipper_dist.data.splits import limit_images
 from zipper_dist.errors import UserError
-from zipper_dist.models import ModelSpec, build
+from zipper_dist.models import ModelSpec
 from zipper_dist.objectives import LearnerSteps
-from zipper_dist.rng import seed_global_generators
 from zipper_dist.training.context import RunContext
 from zipper_dist.training.learner import BaseLearner
 from zipper_dist.training.learner.shards import Shards
-from zipper_dist.training.setup.limits import refuse_giant
+from zipper_dist.training.setup.network import initial_network
 from zipper_dist.training.step_plan import StepPlan, evaluation_cost, fitting_batch_size
 
 
@@ -79,25 +78,13 @@ def prepare(run: RunContext, data: Dataset) -> Materials:
     plan = StepPlan.of(config, loader.steps_per_epoch, cost)
     if problem := config.trace.problem("--trace", plan.total_steps):
         raise UserError(problem)
-    spec = ModelSpec(
-        arch=config.model.arch,
-        channels=data.channels,
-        height=data.height,
-        width=data.width,
-        classes=data.classes,
-        width_multiplier=config.model.width,
-        activation=config.model.activation,
-    )
-    alone = config.placement.mode == "dedicated" and run.world.size > 1
-    refuse_giant(spec, 2 + 3 * (1 if alone else len(config.learners)), device)
-    seed_global_generators(config.seed, "initial weights")
-    model = build(spec).to(device)
+    spec, model, notes = initial_network(run, data)
     image = (spec.channels, spec.height, spec.width)
     decides = (device.type, spec.arch) in BREAK_EVEN
     flop = work(config, model, image, plan.total_steps * loader.batch_size) if decides else 0.0
     compiled, note = resolve_compile(config.compile, device, spec.arch, flop)
     acceleration = Acceleration(run.precision, compiled, needs_plain_layout(model, image))
-    notes = [*data.notes, f"precision {run.precision}, {note}"]
+    notes = [*data.notes, *notes, f"precision {run.precision}, {note}"]
     if config.batch_size is None:
         notes.append(f"batch size {loader.batch_size}, for {len(data.train)} training images")
     if plan.redistributions == 0:

@@ -1,0 +1,34 @@
+"""Normalisation as a part of a network, so that images are in [0, 1] everywhere."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Normalised(nn.Module):
+    """A network that first normalises images in [0, 1] by each channel's mean and deviation.
+
+    They are constants, not buffers, which would be averaged, and rounded, where learners are mixed.
+    """
+
+    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.network = network
+        self.mean, self.std = (torch.tensor(each).view(-1, 1, 1) for each in (mean, std))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        """Take them along to another device."""
+        self.mean, self.std = fn(self.mean), fn(self.std)
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of images (B, C, H, W) in [0, 1]."""
+        logits: Tensor = self.network((images - self.mean) / self.std)
+        return logits
+
+
+def inner(network: nn.Module) -> nn.Module:
+    """The network without its normalisation."""
+    return network.network if isinstance(network, Normalised) else network
