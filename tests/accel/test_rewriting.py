@@ -111,8 +111,9 @@ def test_images_side_by_side_do_not_see_each_other(
     with torch.no_grad():
         wanted, found = plain(x), ours(x)
     assert found.shape == wanted.shape
+    # Rounding of sums of up to 6400 products; an image that sees another is off by some 0.1.
     torch.testing.assert_close(
-        found, wanted, rtol=0, atol=1e-5 if dtype == torch.float32 else 2**-5
+        found, wanted, rtol=0, atol=1e-4 if dtype == torch.float32 else 2**-5
     )
 
 
