@@ -146,7 +146,12 @@ def load_model(path: str | Path, *, trust: bool = False) -> nn.Module:
 @preserved_process_state()
 @known_failures()
 def export_model(
-    path: str | Path, to: str, out: str | Path | None = None, *, learner: str = "global"
+    path: str | Path,
+    to: str,
+    out: str | Path | None = None,
+    *,
+    learner: str = "global",
+    trust: bool = False,
 ) -> Path:
     """Write a network in a format that others can load, and compare what was written with it.
 
@@ -155,12 +160,13 @@ def export_model(
         to: robustbench, torch-export, onnx or hub, as ``--to`` of the export command takes it.
         out: directory for the files; by default ``export/FORMAT`` where the weights are.
         learner: which network of a run directory.
+        trust: as for :func:`load_model`.
 
     Returns the directory of the files. Raises UserError for bad input and for a package that is
     not installed, CommandError where what was written gives other logits than the network.
     """
     where = None if out is None else expanded(Path(out), "out")
-    return export(ExportOptions(expanded(Path(path), "path"), to, where, learner))
+    return export(ExportOptions(expanded(Path(path), "path"), to, where, learner, trust=trust))
 
 
 @preserved_process_state()

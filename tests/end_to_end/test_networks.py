@@ -139,6 +139,8 @@ def test_mistakes_say_what_the_factory_took(
 
 def test_a_file_with_code_of_ones_own_is_evaluated_if_trusted(here: Here, tmp_path: Path) -> None:
     assert here(*SHORT, *OWN) == 0
+    with pytest.raises(UserError, match=r"load it with trust=True"):
+        load_target(EvaluateOptions(tmp_path / "run"))
     (tmp_path / "run" / "global.safetensors").rename(tmp_path / "theirs.safetensors")
     words = typed("""theirs.safetensors --data folder --data.root images --threats linf:8/255
         --attacks clean pgd-3 --limit 12 --threads 1 --device cpu""")

@@ -18,6 +18,7 @@ from export.conftest import IMAGES, without_zipper_dist
 from zipper_dist.checkpoint.weights import save_weights
 from zipper_dist.config.schema import DataConfig
 from zipper_dist.data import load
+from zipper_dist.errors import UserError
 from zipper_dist.models import NETWORKS, ModelSpec, build
 
 pytestmark = pytest.mark.slow
@@ -50,12 +51,10 @@ def test_logits_are_equal_to_the_bit_without_zipper_dist(
             tensor.uniform_(0.5, 1.5)
     file = tmp_path / "weights.safetensors"
     save_weights(file, network.state_dict(), spec)
-    if ":" in arch:  # it is trusted where a run's config.json names it
-        options: dict[str, Any] = {"recipe": "digits", "learners": {}, "model": {"arch": arch}}
-        options["data"] = {"source": "digits", "root": "data", "validation": "0.1"}
-        config = {"options": options | {"eval": {}}, "command": ["train"]}
-        (tmp_path / "config.json").write_text(json.dumps(config))
-    out = zipper_dist.export_model(file, "robustbench", tmp_path / "out")
+    if ":" in arch:
+        with pytest.raises(UserError, match=r"trust=True \(--trust\)"):
+            zipper_dist.export_model(file, "robustbench", tmp_path / "out")
+    out = zipper_dist.export_model(file, "robustbench", tmp_path / "out", trust=":" in arch)
     images = torch.rand(3, 3, 20, 17)
     torch.save(images, tmp_path / "images.pt")
     without_zipper_dist(SAVE_LOGITS, out, tmp_path / "images.pt")

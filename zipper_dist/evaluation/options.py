@@ -69,8 +69,8 @@ class EvaluateOptions:
     std: tuple[float, ...] | None = None
     """With --model: standard deviations that it then expects the channels to be divided by."""
     trust: bool = False
-    """Import what a weights file names, if its network is none of the package, torchvision or timm;
-    for a run directory, that is imported in any case."""
+    """Import, and so run, the code that a weights file names, if its network is none of the
+    package, torchvision or timm."""
     sanity: bool = False
     """Run the sanity checks; standard always does."""
     device: Device = "auto"

@@ -77,10 +77,8 @@ def load_target(options: EvaluateOptions) -> Target:
     else:
         file, name = path, path.stem
     run = _options_of_run(RunDirectory(file.parent).config)
-    # The code of a network outside the package runs for the run that was trained with it alone.
-    trust = options.trust or ":" in run.get("model", {}).get("arch", "")
-    spec, state = load_weights(file, trust)
-    return Target(load_model(file, trust), file, name, checksum(state), spec, run)
+    spec, state = load_weights(file, options.trust)
+    return Target(load_model(file, options.trust), file, name, checksum(state), spec, run)
 
 
 def _options_of_run(config: Path) -> dict[str, Any]:

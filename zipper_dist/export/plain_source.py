@@ -20,6 +20,8 @@ import zipper_dist
 from zipper_dist.errors import Failure, UserError, in_one_line
 from zipper_dist.export.base import Subject, write
 from zipper_dist.models import NETWORKS, ModelSpec
+from zipper_dist.models.normalised import Normalised
+from zipper_dist.models.sources.factory import KeywordFactory
 
 PACKAGE = "zipper_dist"
 
@@ -70,7 +72,7 @@ def write_plain_model(subject: Subject, out: Path, weights: str = "weights.pt") 
     UserError: the network is not made by a class or function of a file. Failure: what model.py
     loads does not give the same logits to the bit.
     """
-    source = plain_source(subject.model, subject.spec, weights)
+    source = plain_source(subject.spec, weights)
     if not weights.endswith(".safetensors"):
         content = io.BytesIO()
         torch.save(subject.model.state_dict(), content)
@@ -84,13 +86,13 @@ def write_plain_model(subject: Subject, out: Path, weights: str = "weights.pt") 
     subject.compare(str(path), network, 0.0)
 
 
-def plain_source(model: nn.Module, spec: ModelSpec, weights: str) -> str:
+def plain_source(spec: ModelSpec, weights: str) -> str:
     """The text of model.py, which reads the file ``weights`` beside it; UserError as for
     :func:`write_plain_model`."""
     factory: Any = NETWORKS.find(spec.arch, "--model.arch")
-    make, given = getattr(factory, "make", factory), ["ModelSpec()"]
-    if hasattr(factory, "given"):  # it takes keyword arguments, perhaps beside the description
-        given = given if factory.takes_spec else []
+    make, given = factory, ["ModelSpec()"]
+    if isinstance(factory, KeywordFactory):  # it may take the description besides
+        make, given = factory.make, given if factory.takes_spec else []
         given += [f"{name}={value!r}" for name, value in factory.given(spec).items()]
     described = asdict(spec) | {"arch": spec.arch.rpartition(":")[2]}
     name, module = getattr(make, "__qualname__", ""), inspect.getmodule(make)
@@ -100,10 +102,10 @@ def plain_source(model: nn.Module, spec: ModelSpec, weights: str) -> str:
         if module is None or not name.isidentifier():
             raise LookupError("it is not made by a class or function of a file")
         collected.add(module, name)
-        if normalise := described.get("normalise"):  # means, then deviations, in a module around it
-            around, half = type(model), len(normalise) // 2
-            collected.add(sys.modules[around.__module__], around.__name__)
-            network = f"{around.__name__}({network}, {normalise[:half]}, {normalise[half:]})"
+        if spec.normalise:
+            collected.add(sys.modules[Normalised.__module__], Normalised.__name__)
+            mean, std = spec.normalise[: spec.channels], spec.normalise[spec.channels :]
+            network = f"{Normalised.__name__}({network}, {mean}, {std})"
     except (LookupError, OSError, SyntaxError) as error:
         raise UserError(
             f"--model.arch {spec.arch}: its source cannot be copied into a file of its own "

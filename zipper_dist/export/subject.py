@@ -46,6 +46,9 @@ class ExportOptions:
     name: str | None = None
     """What to call the network, in RobustBench as Rice2020Overfitting; default: the name of the
     run directory or file."""
+    trust: bool = False
+    """Import, and so run, the code that a weights file names, if its network is none of the
+    package, torchvision or timm."""
     about: About = field(default_factory=About)
 
 
@@ -56,7 +59,8 @@ def read_subject(options: ExportOptions) -> tuple[Subject, list[str]]:
         raise UserError(
             f"--name {options.name}: give a name without slashes, such as Rice2020Overfitting"
         )
-    target = load_target(EvaluateOptions(options.target, learner=options.learner))
+    wanted = EvaluateOptions(options.target, learner=options.learner, trust=options.trust)
+    target = load_target(wanted)
     if target.spec is None:
         raise UserError(f"{target.file}: its network is not known")
     run = RunDirectory(target.file.parent)
