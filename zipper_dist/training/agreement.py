@@ -8,7 +8,6 @@ from torch import Tensor
 from zipper_dist.errors import CommandError
 from zipper_dist.training.context import RunContext, TrainState
 
-
 PART = 2**18
 """Numbers that :func:`checksum` takes at a time, in little memory."""
 
