@@ -16,11 +16,16 @@ class Normalised(nn.Module):
     def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.network = network
-        self.mean, self.std = (torch.tensor(each).view(-1, 1, 1) for each in (mean, std))
+        self._constants = (tuple(mean), tuple(std))
+        self.mean, self.std = (torch.tensor(each).view(-1, 1, 1) for each in self._constants)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        """Take them along to another device."""
-        self.mean, self.std = fn(self.mean), fn(self.std)
+        """Take them along to another device or type, unrounded on the way back."""
+        like = fn(self.mean)
+        self.mean, self.std = (
+            torch.tensor(each, dtype=like.dtype, device=like.device).view(-1, 1, 1)
+            for each in self._constants
+        )
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     def forward(self, images: Tensor) -> Tensor:
