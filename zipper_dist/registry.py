@@ -3,8 +3,10 @@
 Objects outside the package are named ``package.module:NAME`` or ``path/to/file.py:NAME``.
 """
 
+import functools
 import importlib
 import importlib.util
+import inspect
 import pkgutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -86,6 +88,17 @@ def load_reference(reference: str, option: str) -> object:
         return getattr(importlib.import_module(module_name), name)
     except Exception as error:  # whatever the user's code raises
         raise UserError(f"{option} {reference}: cannot be loaded: {in_one_line(error)}") from None
+
+
+def source_file(thing: object) -> Path | None:
+    """The file of Python that a class or function is written in; None where that is not known."""
+    while isinstance(thing, functools.partial):
+        thing = thing.func
+    try:
+        file = inspect.getsourcefile(inspect.unwrap(thing))  # type: ignore[arg-type]
+    except TypeError:
+        return None
+    return Path(file) if file else None
 
 
 def _import_file(file: str) -> object:

@@ -25,6 +25,7 @@ from zipper_dist.evaluation.options import EvaluateOptions
 from zipper_dist.evaluation.outcomes import DiskStore
 from zipper_dist.evaluation.results.sanity import SAMPLE, sanity_measures
 from zipper_dist.evaluation.target import Target, Threats, check_fit
+from zipper_dist.registry import load_reference, source_file
 
 
 @dataclass
@@ -92,9 +93,7 @@ def assemble(
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
     identity = {
         "format": 3,
-        "weights": target.sha256,
-        "network": str(target.spec or options.model),
-        **({"options": dict(target.spec.options)} if target.spec and target.spec.options else {}),
+        **identity_of(target, options.model),
         "images": digest.hexdigest(),
         "device": device.type,
     }
@@ -116,6 +115,18 @@ def assemble(
         options, target, data, threats, wanted, checks, numbers, engine, store, sampler, notes,
         about,
     )  # fmt: skip
+
+
+def identity_of(target: Target, model: str | None) -> dict[str, Any]:
+    """What the network computes, as far as that can be told: ``model`` made it where it has no
+    description. The normalisation is a part of the target's sha256."""
+    found: dict[str, Any] = {"weights": target.sha256, "network": str(target.spec or model)}
+    if target.spec and target.spec.options:
+        found["options"] = dict(target.spec.options)
+    own = target.spec.arch if target.spec and target.spec.needs_trust else model
+    if own and (file := source_file(load_reference(own, "--model"))):
+        found["source"] = hashlib.sha256(file.read_bytes()).hexdigest()
+    return found
 
 
 def _directory(options: EvaluateOptions, target: Target) -> Path:

@@ -48,7 +48,7 @@ class Target:
     name: str
     """Ending of the names of the files that results go to; empty for a run's global learner."""
     sha256: str
-    """Of its weights."""
+    """Of its weights, and of the constants by which it normalises images."""
     spec: ModelSpec | None
     """Its description; None for a network of other origin."""
     run: Mapping[str, Any] = field(default_factory=dict)
@@ -78,7 +78,13 @@ def load_target(options: EvaluateOptions) -> Target:
         file, name = path, path.stem
     run = _options_of_run(RunDirectory(file.parent).config)
     spec, state = load_weights(file, options.trust)
-    return Target(load_model(file, options.trust), file, name, checksum(state), spec, run)
+    model = load_model(file, options.trust)
+    return Target(model, file, name, checksum(constants_of(model) | state), spec, run)
+
+
+def constants_of(model: nn.Module) -> dict[str, Tensor]:
+    """By what a network normalises images: a part of what it computes, so of its checksum too."""
+    return {"mean": model.mean, "std": model.std} if isinstance(model, Normalised) else {}
 
 
 def _options_of_run(config: Path) -> dict[str, Any]:
@@ -211,10 +217,7 @@ def load_foreign(
         network.load_state_dict(read_state_dict(file))
     except (RuntimeError, TypeError) as error:
         raise UserError(f"{file}: does not fit {factory}: {shortened(error)}") from None
-    constants: dict[str, Tensor] = {}
     if mean is not None and std is not None:
         network = Normalised(network, mean, std)
-        # The normalisation is part of what the network computes, so of its checksum too.
-        constants = {"mean": network.mean, "std": network.std}
-    state = constants | network.state_dict()
+    state = constants_of(network) | network.state_dict()
     return network.eval(), {name: t.detach() for name, t in state.items()}
