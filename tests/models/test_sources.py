@@ -13,6 +13,7 @@ import torch
 from zipper_dist.checkpoint.initial import initial_weights, start_from
 from zipper_dist.errors import UserError
 from zipper_dist.models import NETWORKS, ModelSpec, build, check_network
+from zipper_dist.models.normalised import Normalised
 from zipper_dist.models.sources.factory import KeywordFactory
 
 SPEC = ModelSpec("", 3, 8, 8, 5)
@@ -161,3 +162,31 @@ def test_weights_of_timm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert all(torch.equal(network.state_dict()[k], theirs.state_dict()[k]) for k in fitting)
     with pytest.raises(UserError, match="give timm:pretrained"):
         initial_weights("timm:best", spec)
+
+
+def test_the_constants_of_a_normalisation_are_not_rounded_for_good() -> None:
+    network = Normalised(torch.nn.Flatten(), (0.485, 0.1), (0.229, 0.3))
+    x = torch.rand(2, 2, 3, 3)
+    wanted = network(x)
+    assert network.half()(x.half()).dtype == torch.float16
+    assert torch.equal(network.float()(x), wanted)
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [({}, (0.5,) * 6), ({"transform_input": True}, (0.485, 0.456, 0.406, 0.229, 0.224, 0.225))],
+)
+def test_googlenets_weights_are_normalised_in_their_own_way(
+    options: dict[str, Any],
+    wanted: tuple[float, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from torchvision.models import GoogLeNet_Weights
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    file = tmp_path / "hub/checkpoints" / GoogLeNet_Weights.DEFAULT.url.rpartition("/")[2]
+    file.parent.mkdir(parents=True)
+    torch.save({}, file)
+    spec = replace(SPEC, arch="torchvision:googlenet", options=options)
+    assert initial_weights("torchvision:DEFAULT", spec).normalise == wanted

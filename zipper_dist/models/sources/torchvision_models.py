@@ -62,6 +62,10 @@ class TorchvisionModels:
                 f"{option}: cannot be had: {in_one_line(error)}. Put {file.name} (from "
                 f"{weights.url}) in {file.parent}, or give such a file with --model.weights FILE"
             ) from None
+        takes = self.factory(spec.arch.partition(":")[2], option).takes
+        if "transform_input" in takes and not spec.options.get("transform_input", False):
+            # They are for images in [-1, 1], to which that option brings ImageNet's.
+            return Pretrained(state, (0.5,) * 6)
         images = weights.transforms()
         return Pretrained(state, (*images.mean, *images.std))
 
