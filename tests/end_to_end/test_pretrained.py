@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from end_to_end.commands import started, train, typed
 from end_to_end.conftest import Here
 from end_to_end.results import assert_same_result, summary
 from end_to_end.striped_images import make_folder
-from zipper_dist.checkpoint.weights import load_weights
+from zipper_dist.checkpoint.weights import load_weights, save_weights
+from zipper_dist.models import ModelSpec, build
 from zipper_dist.models.normalised import Normalised
 
 pytestmark = pytest.mark.slow
@@ -150,3 +152,24 @@ def test_mistakes_are_told_in_a_line(
     lines = [line for line in capsys.readouterr().err.splitlines() if "Downloading" not in line]
     assert len(lines) == 1
     assert message in lines[0]
+
+
+def test_normalisation_that_weights_do_not_need_is_told_and_another_one_does_not_go_on(
+    here: Here, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = ModelSpec("small_cnn", 3, 32, 32, 4, 0.25, normalise=(0.5,) * 3 + (0.2,) * 3)
+    state = build(spec).state_dict()
+    save_weights(tmp_path / "w.safetensors", state, spec)
+    words = [*SHORT, *typed("--model.arch small_cnn --model.width 0.25 --steps 1 --eval.every 1")]
+    words += ["--model.weights", "w.safetensors", "--run-dir"]
+    assert here(*words, "other", "--model.normalise", "0.5,0.25") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "normalised by 0.5,0.5,0.5,0.2,0.2,0.2, and here they are normalised by 0.5," in said
+    assert here(*words, "auto") == 0
+    assert "here they are normalised" not in capsys.readouterr().out
+    (tmp_path / "auto" / "summary.json").unlink()  # as if it had not come to its end
+    assert here(*words, "auto") == 0
+    (tmp_path / "auto" / "summary.json").unlink()
+    save_weights(tmp_path / "w.safetensors", state, replace(spec, normalise=(0.5,) * 6))
+    assert here(*words, "auto") == 2
+    assert "--model.normalise meant 0.5,0.5,0.5,0.2,0.2,0.2" in capsys.readouterr().err

@@ -8,7 +8,7 @@ import json
 import platform
 import re
 import sys
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
@@ -45,7 +45,12 @@ AS_BEFORE = {
 }
 """Options that older runs do not name, each with the value that means what these did."""
 
-CONFIG = {"options": dict, "resolved": {"precision": str, "shards": (int, type(None))}}
+RESOLVED = {
+    "precision": str,
+    "shards": (int, type(None)),
+    "normalise": (type(None), [NUMBER]),
+}
+CONFIG = {"options": dict, "resolved": RESOLVED}
 SUMMARY = {
     "recipe": str,
     "steps": int,
@@ -178,6 +183,18 @@ class RunDirectory:
                 "options to continue it, another --run-dir, or --resume never to start over"
             )
         return shards
+
+    def check_normalisation(self, constants: Sequence[float]) -> None:
+        """Raise UserError if the run that was begun here normalises images by other ``constants``:
+        with ``auto`` the weights say by which, and their file may be another one now."""
+        was = self._read_config()["resolved"].get("normalise") if self.config.exists() else None
+        if was not in (None, list(constants)):
+            old, new = (",".join(map(str, each)) or "none" for each in (was, constants))
+            raise UserError(
+                f"{self.root} holds a run whose --model.normalise meant {old}, and it means {new} "
+                "here: give the same --model.weights to continue it, another --run-dir, or "
+                "--resume never to start over"
+            )
 
     def notes_on_compiling(self, compiled: bool) -> list[str]:
         """A warning where the run was ``compiled`` before and is not now, or the other way round:

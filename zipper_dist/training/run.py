@@ -174,6 +174,7 @@ def _train(
 ) -> dict[str, Any]:
     """Train from the newest checkpoint, or from the start, to the end: the summary on rank 0."""
     materials = prepare(run, data)
+    run.directory.check_normalisation(materials.spec.normalise)
     assignment = place(run, materials, found.shards)
     seen, separate = directories(run)
     state = build_state(run, materials, assignment, seen)
@@ -189,6 +190,7 @@ def _train(
             "compiled": state.compiled,
             "shards": assignment.shards,
             "images": data.digest(),
+            "normalise": materials.spec.normalise,
             "placement": [dict(items) for items in assignment.items],
             "seconds": materials.costs,
         }

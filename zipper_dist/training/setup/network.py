@@ -41,15 +41,17 @@ def initial_network(run: RunContext, data: Dataset) -> tuple[ModelSpec, nn.Modul
     copies = [2 + state_tensors(learner) for learner in config.learners.values()]
     refuse_giant(spec, 2 + (max(copies) if alone else sum(copies)), run.device)
     start = _start(run, spec)
+    weights = str(config.model.weights)
     if config.model.normalise == AUTO_NORMALISE:
-        weights = str(config.model.weights)
         spec = replace(spec, normalise=_normalisation_of(start, weights, spec.channels))
+    elif start and start.normalise is not None and start.normalise != spec.normalise:
+        notes.append(_contradiction(start.normalise, spec.normalise, weights))
     seed_global_generators(config.seed, "initial weights")
     model = build(spec)
     if spec.is_from_outside:
         check_network(model, spec)
     if start is not None:
-        notes.append(start_from(model, start, str(config.model.weights)))
+        notes.append(start_from(model, start, weights))
     if spec.is_from_outside or start is not None:
         _check_ranks(run, model)
     return spec, model.to(run.device), notes
@@ -79,6 +81,17 @@ def _normalisation_of(start: Pretrained | None, weights: str, channels: int) -> 
             f"normalised, and images have {channels}: give --model.normalise mean,std"
         )
     return start.normalise
+
+
+def _contradiction(theirs: tuple[float, ...], ours: tuple[float, ...], weights: str) -> str:
+    """A warning of weights that were trained on images which were normalised differently."""
+    were, are = (
+        f"by {','.join(map(str, each))}" if each else "not at all" for each in (theirs, ours)
+    )
+    return (
+        f"warning: --model.weights {weights} were trained on images normalised {were}, and "
+        f"here they are normalised {are}: --model.normalise auto does as the weights need it"
+    )
 
 
 def _check_ranks(run: RunContext, model: nn.Module) -> None:
