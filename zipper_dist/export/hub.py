@@ -11,7 +11,7 @@ import zipper_dist
 from zipper_dist.errors import UserError
 from zipper_dist.evaluation.results.report import wilson_interval
 from zipper_dist.export.base import EXPORTERS, Subject, write
-from zipper_dist.export.plain_source import write_plain_model
+from zipper_dist.export.plain_source import checked_source, is_ours
 from zipper_dist.registry import require
 
 WEIGHTS = "model.safetensors"
@@ -39,12 +39,17 @@ Described in {{ subject.about.title }}
 ```python
 from {{ "model" if plain else "zipper_dist" }} import load_model
 
-network = load_model("model.safetensors")
+network = load_model("model.safetensors"{{ ", trust=True" if own and not plain else "" }})
 logits = network(images)
 ```
 
 The images are {{ shape }}, float32 in [0, 1]; they are not to be normalised.
 {%- if plain %} model.py is plain torch.{% endif %}
+{%- if own and not plain %}
+
+Its code is not among these files: `{{ subject.spec.arch }}` is needed, where that says, and
+`trust=True` imports, and so runs, it.
+{%- endif %}
 
 ## Threat model
 {% if subject.threats %}
@@ -105,24 +110,28 @@ def hub(subject: Subject, out: Path) -> Iterator[str]:
     import jinja2
 
     rows, measured, complete = _accuracies(subject)
-    write(out / WEIGHTS, subject.file.read_bytes())
+    weights, model = subject.file.read_bytes(), None
+    try:
+        model = checked_source(subject, WEIGHTS, weights)
+    except UserError as error:
+        yield f"without model.py, so that users need zipper_dist: {error}"
+    write(out / WEIGHTS, weights)
+    if model is not None:
+        write(out / "model.py", model)
+    else:
+        _remove_stale(out / "model.py")
     write(out / "config.json", _as_json(_description(subject)))
     options = subject.config.get("options", {})
     if options:
         write(out / "training.json", _as_json(options))
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
-    plain = True
-    try:
-        write_plain_model(subject, out, WEIGHTS)
-    except UserError as error:
-        plain = False
-        yield f"without model.py, so that users need zipper_dist: {error}"
     card = environment.from_string(CARD).render(
         front=_front_matter(subject, rows),
         subject=subject,
         what=_sentence(subject),
         shape=f"(N, {subject.spec.channels}, {subject.spec.height}, {subject.spec.width})",
-        plain=plain,
+        plain=model is not None,
+        own=subject.spec.needs_trust,
         options=options,
         command=_command(subject),
         chosen=_chosen_by(subject),
@@ -138,6 +147,12 @@ def hub(subject: Subject, out: Path) -> Iterator[str]:
         yield f"the card has no AutoAttack result on the whole test set: {command}"
     if not subject.about.license:
         yield "the card names no licence: --about.license mit, or what you choose"
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove the model.py of an earlier export, which is of another network."""
+    if path.exists() and is_ours(path.read_text(errors="replace")):
+        path.unlink()
 
 
 def _sentence(subject: Subject) -> str:

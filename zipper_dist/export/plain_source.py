@@ -5,22 +5,22 @@ import ast
 import importlib
 import importlib.util
 import inspect
-import io
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
-import torch
 from torch import nn
 
 import zipper_dist
 from zipper_dist.errors import Failure, UserError, in_one_line
-from zipper_dist.export.base import Subject, write
+from zipper_dist.export.base import Subject
 from zipper_dist.models import NETWORKS, ModelSpec
 from zipper_dist.models.normalised import Normalised
+from zipper_dist.models.sources import SOURCES, source_of
 from zipper_dist.models.sources.factory import KeywordFactory
 
 PACKAGE = "zipper_dist"
@@ -66,29 +66,27 @@ def load_model(weights: str | Path = Path(__file__).with_name("{weights}")) -> n
 '''
 
 
-def write_plain_model(subject: Subject, out: Path, weights: str = "weights.pt") -> None:
-    """Write model.py and, unless they are safetensors that are there already, its weights.
+def checked_source(subject: Subject, weights: str, content: bytes) -> str:
+    """The text of model.py, which reads the file ``weights`` beside it, whose ``content`` this is.
 
     UserError: the network is not made by a class or function of a file. Failure: what model.py
     loads does not give the same logits to the bit.
     """
     source = plain_source(subject.spec, weights)
-    if not weights.endswith(".safetensors"):
-        content = io.BytesIO()
-        torch.save(subject.model.state_dict(), content)
-        write(out / weights, content.getvalue())
-    path = out / "model.py"
-    write(path, source)
-    try:
-        network = loader_in(source, str(path))()
-    except Exception as error:  # of the code of any network
-        raise Failure(f"{path}: the copied code does not run: {in_one_line(error)}") from error
-    subject.compare(str(path), network, 0.0)
+    with tempfile.TemporaryDirectory() as scratch:
+        (Path(scratch) / weights).write_bytes(content)
+        try:
+            network = loader_in(source, str(Path(scratch) / "model.py"))()
+        except Exception as error:  # of the code of any network
+            problem = f"the copied code does not run: {in_one_line(error)}"
+            raise Failure(f"model.py: {problem}") from error
+        subject.compare("model.py", network, 0.0)
+    return source
 
 
 def plain_source(spec: ModelSpec, weights: str) -> str:
     """The text of model.py, which reads the file ``weights`` beside it; UserError as for
-    :func:`write_plain_model`."""
+    :func:`checked_source`."""
     factory: Any = NETWORKS.find(spec.arch, "--model.arch")
     make, given = factory, ["ModelSpec()"]
     if isinstance(factory, KeywordFactory):  # it may take the description besides
@@ -99,6 +97,8 @@ def plain_source(spec: ModelSpec, weights: str) -> str:
     collected = _Collected(module.__name__ if module else "")
     network = f"{name}({', '.join(given)})"
     try:
+        if source_of(spec.arch) in SOURCES:
+            raise LookupError(f"it is of {source_of(spec.arch)}")
         if module is None or not name.isidentifier():
             raise LookupError("it is not made by a class or function of a file")
         collected.add(module, name)
@@ -120,6 +120,11 @@ def plain_source(spec: ModelSpec, weights: str) -> str:
         FOOTER.format(network=network, weights=weights),
     ]
     return "\n\n\n".join(part.strip("\n") for part in parts) + "\n"
+
+
+def is_ours(source: str) -> bool:
+    """Whether the text of a model.py is one that was written here."""
+    return "\nWritten by zipper_dist " in source and "\ndef load_model(" in source
 
 
 def loader_in(source: str, file: str) -> Callable[[], nn.Module]:

@@ -1,15 +1,21 @@
 """A submission to RobustBench (Croce et al., "RobustBench: a standardized adversarial robustness
 benchmark", NeurIPS 2021): the network in plain torch, its claim, and what the claim rests on."""
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from zipper_dist.checkpoint.initial import is_remote
 from zipper_dist.config.threat import ThreatModel
+from zipper_dist.errors import UserError
 from zipper_dist.evaluation.attack_list import short
 from zipper_dist.export.base import EXPORTERS, Subject, write
-from zipper_dist.export.plain_source import write_plain_model
+from zipper_dist.export.plain_source import checked_source
+from zipper_dist.models.sources import SOURCES, source_of
 
 DATASETS = ("cifar10", "cifar100", "imagenet")
 NORMS = {"linf": "Linf", "l2": "L2"}
@@ -20,7 +26,16 @@ PARTS = ("apgd-ce", "apgd-t", "fab-t", "square")
 @EXPORTERS.register("robustbench")
 def robustbench(subject: Subject, out: Path) -> Iterator[str]:
     """Write model.py, weights.pt, and NAME.json with NAME.log in model_info/DATASET/NORM."""
-    write_plain_model(subject, out)
+    if (source := source_of(subject.spec.arch)) in SOURCES:
+        raise UserError(
+            f"--to robustbench: the source of {subject.spec.arch} is not copied, as it is of "
+            f"{source}: use --to hub, onnx or torch-export"
+        )
+    weights = io.BytesIO()
+    torch.save(subject.model.state_dict(), weights)
+    model = checked_source(subject, "weights.pt", weights.getvalue())
+    write(out / "weights.pt", weights.getvalue())
+    write(out / "model.py", model)
     if subject.data not in DATASETS:
         yield f"RobustBench takes {', '.join(DATASETS)}; this network is for {subject.data}"
     for threat in subject.threats or (None,):
@@ -89,7 +104,12 @@ def _has_additional_data(subject: Subject) -> bool | None:
     if not subject.config:
         return None
     options = subject.config["options"]
-    return bool(options["data"].get("extra") or options.get("model", {}).get("weights"))
+    if options["data"].get("extra"):
+        return True
+    weights = options.get("model", {}).get("weights")
+    if weights is None:
+        return False
+    return True if is_remote(weights) else None  # a file may be of the same images
 
 
 def _footnote(subject: Subject) -> str | None:

@@ -66,7 +66,7 @@ def read_subject(options: ExportOptions) -> tuple[Subject, list[str]]:
     run = RunDirectory(target.file.parent)
     hint = "export the file of weights from another directory"
     config = read_json(run.config, CONFIG, hint) if run.config.exists() else {}
-    evaluation, survivors, notes = _evaluation(target, run.root)
+    evaluation, survivors, notes = _evaluation(target, run.root, config)
     summary = read_json(run.summary, SUMMARY, hint) if run.summary.exists() else {}
     ours = target.file.stem in summary.get("final", {}).get("learners", {})
     place = options.target.resolve()
@@ -93,15 +93,19 @@ def default_directory(options: ExportOptions) -> Path:
 
 
 def _evaluation(
-    target: Target, directory: Path
+    target: Target, directory: Path, config: Mapping[str, Any]
 ) -> tuple[Mapping[str, Any], Mapping[str, Sequence[bool]], list[str]]:
-    """What evaluation.json and evaluation.csv say of these weights, and notes for the user."""
+    """What evaluation.json and evaluation.csv say of these weights, and notes for the user; what
+    is on other data than the training is left out."""
     path = directory / f"evaluation{'-' if target.name else ''}{target.name}.json"
     if not path.exists():
         return {}, {}, []
     found = read_json(path, EVALUATION, "delete it, or evaluate the network again")
     if found["network"]["sha256"] != target.sha256:
         return {}, {}, [f"{path} is left out: it is of other weights than {target.file}"]
+    on, trained = found["data"]["name"], config["options"]["data"]["source"] if config else None
+    if trained not in (None, on):
+        return {}, {}, [f"{path} is left out: it is on {on}, and the network is for {trained}"]
     flags = path.with_suffix(".csv")
     if not flags.exists():
         return found, {}, []
