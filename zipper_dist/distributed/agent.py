@@ -27,6 +27,7 @@ from torch.distributed.elastic.rendezvous.api import RendezvousError
 from torch.distributed.launcher import api
 
 from zipper_dist.distributed.heartbeat import GRACE
+from zipper_dist.distributed.launched import RESTARTED
 from zipper_dist.errors import UserError, in_one_line
 
 STOPPED_SECONDS = 10  # for which a rank may stand still after another one has ended
@@ -139,6 +140,7 @@ class Agent(LocalElasticAgent):
         if worker_group.state == WorkerState.HEALTHY:
             say("a machine waits to take part: starting all ranks again")
         self._starting = True
+        os.environ[RESTARTED] = "1"  # torchrun does not count machines that come or go
         try:
             super()._restart_workers(worker_group)
         finally:
