@@ -125,13 +125,16 @@ signal.signal(signal.SIGTERM, save)
 open({str(tmp_path / "ready")!r}, "w").close()
 time.sleep(600)
 """
-    before = signal.getsignal(number)
-    when_ready(tmp_path / "ready", lambda: os.kill(os.getpid(), number))
-    with pytest.raises(Interrupted) as stopped:
-        runner().run("stage", [job(tmp_path, "a", saves)], together=False)
-    assert stopped.value.status == 128 + handed_on
-    assert (tmp_path / "saved").read_text() == str(int(handed_on))
-    assert signal.getsignal(number) is before
+    before = signal.signal(number, signal.SIG_DFL)  # it may be ignored, as under nohup
+    try:
+        when_ready(tmp_path / "ready", lambda: os.kill(os.getpid(), number))
+        with pytest.raises(Interrupted) as stopped:
+            runner().run("stage", [job(tmp_path, "a", saves)], together=False)
+        assert stopped.value.status == 128 + handed_on
+        assert (tmp_path / "saved").read_text() == str(int(handed_on))
+        assert signal.getsignal(number) is signal.SIG_DFL
+    finally:
+        signal.signal(number, before)
 
 
 def when_ready(file: Path, act: Callable[[], None]) -> None:

@@ -31,7 +31,7 @@ def _common(run: Path, ranks: int) -> int:
     # one sum in fp32, a few have in float64.
     mixtures = (redistributions + 1 + len(evaluations(run))) * flat * (4 if learners <= 2 else 8)
     # A row a rank of checksums of every learner, and of the global one, in int64.
-    checksums = redistributions * ranks * (learners + 1) * 8
+    checksums = (redistributions + 1) * ranks * (learners + 1) * 8
     # At the end, each learner's weights go to the ranks that help to evaluate it.
     return mixtures + checksums + learners * flat * 4
 

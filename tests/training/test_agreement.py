@@ -13,6 +13,7 @@ from torch import Tensor
 
 from zipper_dist.distributed.assignment import Assignment, dedicated, shared
 from zipper_dist.distributed.communication import Pending, present
+from zipper_dist.training import agreement
 from zipper_dist.training.agreement import Disagreement, check_agreement
 from zipper_dist.training.context import RunContext, TrainState
 
@@ -93,6 +94,26 @@ def test_one_bit_is_enough(bit: int) -> None:
     assert "the global learner of rank 1 is not that of rank 0, 2:" in said
     said = checked(PLACEMENTS[2], {3: {"adversarial": other}})
     assert "the adversarial learner of rank 3 is not that of rank 1, 2:" in said
+
+
+def test_differences_that_cancel_each_other_count() -> None:
+    swapped, opposite = WEIGHTS.clone(), WEIGHTS.clone()
+    swapped[[3, 17]] = swapped[[17, 3]]
+    bits = opposite.view(torch.int32)
+    bits[3] += 1
+    bits[17] -= 1
+    for other in (swapped, opposite):
+        said = checked(PLACEMENTS[1], {1: {"natural": other}})
+        assert "the natural learner of rank 1 is not that of rank 0, 2:" in said
+
+
+def test_the_checksum_is_that_of_whole_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = torch.randn(1000)
+    bits = weights.view(torch.int32).tolist()
+    exact = sum((2 * place + 1) * number for place, number in enumerate(bits))
+    for part in (7, 1000, 2**18):
+        monkeypatch.setattr(agreement, "PART", part)
+        assert (agreement.checksum(weights) - exact) % 2**64 == 0
 
 
 def test_learners_that_one_rank_trains_may_be_anything() -> None:

@@ -8,6 +8,9 @@ from torch import Tensor
 from zipper_dist.errors import CommandError
 from zipper_dist.training.context import RunContext, TrainState
 
+PART = 2**18
+"""Numbers that :func:`checksum` takes at a time, in little memory."""
+
 
 class Disagreement(CommandError):
     """Ranks hold different weights where they should hold the same."""
@@ -45,5 +48,12 @@ def check_agreement(run: RunContext, state: TrainState, theta: Tensor) -> None:
 
 
 def checksum(weights: Tensor) -> int:
-    """The sum of the bits of float32 numbers, read as integers."""
-    return int(weights.view(torch.int32).sum(dtype=torch.int64))
+    """The sum, modulo 2⁶⁴, of the bits of float32 numbers, read as integers, each times an odd
+    number of its own: one bit always counts, and numbers that change places do."""
+    total = torch.zeros((), dtype=torch.int64, device=weights.device)
+    first = 1
+    for part in weights.view(torch.int32).split(PART):
+        last = first + 2 * len(part)
+        total += (part * torch.arange(first, last, 2, device=weights.device)).sum()
+        first = last
+    return int(total)

@@ -12,6 +12,7 @@ from zipper_dist.data import ImageSet
 from zipper_dist.evaluation.attack_list import distinct_parts
 from zipper_dist.evaluation.engine import Engine, Found
 from zipper_dist.evaluation.results.report import report
+from zipper_dist.training.agreement import check_agreement
 from zipper_dist.training.context import RunContext, TrainState
 from zipper_dist.training.loop import global_learner
 from zipper_dist.training.validation import accuracies
@@ -23,6 +24,7 @@ def finalise(run: RunContext, state: TrainState, test: ImageSet) -> dict[str, An
     Each rank evaluates its part of the images with every network.
     """
     theta = global_learner(run, state)
+    check_agreement(run, state, theta)
     training = state.timers.settle(run)
     state.validation.finish()
     # The last snapshot is evaluated by now whatever the number of ranks, so that all count alike.
