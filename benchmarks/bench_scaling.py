@@ -12,6 +12,7 @@ it makes the page again. Results, in ``benchmarks/out/``: ``scaling.json`` (``{n
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import shlex
 import sys
@@ -27,9 +28,19 @@ from scaling.measuring import Measured, measure
 from scaling.page import HEAD, report, rows, write
 from scaling.targets import targets
 
+import zipper_dist
 from zipper_dist.metrics.console import make_console
 
 OUT = Path(__file__).parent / "out"
+
+
+def version_of_code() -> str:
+    """A digest of the package and of what measures it."""
+    digest = hashlib.sha256()
+    for root in (Path(zipper_dist.__file__).parent, Path(__file__).parent / "scaling"):
+        for path in sorted(root.rglob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def show(network: Network, found: dict[str, Any], console: Console) -> None:
@@ -40,7 +51,7 @@ def show(network: Network, found: dict[str, Any], console: Console) -> None:
     for row in rows(found, network):
         table.add_row(*row)
     console.print(table)
-    table = Table("target", "wanted", "measured", "", title=f"{network.name}: targets")
+    table = Table("target", "wanted", "measured", "by turn", "", title=f"{network.name}: targets")
     for target in targets(found):
         table.add_row(*target.row())
     console.print(table)
@@ -71,6 +82,7 @@ def main() -> None:
     versions = f"torch {torch.__version__}, Python {sys.version.split()[0]}"
     # Not the choice of networks: what was measured of others is kept.
     settings = {"quick": options.quick, "device": machine, "versions": versions}
+    settings["code"] = version_of_code()
     settings["cases"] = {n: repr(e.quick() if options.quick else e) for n, e in NETWORKS.items()}
     options.out.mkdir(parents=True, exist_ok=True)
     turns = options.out / "scaling-turns.json"
@@ -82,7 +94,7 @@ def main() -> None:
     command = shlex.join(["python", "benchmarks/bench_scaling.py", *sys.argv[1:]])
     write(
         networks, figures, options.out,
-        {"device": machine, "versions": versions, "command": command},
+        {"device": machine, "versions": versions, "command": command, "code": settings["code"]},
     )  # fmt: skip
     for network in networks:
         show(network, figures[network.name], console)

@@ -7,6 +7,8 @@
 # four that are there. When a rank dies, all start again, up to RESTARTS times (3), once they meet.
 # ADDRESS: of this machine, where the others cannot find it by its host name.
 set -euo pipefail
+# torchrun kills the ranks so long after it has told them to end [seconds]; saving may take a while.
+export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-100}
 : "${HEAD:?set HEAD to the name of the machine that the ranks meet on}"
 : "${NODES:?set NODES to the number of machines, or to the least and the most, such as 1:4}"
 exec zipper-launch --nnodes="$NODES" --nproc_per_node="${RANKS:-auto}" --rdzv_backend=c10d \

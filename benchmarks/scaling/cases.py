@@ -41,7 +41,7 @@ class Network:
     spec: ModelSpec
     batch_size: int = 128
     iterations: int = 10
-    unequal_iterations: int = 4
+    unequal_iterations: int = 6
     bout: int = 2
     every: int = 10
     gpu_seconds: float | None = None

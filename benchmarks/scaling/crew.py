@@ -42,23 +42,36 @@ class Crew:
         done: int = 0,
         steps: int | None = None,
     ) -> None:
-        self._name, count = variant.name, variant.ranks
+        self._name, self._count = variant.name, variant.ranks
+        self._job = network, variant, cores, done, steps
+        self._root = Path(tempfile.mkdtemp(prefix="bench-scaling-"))
+        self._ranks: list[tuple[Any, Any]] = []
+        self.about: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Crew:
+        with contextlib.ExitStack() as failed:
+            failed.callback(self.__exit__)
+            self._start()
+            failed.pop_all()
+        return self
+
+    def _start(self) -> None:
+        network, variant, cores, done, steps = self._job
+        count = self._count
         variables = {
             "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1",
         }  # fmt: skip
-        self._root = Path(tempfile.mkdtemp(prefix="bench-scaling-"))
         job = Job(network, variant, cores[:count], variables, self._root.name, done, steps)
         context = get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)
-        self._ranks = []
         for rank in range(count):
             ours, theirs = context.Pipe()
             process = context.Process(target=work, args=(job, rank, theirs), daemon=True)
             process.start()
             theirs.close()
             self._ranks.append((process, ours))
-        self.about: list[dict[str, Any]] = [self._hear(pipe) for _, pipe in self._ranks]
+        self.about = [self._hear(pipe) for _, pipe in self._ranks]
 
     def run(self, iterations: int) -> dict[str, Any]:
         """Train on: where the time went, see :func:`account`."""
@@ -71,9 +84,6 @@ class Crew:
             return pipe.recv()
         except EOFError:
             raise RuntimeError(f"a rank of {self._name} has ended; see above") from None
-
-    def __enter__(self) -> Crew:
-        return self
 
     def __exit__(self, *error: object) -> None:
         for process, pipe in reversed(self._ranks):  # rank 0, which the others talk through, last

@@ -104,6 +104,13 @@ def measure(
         say(f"{network.name}, {stage} ranks: starting {len(bouts)} variants …")
         with _crews(network, stage, cores, done * network.bout, steps) as crews:
             about = {name: crew.about for name, crew in crews.items()}
+            if measured.about.get(network.name, {}).get(stage, about) != about:
+                # Costs were measured anew, and shards assigned in another way; turns are paired.
+                say(f"{network.name}, {stage} ranks: other shards than before; measuring anew")
+                for each in bouts.values():
+                    each.clear()
+                pace.planned[network.name, stage] += done
+                done = 0
             measured.about.setdefault(network.name, {})[stage] = about
             for _ in range(turns(network, stage) - done):
                 begun = time.perf_counter()

@@ -44,7 +44,7 @@ def report(networks: Sequence[Network], measured: Measured) -> dict[str, Any]:
         serial = about["equal"]["serial"][0]
         each["predicted"] = predicted(each, serial["weights_bytes"], network)
         each["precision"] = serial["precision"]
-        each["targets"] = [vars(t) | {"met": t.met} for t in targets(each)]
+        each["targets"] = [vars(t) | {"met": t.met, "verdict": t.verdict} for t in targets(each)]
         found[network.name] = each
     return found
 

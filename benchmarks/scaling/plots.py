@@ -68,4 +68,4 @@ def _predicted(axes: Axes, rows: list[dict[str, Any]]) -> None:
     axes.set_yticks(RANKS, map(str, RANKS))
     axes.set(xlabel="GPUs", ylabel="speed-up over one")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=7, loc="upper left")
+    axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncol=2)

@@ -92,14 +92,15 @@ def speedup(load: Workload, mode: Mode, ranks: int, link: Link) -> float:
     return alone / load.predict(load.assign(mode, ranks, load.shards(mode, ranks)), link)
 
 
-def gpus(load: Workload, seconds: float) -> list[dict[str, Any]]:
+def gpus(load: Workload, seconds: float, batch_size: int) -> list[dict[str, Any]]:
     """Speed-up by link, placement and the fixed part of the costs, for each of :data:`RANKS`;
-    ``seconds``: of an iteration on one."""
+    ``seconds``: of an iteration on one. ``images``: of a shard."""
     return [
         {
             "link": link.name,
             "mode": mode,
             "fixed": fixed,
+            "images": {str(ranks): batch_size // load.shards(mode, ranks) for ranks in RANKS},
             "speedup": {
                 str(ranks): speedup(scaled(load, seconds, fixed), mode, ranks, link)
                 for ranks in RANKS
@@ -132,6 +133,6 @@ def predicted(found: Mapping[str, Any], weights: int, network: Network) -> dict[
     seconds = network.gpu_seconds
     return {
         "measured": checked(found, weights, network.every),
-        "gpus": gpus(load, seconds) if seconds is not None else [],
+        "gpus": gpus(load, seconds, network.batch_size) if seconds is not None else [],
         "homes": homes(load, seconds),
     }

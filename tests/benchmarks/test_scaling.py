@@ -120,9 +120,9 @@ def test_a_sum_is_hidden_by_what_follows_it() -> None:
     both = load.assign("shared", 2, 2)
     assert load.predict(both, link) == 1 + 5 + 4
     assert load.predict(both, replace(link, overlaps=False)) == 1 + 4 + 5 + 4
-    # A redistribution is one more sum; each learner by itself has no other.
+    # A redistribution is two more sums: weights and checksums. Whole learners need no other.
     alone = load.assign("dedicated", 2, 1)
-    assert replace(load, every=10).predict(alone, link) == 10 + 4 / 10
+    assert replace(load, every=10).predict(alone, link) == 10 + (4 + 8 * 2 * 3) / 10
 
 
 def test_a_slow_rank_gets_less() -> None:
@@ -152,7 +152,9 @@ def figures(**changes: float) -> dict[str, Any]:
                "balanced-2": 5.0, "trades-1": 10.0, "trades-2": 5.0} | changes  # fmt: skip
     learners, ranks = {"natural": 2.0, "adversarial": 7.9}, {"sync": [0.0, 0.01], "busy": [1, 0.95]}
     each = {"learners": learners, "by_rank": ranks, "stopped_at_sync": 0.01}
-    found: dict[str, Any] = {name: {"seconds": s, **each} for name, s in seconds.items()}
+    found: dict[str, Any] = {
+        name: {"seconds": s, "bouts": [s] * 3, **each} for name, s in seconds.items()
+    }
     return found | {"unequal": {"balanced": each}}
 
 
@@ -165,7 +167,15 @@ def test_targets_are_met_or_not() -> None:
     for name, seconds in missed.items():
         [one] = [target for target in targets(figures(**{name: seconds})) if not target.met]
         assert name in one.words
-    assert Target("words", 0.5, 0.9, percent=True).row() == ["words", "≥ 90.0%", "50.0%", "not met"]
+    assert Target("words", 0.5, 0.9, percent=True).row() == [
+        "words",
+        "≥ 90.0%",
+        "50.0%",
+        "–",
+        "not met",
+    ]
+    spread = Target("words", 2.0, 1.9, turns=(1.8, 2.0, 2.1))
+    assert spread.row()[2:] == ["2.000", "2.000 (1.800 … 2.100)", "undecided"]
 
 
 def test_costs_are_in_the_order_of_the_method() -> None:
@@ -187,7 +197,7 @@ def test_ranks_train_and_redistribute_when_they_are_told_to() -> None:
         crew.run(6)
         tenth = crew.run(1)  # after which metrics are due, too
     assert first["sent_bytes"] == [0, 0]
-    assert second["sent_bytes"] == [each["weights_bytes"] for each in crew.about]
+    assert second["sent_bytes"] == [each["weights_bytes"] + 8 * 2 * 3 for each in crew.about]
     assert tenth["sent_bytes"] == second["sent_bytes"]
     assert first["sync"] == [0, 0]
     assert second["stopped"] > 0
@@ -213,7 +223,7 @@ def test_the_command_writes_page_picture_and_figures_and_goes_on(
     names = {each.name for each in EQUAL}
     found = report["small_cnn"]
     assert names < set(found)
-    assert {"device", "versions", "command", "small_cnn"} == set(report)
+    assert {"device", "versions", "command", "code", "small_cnn"} == set(report)
     for each in [*(found[name] for name in names), *found["unequal"].values()]:
         assert each["seconds"] > 0
         assert 0 <= each["waiting"] + each["communication"] < 1
@@ -265,4 +275,10 @@ def test_an_interrupted_measurement_goes_on(
     assert started == [QUICK.bout] * len(EQUAL) + [0] * len(UNEQUAL)
     assert after.of(QUICK.name, "equal")["serial"] == [{"old": "serial"}, {"iterations": 2}]
     assert measuring.Measured(path, settings).bouts == after.bouts
+    # Other shards than those of the turns that are kept: all turns of the stage are taken again.
+    for each in after.of(QUICK.name, "equal").values():
+        del each[1:]
+    monkeypatch.setattr(Fake, "about", [{"items": {"natural": 1}}])
+    measuring.measure([QUICK], after, CORES, said.append)
+    assert after.of(QUICK.name, "equal")["serial"] == [{"iterations": 2}] * 2
     assert measuring.Measured(path, {"device": "another"}).bouts == {}

@@ -209,6 +209,14 @@ def test_prune_keeps_everything_while_there_is_little(tmp_path: Path) -> None:
     assert len(steps_of(tmp_path, "adversarial")) == 2
 
 
+def test_prune_leaves_files_of_an_earlier_placement_out_of_account(tmp_path: Path) -> None:
+    save_steps(tmp_path, "natural", 10, 20, 30, 40, 50, 60)
+    save_steps(tmp_path, "adversarial", 10, 20)  # which is saved on another machine since
+    prune(tmp_path, ["natural"], BOTH, 55, elsewhere=["adversarial"])
+    assert steps_of(tmp_path, "natural") == [60, 50, 40, 30]
+    assert steps_of(tmp_path, "adversarial") == [20, 10]
+
+
 @settings(max_examples=20, deadline=None)
 @given(
     mine=st.sets(st.integers(1, 12)),

@@ -53,12 +53,12 @@ def variables() -> dict[str, str]:
     return {k: v for k, v in environment(0).items() if not k.endswith(("RANK", "SIZE"))}
 
 
-def launched(how: str, at: Path) -> tuple[subprocess.CompletedProcess[str], int]:
+def launched(how: str, at: Path, *options: str) -> tuple[subprocess.CompletedProcess[str], int]:
     """How the launcher ended, and how often it started rank 0."""
     script = at / "ranks.py"
     script.write_text(RANKS)
     done = subprocess.run(
-        [sys.executable, *LAUNCH, str(script), how],
+        [sys.executable, *LAUNCH[:-1], *options, LAUNCH[-1], str(script), how],
         cwd=at, env=variables(), capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     return done, (at / "attempts").read_text().count("0")
@@ -72,6 +72,13 @@ def test_what_would_end_alike_is_not_started_again(tmp_path: Path, how: str, sta
     assert (done.returncode, attempts) == (status, 1), done
     assert "starting all ranks again" not in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_rank_that_is_told_to_stop_ends_a_job_that_machines_may_join(tmp_path: Path) -> None:
+    elastic = ("--nnodes=1:2", "--rdzv-conf=last_call_timeout=1")
+    done, attempts = launched("stopped", tmp_path, *elastic)
+    assert (done.returncode, attempts) == (128 + signal.SIGTERM, 1), done
+    assert "no machine has come or gone" in done.stderr
 
 
 @pytest.mark.parametrize(("how", "status"), [("killed", -9), ("peer", 1), ("unexpected", 1)])

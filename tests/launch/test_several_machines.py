@@ -98,7 +98,7 @@ def test_machines_leave_come_and_crash(tmp_path: Path) -> None:
     alone, run = tmp_path / "alone", tmp_path / "run"
     alone.mkdir()
     succeeded(train(*RARE, at=alone))
-    options = [*RARE, "--run-dir", str(run)]
+    options = [*RARE, "--run-dir", str(run), "--resume", "never"]
     with two_joined() as (first, second):
 
         def machine(name: str, at: str) -> contextlib.AbstractContextManager[Script]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from zipper_dist.checkpoint.format import CheckpointInfo
 from zipper_dist.distributed.assignment import Assignment, dedicated, shared
 from zipper_dist.errors import UserError
-from zipper_dist.training.resume import in_common, missing_elsewhere
+from zipper_dist.training.resume import check_directories, in_common, missing_elsewhere
 
 LEARNERS = ("natural", "adversarial")
 SHARED = shared(LEARNERS, ranks=2, shards=2)
@@ -28,6 +29,35 @@ def test_what_one_directory_does_not_know_to_be_evaluated_is_evaluated_again() -
     assert in_common([here, there]) == [info(15, [5]), info(10, [5])]
     assert in_common([here]) == here
     assert in_common([here, []]) == []
+
+
+@pytest.mark.parametrize("other", [{"synced_at": 15}, {"posted": [5]}, {"kept": [10]}])
+def test_copies_with_other_things_left_to_do_are_not_the_same(other: dict[str, Any]) -> None:
+    """Ranks that a signal stopped on different sides of a redistribution or a snapshot."""
+    here, there = info(15, [5]), replace(info(15, [5]), **other)
+    assert in_common([[here, info(10, [])], [there, info(10, [])]]) == [info(10, [])]
+
+
+def refused(directories: list[int], natural: list[list[int]], adversarial: list[list[int]]) -> bool:
+    """Whether copies of these iterations, of which none fit together, are refused."""
+    run: Any = SimpleNamespace(directory=SimpleNamespace(checkpoints=Path("/data/checkpoints")))
+    state: Any = SimpleNamespace(directories=directories)
+    copies = {
+        name: [[info(step, []) for step in steps] for steps in found]
+        for name, found in zip(LEARNERS, (natural, adversarial), strict=True)
+    }
+    try:
+        check_directories(run, state, copies)
+    except UserError as error:
+        return "/data/checkpoints of different machines do not fit together" in str(error)
+    return False
+
+
+def test_old_copies_on_a_machine_are_refused() -> None:
+    assert refused([0, 1], [[160, 150], [20, 10]], [[160, 150], [20, 10]])  # shared
+    assert refused([0, 1], [[160, 150]], [[20, 10]])  # a learner on each
+    assert not refused([0, 0], [[160, 150]], [[20, 10]])  # one directory
+    assert not refused([0, 1], [[5], []], [[5], [5]])  # no time for the first one
 
 
 def missing(assignment: Assignment, directories: list[int], *files: dict[str, int]) -> list[str]:

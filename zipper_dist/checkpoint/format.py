@@ -200,14 +200,23 @@ def _fits(part: CheckpointInfo, leader: CheckpointInfo) -> bool:
 
 
 def prune(
-    directory: Path, mine: Iterable[str], learners: Sequence[str], reached: int, keep: int = KEEP
+    directory: Path,
+    mine: Iterable[str],
+    learners: Sequence[str],
+    reached: int,
+    keep: int = KEEP,
+    elsewhere: Collection[str] = (),
 ) -> None:
     """Delete the checkpoints of ``mine`` that are older than the newest ``keep`` complete ones.
 
     ``reached``: an iteration that all learners are known to have come to. One whose checkpoints are
     elsewhere may not have made those of it, or later ones, yet; but all that come before.
+    ``elsewhere``: learners that are saved in other directories now. Files of theirs that are here,
+    of an earlier placement, say nothing.
     """
-    found = [set(steps_of(directory, learner)) for learner in learners]
+    found = [
+        set() if learner in elsewhere else set(steps_of(directory, learner)) for learner in learners
+    ]
     present = [steps for steps in found if steps]
     complete = sorted(set.intersection(*present), reverse=True) if present else []
     if len(present) < len(found):

@@ -23,10 +23,11 @@ from torch.distributed.elastic.agent.server.api import (
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
 from torch.distributed.elastic.multiprocessing.api import SignalException, SubprocessContext
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
-from torch.distributed.elastic.rendezvous.api import RendezvousError
+from torch.distributed.elastic.rendezvous.api import RendezvousError, RendezvousHandler
 from torch.distributed.launcher import api
 
 from zipper_dist.distributed.heartbeat import GRACE
+from zipper_dist.distributed.launched import RESTARTED
 from zipper_dist.errors import UserError, in_one_line
 
 STOPPED_SECONDS = 10  # for which a rank may stand still after another one has ended
@@ -52,6 +53,12 @@ def stands_still(pid: int) -> bool:
         return False
 
 
+def machines(handler: RendezvousHandler) -> frozenset[object] | None:
+    """The launchers that take part since they have met; None where torch does not tell."""
+    state = getattr(getattr(handler, "_state_holder", None), "state", None)
+    return frozenset(getattr(state, "participants", ())) or None
+
+
 def status_of(exitcode: int) -> int:
     """As a shell reports it: one that a signal has ended has minus its number, a shell 128 more."""
     return exitcode if exitcode >= 0 else 128 - exitcode
@@ -70,6 +77,8 @@ class Agent(LocalElasticAgent):
     """
 
     elastic = False  # whether the job goes on when a machine leaves or comes
+    _told_to_stop = 0  # the status of a rank that ended so, where machines may have come or gone
+    _machines: frozenset[object] | None = None  # that take part, where torch tells
     _starting = False  # between a failure and the ranks that are started after it
     _status = 0  # of the rank that failed first, once none is started any more
 
@@ -123,6 +132,9 @@ class Agent(LocalElasticAgent):
             if self.elastic and was_told_to_stop(first):
                 self._starting = True  # before torchrun counts down
                 self._remaining_restarts = left + 1
+                # Those that wait may be gone before they take part.
+                if not worker_group.spec.rdzv_handler.num_nodes_waiting():
+                    self._told_to_stop = first.exitcode
                 say("machines come or go: starting all ranks again")
             elif left > 0 and may_help(first):
                 self._starting = True
@@ -139,6 +151,7 @@ class Agent(LocalElasticAgent):
         if worker_group.state == WorkerState.HEALTHY:
             say("a machine waits to take part: starting all ranks again")
         self._starting = True
+        os.environ[RESTARTED] = "1"  # torchrun does not count machines that come or go
         try:
             super()._restart_workers(worker_group)
         finally:
@@ -156,6 +169,12 @@ class Agent(LocalElasticAgent):
         handler = worker_group.spec.rdzv_handler
         vars(handler).update(_bootstrap_store_info=None, _shared_tcp_store_server=None)
         super()._rendezvous(worker_group)
+        before, self._machines = self._machines, machines(handler)
+        status, self._told_to_stop = self._told_to_stop, 0
+        if status and before and before == self._machines:
+            say("no machine has come or gone: a rank was told to stop, and the job ends")
+            time.sleep(1)  # for the other launchers, which see the same
+            sys.exit(status)
 
 
 def launch(arguments: list[str]) -> None:

@@ -24,6 +24,7 @@ from zipper_dist.errors import PeerLost
 TIMEOUT = datetime.timedelta(days=7)
 SHORTEST_SLEEP = 5e-5  # [s]
 LONGEST_SLEEP = 5e-3
+LONGEST_IDLE_SLEEP = 5e-4  # within an iteration
 SIGNAL_SECONDS = 1.0  # for which a rank that lost another waits for a signal
 STORE = "the job's key-value store"
 
@@ -231,9 +232,11 @@ class Overlap:
     def idly(self, condition: Callable[[], bool]) -> None:
         """Return once ``condition`` holds: no work that could hold up others, no stop at a signal,
         as in the middle of an iteration."""
+        sleep = SHORTEST_SLEEP
         while not condition():
             self.stop.listen()
-            self._sleep(SHORTEST_SLEEP)
+            self._sleep(sleep)
+            sleep = min(2 * sleep, LONGEST_IDLE_SLEEP)
 
     def _sleep(self, seconds: float) -> None:
         start = time.perf_counter()

@@ -12,6 +12,7 @@ from zipper_dist import _PARENT
 from zipper_dist.distributed.heartbeat import GRACE, TICK, end_process
 
 PR_SET_PDEATHSIG = 1
+RESTARTED = "ZIPPER_RESTARTED"  # set by zipper-launch for ranks that it starts again
 
 
 def end_with_torchrun() -> None:

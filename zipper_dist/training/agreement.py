@@ -52,7 +52,7 @@ def checksum(weights: Tensor) -> int:
     number of its own: one bit always counts, and numbers that change places do."""
     total = torch.zeros((), dtype=torch.int64, device=weights.device)
     first = 1
-    for part in weights.view(torch.int32).split(PART):
+    for part in torch.split(weights.view(torch.int32), PART):
         last = first + 2 * len(part)
         total += (part * torch.arange(first, last, 2, device=weights.device)).sum()
         first = last

@@ -49,7 +49,13 @@ def save(run: RunContext, state: TrainState) -> None:
             checkpoint.save(directory, part)
     # All have taken part in a redistribution, and in the evaluations that are not in progress.
     reached = max([state.mixer.synced_at, *state.validation.posted[:-2]])
-    checkpoint.prune(directory, state.saved, list(run.config.learners), reached)
+    learners, here = list(run.config.learners), state.directories[run.world.rank]
+    elsewhere = [
+        name
+        for name in learners
+        if all(state.directories[rank] != here for rank in state.assignment.ranks_of(name))
+    ]
+    checkpoint.prune(directory, state.saved, learners, reached, elsewhere=elsewhere)
 
 
 def _checkpoint(run: RunContext, state: TrainState, learner: BaseLearner) -> LearnerCheckpoint:
@@ -86,7 +92,8 @@ def _metrics_notes(run: RunContext, state: TrainState, learner: str) -> dict[str
 def resume(run: RunContext, state: TrainState, lost: Sequence[str] = ()) -> Resumed:
     """Bring ``state`` to the newest checkpoints that fit together. UserError if they do not fit the
     run, or there are none for a run that was complete but for ``lost`` files of weights."""
-    mine, parts, messages = _survey(run, state)
+    mine, copies, messages = _survey(run, state)
+    parts = {name: in_common(of_learner) for name, of_learner in copies.items()}
     first = run.config.first_learner
     chosen = checkpoint.choose(parts, first, state.assignment.together)
     if chosen is None and lost:
@@ -95,6 +102,8 @@ def resume(run: RunContext, state: TrainState, lost: Sequence[str] = ()) -> Resu
             "damaged; no checkpoints are left to restore from: put the files back, or train anew "
             f"with --resume never{''.join(f' ({line})' for line in messages)}"
         )
+    if chosen is None:
+        check_directories(run, state, copies)
     for name in state.saved:
         step = None if chosen is None else chosen[name].step
         checkpoint.keep_only(run.directory.checkpoints, mine[name], name, step)
@@ -124,11 +133,12 @@ def resume(run: RunContext, state: TrainState, lost: Sequence[str] = ()) -> Resu
 
 
 Parts = dict[str, list[CheckpointInfo]]
+Copies = dict[str, list[list[CheckpointInfo]]]
 
 
-def _survey(run: RunContext, state: TrainState) -> tuple[Parts, Parts, list[str]]:
-    """The checkpoints that this rank can use of each of its learners; those that all ranks that
-    train a learner can, of every learner; and a message for each that is left out."""
+def _survey(run: RunContext, state: TrainState) -> tuple[Parts, Copies, list[str]]:
+    """The checkpoints that this rank can use of each of its learners; those that each rank that
+    trains a learner can, of every learner; and a message for each that is left out."""
     directory, names = run.directory.checkpoints, list(run.config.learners)
     identity = identity_of(run.config, run.precision, state.assignment.shards)
     mine: Parts = {}
@@ -145,24 +155,41 @@ def _survey(run: RunContext, state: TrainState) -> tuple[Parts, Parts, list[str]
     }
     reports = run.wait(run.world.gather("checkpoints", report))
     messages = list(dict.fromkeys(line for r in reports for line in r["left out"]))
-    parts: Parts = {}
+    copies: Copies = {}
     for name in names:
-        seen = {rank: r["found"][name] for rank, r in enumerate(reports) if name in r["found"]}
+        seen = [r["found"][name] for r in reports if name in r["found"]]
         messages += missing_elsewhere(run, state, name, reports)
-        parts[name] = in_common([[CheckpointInfo(**i) for i in infos] for infos in seen.values()])
-    return mine, parts, messages
+        copies[name] = [[CheckpointInfo(**info) for info in infos] for infos in seen]
+    return mine, copies, messages
 
 
 def in_common(copies: Sequence[Sequence[CheckpointInfo]]) -> list[CheckpointInfo]:
-    """Those of a learner that all ranks have. What one of them does not know to be evaluated, all
-    evaluate again."""
+    """Those of a learner that all ranks have, and from which all have the same left to do. What one
+    of them does not know to be evaluated, all evaluate again."""
     common = []
     for info in copies[0]:
-        same = [other for infos in copies for other in infos if other.step == info.step]
+        same = [other for infos in copies for other in infos if _alike(other, info)]
         if len(same) == len(copies):
             known = set.intersection(*(set(other.evaluated) for other in same))
             common.append(replace(info, evaluated=sorted(known)))
     return common
+
+
+def _alike(one: CheckpointInfo, other: CheckpointInfo) -> bool:
+    """Whether ranks that continue from them take part in the same collectives. A signal may stop
+    them on different sides of a redistribution or a snapshot after the same iteration."""
+    return replace(one, evaluated=[]) == replace(other, evaluated=[])
+
+
+def check_directories(run: RunContext, state: TrainState, copies: Copies) -> None:
+    """UserError where no checkpoints fit together, though all ranks have some, in directories of
+    their own: one of these is of an earlier part of the run."""
+    if len(set(state.directories)) > 1 and all(all(each) for each in copies.values()):
+        raise UserError(
+            f"the checkpoints in {run.directory.checkpoints} of different machines do not fit "
+            "together: continue on the machines, and with the placement, of before, or start over "
+            "with --resume never"
+        )
 
 
 def missing_elsewhere(

@@ -20,6 +20,7 @@ from zipper_dist.data import Dataset
 from zipper_dist.data.splits import limit_images
 from zipper_dist.distributed.communication import Overlap, World
 from zipper_dist.distributed.hardware import describe_device
+from zipper_dist.distributed.launched import RESTARTED
 from zipper_dist.distributed.signals import Signals
 from zipper_dist.distributed.stopping import Stop
 from zipper_dist.distributed.topology import Machine, plan
@@ -38,7 +39,7 @@ from zipper_dist.training.setup.materials import load_data, prepare
 from zipper_dist.training.setup.placing import place
 from zipper_dist.training.setup.together import directories
 
-RESTARTS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
+RESTARTS = ("TORCHELASTIC_RESTART_COUNT", RESTARTED, "SLURM_RESTART_COUNT")
 
 
 def run_logged(config: TrainConfig) -> None:
@@ -136,8 +137,8 @@ class Found:
 def _open(run: RunContext, restarted: bool) -> Found:
     """Make the run directory ready, and look at what is there, on all machines alike.
 
-    ``restarted``: whether torchrun or SLURM says that it has started this rank before. torchrun may
-    count on one machine only, and one such rank is enough to go on with what the job has saved.
+    ``restarted``: whether a launcher or SLURM says that it has started this rank before. It may
+    have done so on one machine only, and one such rank is enough to go on with what was saved.
     """
     config, directory, world = run.config, run.directory, run.world
     if world.plan.fetches_data:
