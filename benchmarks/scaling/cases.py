@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -85,8 +84,9 @@ class Variant:
     mode: Mode = "dedicated"
     trades: bool = False
 
-    def config(self, network: Network, steps: int | None = None) -> TrainConfig:
-        """The options of its run; ``steps`` of the attack, in place of the recipe's."""
+    def config(self, network: Network, run_dir: Path, steps: int | None = None) -> TrainConfig:
+        """The options of its run, which saves nothing; ``steps`` of the attack, in place of the
+        recipe's."""
         base = recipe(network.recipe)
         mix = replace(base.mix, every=iterations(network.every), start=iterations(1))
         if self.trades:
@@ -94,7 +94,7 @@ class Variant:
         learners = {name: _slow(each, steps) for name, each in base.learners.items()}
         return replace(
             base,
-            run_dir=Path(tempfile.gettempdir()) / "no-run-directory",  # nothing is saved
+            run_dir=run_dir,
             steps=ENDLESS, batch_size=network.batch_size, device="cpu", compile="off", threads=1,
             metrics=(), mix=mix, learners=learners,
             model=replace(base.model, arch=network.spec.arch, width=network.spec.width_multiplier),

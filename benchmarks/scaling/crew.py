@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from torch.distributed.elastic.utils.distributed import get_free_port
+
 from scaling.accounting import account
 from scaling.cases import Network, Variant
 from scaling.rank import SYNC, Job, work
@@ -21,14 +22,6 @@ from scaling.rank import SYNC, Job, work
 END_SECONDS = 20.0
 PRELOADED = ["zipper_dist.training.run", "torch._dynamo"]
 """What takes seconds to import: once, not in each rank."""
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-    return port
 
 
 class Crew:
@@ -57,12 +50,12 @@ class Crew:
 
     def _start(self) -> None:
         network, variant, cores, done, steps = self._job
-        count = self._count
+        count, port = self._count, get_free_port()  # type: ignore[no-untyped-call]
         variables = {
             "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1",
+            "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1",
         }  # fmt: skip
-        job = Job(network, variant, cores[:count], variables, self._root.name, done, steps)
+        job = Job(network, variant, cores[:count], variables, str(self._root), done, steps)
         context = get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)
         for rank in range(count):

@@ -8,20 +8,18 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from scaling.accounting import RankBout, Span
 from scaling.cases import Network, Variant
-from zipper_dist.accel.precision import resolve_precision
-from zipper_dist.checkpoint.run_directory import RunDirectory
-from zipper_dist.distributed.communication import Overlap, Pending, World
+from zipper_dist.distributed.communication import Pending, World
 from zipper_dist.distributed.signals import Signals
 from zipper_dist.distributed.stopping import Stop
 from zipper_dist.distributed.topology import Machine, Plan, plan
 from zipper_dist.metrics.records import StepResult, Window
-from zipper_dist.metrics.reporter import MetricsReporter
 from zipper_dist.training.context import RunContext
 from zipper_dist.training.loop import train
 from zipper_dist.training.setup.build import build_state
@@ -143,22 +141,11 @@ def work(job: Job, rank: int, pipe: Connection) -> None:
     own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
     os.environ.update(job.variables, **own)
     os.sched_setaffinity(0, job.cores)
-    config, signals = job.variant.config(job.network, job.steps), Signals()
+    config, signals = job.variant.config(job.network, Path(job.directory), job.steps), Signals()
     placed = plan(Machine.detect(os.environ), config.device, config.threads)
     world = TimedWorld(placed, config.timeout, signals)
     stop = PacedStop(world, signals, pipe)
-    directory = RunDirectory(RunDirectory.of(config).root.with_name(job.directory))
-    directory.root.mkdir(parents=True, exist_ok=True)
-    run = RunContext(
-        config=config,
-        precision=resolve_precision(config.precision, placed.device),
-        directory=directory,
-        world=world,
-        signals=signals,
-        stop=stop,
-        wait=Overlap(stop),
-        metrics=MetricsReporter(world, []),
-    )
+    run = RunContext.of(config, world, stop, [])
     materials = prepare(run, job.network.dataset())
     state = build_state(run, materials, place(run, materials, None), [0] * world.size)
     state.at = job.done

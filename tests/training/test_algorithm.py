@@ -152,7 +152,6 @@ def trained(config: TrainConfig, directory: Path, monkeypatch: pytest.MonkeyPatc
         precision="fp32",
         directory=RunDirectory(directory),
         world=world,
-        signals=signals,
         stop=stop,
         wait=Overlap(stop),
         metrics=MetricsReporter(world, []),

@@ -78,10 +78,8 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Made]
         directory = RunDirectory(tmp_path / name)
         directory.prepare()
         metrics = MetricsReporter(world, sinks)
-        signals = Signals()
-        run = RunContext(
-            config, "fp32", directory, world, signals, Stop(world, signals), wait, metrics
-        )
+        stop = Stop(world, Signals())
+        run = RunContext(config, "fp32", directory, world, stop, wait, metrics)
         images = image_set(40, 0), image_set(4, 1), image_set(4, 2)
         return run, built(run, Dataset(*images, ("a", "b", "c", "d"), "none"))
 

@@ -1,5 +1,7 @@
 """What the parts of a training process share, and the state that it trains."""
 
+from __future__ import annotations
+
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
@@ -7,16 +9,17 @@ from dataclasses import asdict, dataclass, field
 
 import torch
 
+from zipper_dist.accel.precision import resolve_precision
 from zipper_dist.checkpoint.run_directory import RunDirectory
 from zipper_dist.config.schema import Precision, TrainConfig
 from zipper_dist.data import Loader
 from zipper_dist.distributed.assignment import Assignment
 from zipper_dist.distributed.communication import Overlap, World
-from zipper_dist.distributed.signals import Signals
 from zipper_dist.distributed.stopping import Stop
 from zipper_dist.errors import TrainingDiverged
 from zipper_dist.metrics.records import Window
 from zipper_dist.metrics.reporter import MetricsReporter
+from zipper_dist.metrics.sinks import Sink
 from zipper_dist.training.learner import BaseLearner
 from zipper_dist.training.mixing import Mixer
 from zipper_dist.training.step_plan import StepPlan
@@ -31,10 +34,22 @@ class RunContext:
     precision: Precision  # as resolved
     directory: RunDirectory
     world: World
-    signals: Signals
     stop: Stop
     wait: Overlap
     metrics: MetricsReporter
+
+    @staticmethod
+    def of(config: TrainConfig, world: World, stop: Stop, sinks: Sequence[Sink]) -> RunContext:
+        """What ``config`` asks for, in this process of the job; rank 0 writes to the ``sinks``."""
+        return RunContext(
+            config=config,
+            precision=resolve_precision(config.precision, world.plan.device),
+            directory=RunDirectory.of(config),
+            world=world,
+            stop=stop,
+            wait=Overlap(stop),
+            metrics=MetricsReporter(world, sinks),
+        )
 
     @property
     def device(self) -> torch.device:

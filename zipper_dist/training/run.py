@@ -9,7 +9,6 @@ from typing import Any
 
 from rich.console import Console
 
-from zipper_dist.accel.precision import resolve_precision
 from zipper_dist.checkpoint.lock import Lock
 from zipper_dist.checkpoint.run_directory import STARTED, RunDirectory, as_json, differences
 from zipper_dist.config.checks import validate
@@ -18,7 +17,7 @@ from zipper_dist.config.files import flattened
 from zipper_dist.config.schema import TrainConfig
 from zipper_dist.data import Dataset
 from zipper_dist.data.splits import limit_images
-from zipper_dist.distributed.communication import Overlap, World
+from zipper_dist.distributed.communication import World
 from zipper_dist.distributed.hardware import describe_device
 from zipper_dist.distributed.launched import RESTARTED
 from zipper_dist.distributed.signals import Signals
@@ -26,7 +25,6 @@ from zipper_dist.distributed.stopping import Stop
 from zipper_dist.distributed.topology import Machine, plan
 from zipper_dist.errors import Interrupted, UserError
 from zipper_dist.metrics.console import make_console
-from zipper_dist.metrics.reporter import MetricsReporter
 from zipper_dist.metrics.sinks import RunInfo, make_sinks
 from zipper_dist.metrics.tables import print_summary
 from zipper_dist.metrics.trace import traced
@@ -61,19 +59,10 @@ def run(
     validate(config)
     sinks = make_sinks(config.metrics)
     placed = plan(Machine.detect(environment), config.device, config.threads)
-    signals, directory = Signals(), RunDirectory.of(config)
+    signals = Signals()
     world = World(placed, config.timeout, signals)
-    stop = Stop(world, signals)
-    context = RunContext(
-        config=config,
-        precision=resolve_precision(config.precision, placed.device),
-        directory=directory,
-        world=world,
-        signals=signals,
-        stop=stop,
-        wait=Overlap(stop),
-        metrics=MetricsReporter(world, sinks),
-    )
+    context = RunContext.of(config, world, Stop(world, signals), sinks)
+    directory = context.directory
     if world.rank != 0:
         console = None
     directory.prepare()
