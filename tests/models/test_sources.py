@@ -131,8 +131,8 @@ def test_without_timm_its_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(UserError) as raised:
         NETWORKS.find("timm:convnext_atto", "--model.arch")
-    wanted = "--model.arch timm:convnext_atto: takes timm (pip install 'zipper_dist[timm]')"
-    assert str(raised.value) == wanted
+    hint = "takes the package timm (pip install 'zipper_dist[timm]')"
+    assert str(raised.value) == f"--model.arch timm:convnext_atto: {hint}"
 
 
 def test_an_unknown_name_is_told_what_there_is() -> None:

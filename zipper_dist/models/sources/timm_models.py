@@ -10,6 +10,7 @@ from zipper_dist.models.sources import SOURCES
 from zipper_dist.models.sources.factory import KeywordFactory, named_parameters
 from zipper_dist.models.sources.pretrained import Pretrained
 from zipper_dist.models.spec import ModelSpec
+from zipper_dist.registry import require
 
 LOADING = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"}
 """Arguments of ``timm.create_model`` that read files or the network: no options, which a file of
@@ -22,7 +23,7 @@ class TimmModels:
     def factory(self, name: str, option: str) -> KeywordFactory:
         """See :class:`~zipper_dist.models.sources.Source`; options are those that
         ``timm.create_model`` passes on."""
-        timm = import_timm(option)
+        timm = _timm(option)
         plain = name.partition(".")[0]  # what follows names pretrained weights
         if not timm.is_model(plain):
             alike = difflib.get_close_matches(plain, timm.list_models())
@@ -44,7 +45,7 @@ class TimmModels:
     def pretrained(self, spec: ModelSpec, which: str, option: str) -> Pretrained:
         """See :class:`~zipper_dist.models.sources.Source`; timm fits them to other channels and
         image sizes itself, where it can."""
-        timm, name = import_timm(option), spec.arch.partition(":")[2]
+        timm, name = _timm(option), spec.arch.partition(":")[2]
         if which != "pretrained":
             raise UserError(f"{option}: give timm:pretrained; --model.arch says which (NAME.TAG)")
         about = timm.get_pretrained_cfg(name)
@@ -64,13 +65,11 @@ class TimmModels:
         return Pretrained(state, (*about.mean, *about.std))
 
 
-def import_timm(option: str) -> Any:
+def _timm(option: str) -> Any:
     """The package; UserError about ``option`` where it is missing."""
-    try:
-        import timm
-    except ImportError:
-        hint = "takes timm (pip install 'zipper_dist[timm]')"
-        raise UserError(f"{option}: {hint}") from None
+    require(["timm"], "timm", option)
+    import timm
+
     return timm
 
 

@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 
-from zipper_dist.config.schedules import Curve, progress
+from zipper_dist.config.schedules import Curve, Schedule, progress
 from zipper_dist.config.schema import TrainConfig
 from zipper_dist.recipes.registry import METHODS
 
 RISE = 0.05
 """The part of the run in which learning rates and the attack's radius grow."""
+
+HALF = Schedule(((0.0, 0.5),))
 
 
 @METHODS.register("finetune")
@@ -20,7 +22,6 @@ def finetune(base: TrainConfig) -> TrainConfig:
         name: replace(learner, lr=learner.lr / 10, schedule=schedule)
         for name, learner in base.learners.items()
     }
-    half = type(base.mix.gamma)(((0.0, 0.5),))
     return replace(
         base,
         epochs=max(1, base.epochs // 12),
@@ -30,6 +31,6 @@ def finetune(base: TrainConfig) -> TrainConfig:
             weights="torchvision:DEFAULT",
             normalise="auto",
         ),
-        mix=replace(base.mix, start=progress(0.1), every=progress(0.05), gamma=half),
+        mix=replace(base.mix, start=progress(0.1), every=progress(0.05), gamma=HALF),
         learners=learners,
     )
