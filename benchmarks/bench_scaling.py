@@ -12,7 +12,6 @@ it makes the page again. Results, in ``benchmarks/out/``: ``scaling.json`` (``{n
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import shlex
 import sys
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from code_version import version_of_code
 from comparison.devices import Devices
 from rich.console import Console
 from rich.table import Table
@@ -28,19 +28,9 @@ from scaling.measuring import Measured, measure
 from scaling.page import HEAD, report, rows, write
 from scaling.targets import targets
 
-import zipper_dist
 from zipper_dist.metrics.console import make_console
 
 OUT = Path(__file__).parent / "out"
-
-
-def version_of_code() -> str:
-    """A digest of the package and of what measures it."""
-    digest = hashlib.sha256()
-    for root in (Path(zipper_dist.__file__).parent, Path(__file__).parent / "scaling"):
-        for path in sorted(root.rglob("*.py")):
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 def show(network: Network, found: dict[str, Any], console: Console) -> None:
@@ -82,7 +72,7 @@ def main() -> None:
     versions = f"torch {torch.__version__}, Python {sys.version.split()[0]}"
     # Not the choice of networks: what was measured of others is kept.
     settings = {"quick": options.quick, "device": machine, "versions": versions}
-    settings["code"] = version_of_code()
+    settings["code"] = version_of_code("scaling")
     settings["cases"] = {n: repr(e.quick() if options.quick else e) for n, e in NETWORKS.items()}
     options.out.mkdir(parents=True, exist_ok=True)
     turns = options.out / "scaling-turns.json"

@@ -8,7 +8,6 @@ ranks, placements and files are drawn from the seed and the number of the run. L
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -23,6 +22,7 @@ from random import Random
 from typing import Any
 
 import torch
+from code_version import version_of_code
 from faults.attacks import ATTACKS, Attack, Trial
 from faults.job import Ending, Job, training
 from faults.outcome import differences
@@ -30,7 +30,6 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-import zipper_dist
 from zipper_dist.checkpoint.run_directory import write_json
 from zipper_dist.config.command_line import parse_options, run_command
 from zipper_dist.errors import CommandError, UserError
@@ -70,15 +69,6 @@ class ChaosOptions:
 
 class Lost(CommandError):
     """A run did not survive."""
-
-
-def version_of_code() -> str:
-    """A digest of the package and of torch's version: what results depend on."""
-    root = Path(zipper_dist.__file__).parent
-    digest = hashlib.sha256(f"{torch.__version__} {TRAINING}".encode())
-    for path in sorted([*root.rglob("*.py"), *Path(__file__).parent.glob("faults/*.py")]):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 def undisturbed(directory: Path, seed: int) -> float:
@@ -161,7 +151,7 @@ def chaos(options: ChaosOptions, console: Console) -> None:
     """Attack, print the table and write chaos.json; raises Lost if a run did not survive."""
     if options.runs < 1:
         raise UserError(f"--runs {options.runs}: give 1 or more")
-    home, code = options.out / "chaos", version_of_code()
+    home, code = options.out / "chaos", version_of_code("faults", torch.__version__, TRAINING)
     marker = home / "code"
     if home.exists() and not marker.exists():
         raise UserError(f"--out {options.out}: {home} is not of this tool; give another directory")

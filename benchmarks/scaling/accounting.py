@@ -95,12 +95,13 @@ def summarise(bouts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for what in ("waiting", "communication", "sync")
     }
     busy = [1 - w - c for w, c in zip(shares["waiting"], shares["communication"], strict=True)]
-    learners: dict[str, float] = defaultdict(float)
-    for name in {name for b in bouts for rank in b["learners"] for name in rank}:
-        # Together on all ranks.
-        learners[name] = statistics.median(
+    names = dict.fromkeys(name for b in bouts for rank in b["learners"] for name in rank)
+    learners = {  # together on all ranks, in the order of the method
+        name: statistics.median(
             sum(rank.get(name, 0.0) for rank in b["learners"]) / b["iterations"] for b in bouts
         )
+        for name in names
+    }
     return {
         "seconds": statistics.median(each) + stopped,
         "iterations": count,
@@ -109,7 +110,7 @@ def summarise(bouts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "communication": statistics.fmean(shares["communication"]),
         "stopped_at_sync": stopped * count / total,
         "by_rank": {**shares, "busy": busy},
-        "learners": dict(sorted(learners.items())),
+        "learners": learners,
         "processor_seconds": sum(sum(b["processor"]) for b in bouts) / count,
         "sent_bytes": max(map(max, (b["sent_bytes"] for b in bouts))),
         # Of the redistribution that least came between.

@@ -24,9 +24,9 @@ FIXED_SHARES = (0.0, 0.5)
 def workload(found: Mapping[str, Any], weights: int, every: int) -> Workload:
     """Zipper's costs on one core, from the serial variants."""
     one, two = found["serial"], found["serial-2-shards"]
-    learners = {  # in the order of the method
-        name: Cost.fitted(one["learners"][name], two["learners"][name])
-        for name in sorted(one["learners"], key=lambda name: name != "natural")
+    learners = {
+        name: Cost.fitted(seconds, two["learners"][name])
+        for name, seconds in one["learners"].items()
     }
     rest = max(0.0, one["seconds"] - sum(one["learners"].values()))
     return Workload(learners, rest, weights, every)

@@ -179,7 +179,12 @@ def test_targets_are_met_or_not() -> None:
 
 
 def test_costs_are_in_the_order_of_the_method() -> None:
-    assert list(workload(figures(), 4, 10).learners) == ["natural", "adversarial"]
+    learners = {"natural": 1.0, "adversarial": 2.0}
+    rank = RankBout(0.0, 3.0, (), 3.0, 0, learners)
+    assert list(summarise([account([rank], 1, "sync")])["learners"]) == [*learners]
+    one = {"learners": learners, "seconds": 3.0}
+    load = workload({"serial": one, "serial-2-shards": one}, 4, 10)
+    assert list(load.learners) == [*learners]
 
 
 def test_parallel_variants_have_a_baseline_of_the_same_shards() -> None:
