@@ -50,6 +50,7 @@ class MetricsReporter:
     def __init__(self, world: World, sinks: Sequence[Sink]) -> None:
         self._world = world
         self._feeds = [_Feed(sink) for sink in sinks] if world.rank == 0 else []
+        self.shows_pictures = any(type(sink).picture is not Sink.picture for sink in sinks)
         self._directory: Path | None = None  # of the run, once the sinks are open
         self._polled = 0.0
 

@@ -116,7 +116,7 @@ class Validator:
         self.load(theta, snapshot.integers)
         engine = self.engine(self._validation, part, parts)
         yield from engine.run(self.wanted)
-        if part == 0:
+        if part == 0 and self._metrics.shows_pictures:
             self._show(engine, snapshot.step)
         return engine.found(distinct_parts(self.wanted))
 

@@ -204,6 +204,12 @@ class Shown(Sink):
         self.pictures.append((name, step, pixels.tolist()))
 
 
+def test_pictures_are_made_where_a_sink_takes_them() -> None:
+    for world in (FakeWorld(rank=0), FakeWorld(rank=1)):
+        assert not MetricsReporter(world, [JsonLines(), Terminal()]).shows_pictures
+        assert MetricsReporter(world, [JsonLines(), Shown()]).shows_pictures
+
+
 def test_a_picture_of_another_rank_arrives_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = torch.arange(3 * 2 * 5, dtype=torch.uint8).view(5, 2, 3).permute(2, 1, 0)
     other, first, shown = FakeWorld(rank=1), FakeWorld(rank=0), Shown()
