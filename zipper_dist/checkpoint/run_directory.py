@@ -92,13 +92,13 @@ def differences(
     old, new = flattened(there), flattened(here)
     lines = []
     for name in sorted((old.keys() | new.keys()) - set(ignored)):
-        was, is_now = old.get(name, before(name)), new.get(name, before(name))
+        was, is_now = (options.get(name, _unnamed(name)) for options in (old, new))
         if was != is_now:
             lines.append(f"--{name.replace('_', '-')} {was} there, {is_now} now")
     return [" ".join(line.split()) for line in lines]
 
 
-def before(name: str) -> Any:
+def _unnamed(name: str) -> Any:
     """What an option means that a run does not name."""
     return AS_BEFORE.get(re.sub(r"^learners\.[^.]+\.", "learners.NAME.", name))
 
@@ -113,7 +113,7 @@ def identity_of(config: TrainConfig, precision: Precision, shards: int) -> str:
         # 1 and 1.0 are equal, and an option that is not there is None.
         name: int(value) if isinstance(value, float) and value.is_integer() else value
         for name, value in (flattened(as_json(config)) | resolved).items()
-        if name not in NOT_COMPARED and value is not None and before(name) != value
+        if name not in NOT_COMPARED and value is not None and _unnamed(name) != value
     }
     return hashlib.sha256(json.dumps(compared, sort_keys=True).encode()).hexdigest()
 
