@@ -119,11 +119,20 @@ def test_a_config_of_any_shape(run: RunDirectory, config: Any, data: st.DataObje
     used_or_refused(evaluate)
 
 
-@pytest.mark.parametrize("shards", [None, "two", [], 1e400])
-def test_shards_of_any_shape(run: RunDirectory, config: Any, shards: object) -> None:
+@pytest.mark.parametrize("shards", ["two", [], 1.5, 1e400])
+def test_what_is_no_number_of_shards_is_refused(
+    run: RunDirectory, config: Any, shards: object
+) -> None:
     config = config | {"resolved": config["resolved"] | {"shards": shards}}
     run.config.write_text(json.dumps(config))
-    used_or_refused(lambda: run.check_same(recipe("digits"), "fp32"))
+    with pytest.raises(UserError, match="is damaged"):
+        run.check_same(recipe("digits"), "fp32")
+
+
+def test_a_run_that_names_no_shards_has_one(run: RunDirectory, config: Any) -> None:
+    for resolved in (config["resolved"], config["resolved"] | {"shards": None}):
+        run.config.write_text(json.dumps(config | {"resolved": resolved}))
+        assert run.check_same(recipe("digits"), "fp32") == 1
 
 
 @many

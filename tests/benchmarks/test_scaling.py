@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -191,6 +193,21 @@ def test_parallel_variants_have_a_baseline_of_the_same_shards() -> None:
     shards = {each.name: each.shards for each in EQUAL}
     assert {name for name in shards if name.endswith("-2")} == set(BASELINES)
     assert all(shards[name] == shards[base] for name, base in BASELINES.items())
+
+
+@two_cores
+def test_nothing_is_left_of_ranks_that_cannot_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    absent = replace(QUICK, spec=replace(QUICK.spec, arch="absent"))
+    with (
+        pytest.raises(RuntimeError, match="a rank of dedicated-2 has ended"),
+        Crew(absent, Variant("dedicated-2", 2, 1), CORES),
+    ):
+        pass
+    assert multiprocessing.active_children() == []
+    assert list(tmp_path.glob("bench-scaling-*")) == []
 
 
 @two_cores

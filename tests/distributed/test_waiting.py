@@ -55,3 +55,14 @@ def test_where_a_rank_waits_a_signal_stops_it(told: tuple[World, Signals, Overla
     signals.number = None
     with pytest.raises(PeerLost):
         wait(broken(world))
+
+
+def test_within_an_iteration_a_rank_looks_less_and_less_often(
+    told: tuple[World, Signals, Overlap], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, _, wait = told
+    slept: list[float] = []
+    monkeypatch.setattr(wait, "_sleep", slept.append)
+    wait.idly(lambda: len(slept) == 8)
+    assert slept[:2] == [communication.SHORTEST_SLEEP, 2 * communication.SHORTEST_SLEEP]
+    assert slept[-3:] == [communication.LONGEST_IDLE_SLEEP] * 3

@@ -42,7 +42,12 @@ class Noisy(nn.Module):
 
 @pytest.mark.parametrize(
     ("to", "file"),
-    [("torch-export", "model.pt2"), ("hub", "model.py"), ("robustbench", "model.py")],
+    [
+        ("torch-export", "model.pt2"),
+        ("onnx", "model.onnx"),
+        ("hub", "model.py"),
+        ("robustbench", "model.py"),
+    ],
 )
 def test_what_gives_other_logits_replaces_nothing(to: str, file: str, tmp_path: Path) -> None:
     subject = subject_of(SPEC, tmp_path)

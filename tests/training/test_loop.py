@@ -16,6 +16,7 @@ from zipper_dist.checkpoint.run_directory import RunDirectory
 from zipper_dist.config.schedules import Schedule
 from zipper_dist.config.schema import TrainConfig
 from zipper_dist.data import Dataset
+from zipper_dist.distributed.assignment import dedicated
 from zipper_dist.distributed.communication import Overlap, Pending, World
 from zipper_dist.distributed.signals import Signals
 from zipper_dist.distributed.stopping import Stop
@@ -125,6 +126,40 @@ def test_nothing_is_left_undone_at_the_start(make: Callable[..., Made]) -> None:
     assert state.validation.posted == []
     assert state.timers.syncs == 0
     assert list(run.directory.checkpoints.iterdir()) == []
+
+
+def steps_there(run: RunContext, learner: str) -> list[int]:
+    return sorted(checkpoint.steps_of(run.directory.checkpoints, learner))
+
+
+def test_copies_that_do_not_fit_are_refused_before_any_is_set_aside(
+    make: Callable[..., Made],
+) -> None:
+    train(*make("copies", Overlap(Signals())))
+    run, state = make("copies", Overlap(Signals()))
+    for name, steps in (("natural", [27, 30]), ("adversarial", [18])):
+        for step in steps:
+            checkpoint.path_of(run.directory.checkpoints, name, step).unlink()
+    state.directories = [0, 1]
+    with pytest.raises(UserError, match="do not fit together"):
+        resume(run, state)
+    assert steps_there(run, "natural") == [18]
+    assert steps_there(run, "adversarial") == [27, 30]
+
+
+def test_files_of_a_learner_that_is_saved_elsewhere_now_do_not_keep_others(
+    make: Callable[..., Made],
+) -> None:
+    run, state = make("apart", Overlap(Signals()))
+    train(run, state)
+    for step in (27, 30):
+        checkpoint.path_of(run.directory.checkpoints, "adversarial", step).unlink()
+    state.assignment = dedicated({"natural": 1, "adversarial": 1}, 1)
+    state.directories, state.saved = [0, 1], ["natural"]
+    for state.at in range(31, 37):
+        state.validation.posted.append(state.at)
+        save(run, state)
+    assert steps_there(run, "natural") == [*range(31, 37)]
 
 
 def saved(make: Callable[..., Made]) -> Path:
