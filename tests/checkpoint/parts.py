@@ -5,6 +5,7 @@ from __future__ import annotations
 from zipper_dist.checkpoint.format import CheckpointInfo
 
 BOTH = ["natural", "adversarial"]
+FP32 = {"precision": "fp32", "compiled": False, "shards": 1}  # what config.json resolves
 THIS = 64 * "1"  # identity of the run
 
 

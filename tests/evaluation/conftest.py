@@ -15,6 +15,7 @@ from zipper_dist.attacks import PGD, SharedDraws
 from zipper_dist.checkpoint.run_directory import RunDirectory
 from zipper_dist.checkpoint.weights import load_model, save_weights
 from zipper_dist.config.schema import AttackedLearnerConfig, DataConfig
+from zipper_dist.config.threat import ThreatModel
 from zipper_dist.data import Loader, load
 from zipper_dist.models import ModelSpec, build
 from zipper_dist.recipes.registry import recipe
@@ -22,6 +23,8 @@ from zipper_dist.recipes.registry import recipe
 FP32 = {"precision": "fp32", "compiled": False, "shards": 1}  # what config.json resolves
 
 EPS = 0.1
+THREAT = ThreatModel("linf", EPS)
+Set = tuple[Tensor, Tensor]
 SPEC = ModelSpec("small_cnn", 1, 16, 16, 10, 0.25)
 
 
@@ -95,3 +98,8 @@ def right(network: nn.Module, digits: tuple[Tensor, Tensor]) -> tuple[Tensor, Te
     x, y = digits
     keep = network(x).argmax(1) == y
     return x[keep], y[keep]
+
+
+@pytest.fixture(scope="module")
+def some(digits: Set) -> Set:
+    return digits[0][:75].clone(), digits[1][:75].clone()

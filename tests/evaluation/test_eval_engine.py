@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from evaluation.conftest import EPS
+from evaluation.conftest import EPS, THREAT, Set
 from evaluation.helpers import Outcome, attack_all
 from zipper_dist.attacks import PGD, Attack, Blocks, ExampleDraws, Fgsm
 from zipper_dist.config.threat import ThreatModel
@@ -20,29 +20,17 @@ from zipper_dist.evaluation.engine import Engine, Examples
 from zipper_dist.evaluation.in_memory import evaluate_model
 from zipper_dist.evaluation.network_views import (
     NetworkViews,
-    attacked_view,
-    batch_size_for,
     exact_view,
 )
 from zipper_dist.evaluation.outcomes import (
     BROKEN,
     ROBUST,
     UNKNOWN,
-    BlockOutcome,
     DiskStore,
     MemoryStore,
-    address,
 )
-from zipper_dist.models import ModelSpec, build
 
-Set = tuple[Tensor, Tensor]
-THREAT = ThreatModel("linf", EPS)
 NAMES = ["fgsm", "pgd-5", "mim-5", "cw-5", "apgd-ce", "apgd-dlr", "apgd-t", "fab-t", "square", "aa"]
-
-
-@pytest.fixture(scope="module")
-def some(digits: Set) -> Set:
-    return digits[0][:75].clone(), digits[1][:75].clone()
 
 
 @pytest.fixture(scope="module")
@@ -213,144 +201,6 @@ def test_every_image_that_counts_as_broken_is_misclassified_and_kept(
         assert right.tolist() == reference.robust(name)
 
 
-def test_views_answer_alike_whatever_the_batch(network: nn.Module, some: Set) -> None:
-    x = some[0]
-    whole = exact_view(network)(x)
-    torch.testing.assert_close(whole, network(x))
-    torch.testing.assert_close(attacked_view(network)(x), whole, rtol=1e-4, atol=1e-4)
-    for view in (exact_view(network), attacked_view(network)):
-        together = view(x)
-        for rows in (1, 2, 3, 9, 40):
-            assert torch.equal(view(x[:rows]), together[:rows])
-
-
-def test_views_answer_alike_wherever_in_the_batch(network: nn.Module, some: Set) -> None:
-    """Also where rows of features begin at other places of a memory line: here there are 50."""
-    x = some[0]
-    wide = build(ModelSpec("small_cnn", 1, 16, 16, 10, 0.75)).eval()  # 150 features
-    nn.init.normal_(wide.classifier.fc3.weight)  # type: ignore[union-attr,arg-type]
-    for model in (network, wide):
-        for view in (exact_view(model), attacked_view(model)):
-            together = view(x)
-            for first in (1, 3, 5, 8, 30):
-                assert torch.equal(view(x[first:]), together[first:])
-
-
-def test_a_network_without_gradients_has_gradient_zero() -> None:
-    class Steps(nn.Module):
-        def forward(self, images: Tensor) -> Tensor:
-            return (images.flatten(1)[:, :3] > 0.5).float()
-
-    x = torch.rand(9, 1, 4, 4).requires_grad_()
-    for view in (exact_view(Steps()), attacked_view(Steps())):
-        (gradient,) = torch.autograd.grad(view(x).sum(), x)
-        assert (gradient == 0).all()
-
-
-def test_a_damaged_or_foreign_file_is_as_none(tmp_path: Path) -> None:
-    store = DiskStore(tmp_path / "evaluation")
-    store.prepare()
-    state = torch.tensor([ROBUST, BROKEN, UNKNOWN], dtype=torch.uint8)
-    image = torch.rand(1, 2, 2)
-    store.save("pgd", 4, BlockOutcome(state, {1: image}, {"seconds": 2.0}))
-    read = DiskStore(store.root).load("pgd", 4, 3)
-    assert torch.equal(read.state, state)
-    assert read.images is not None
-    assert torch.equal(read.images[1], image)
-    assert read.spent == {"seconds": 2.0}
-    wanted = torch.tensor([True, True, True])
-    assert read.lacks(wanted, True).tolist() == [False, False, True]
-    read.images = None
-    assert read.lacks(wanted, True).tolist() == [False, True, True]
-    path = store.path("pgd", 4)
-    path.write_bytes(path.read_bytes()[:-3])
-    assert DiskStore(store.root).load("pgd", 4, 3).state.tolist() == [0, 0, 0]
-    assert store.load("pgd", 5, 2).state.tolist() == [0, 0]
-    assert store.damaged == []
-
-
-def test_no_byte_of_a_block_can_change_unnoticed(tmp_path: Path) -> None:
-    """Whichever of its bytes it is: header, metadata, states or images."""
-    store = DiskStore(tmp_path / "evaluation")
-    store.prepare()
-    state = torch.tensor([ROBUST, BROKEN, UNKNOWN], dtype=torch.uint8)
-    store.save("pgd", 4, BlockOutcome(state, {1: torch.rand(1, 2, 2)}, {"seconds": 2.0}))
-    path = store.path("pgd", 4)
-    content = path.read_bytes()
-    for place in range(len(content)):
-        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
-        again = DiskStore(store.root)
-        read = again.load("pgd", 4, 3)
-        if again.damaged:
-            assert str(path) in again.damaged[0]
-            assert read.state.tolist() == [UNKNOWN] * 3
-        else:  # a blank that pads the header
-            assert torch.equal(read.state, state)
-            assert content[place] in b" "
-
-
-def test_a_block_of_another_attack_or_number_is_done_again(tmp_path: Path) -> None:
-    store = DiskStore(tmp_path / "evaluation")
-    store.prepare()
-    store.save("pgd", 4, BlockOutcome(torch.tensor([ROBUST, ROBUST], dtype=torch.uint8)))
-    for attack, block in (("mim", 4), ("pgd", 5)):
-        store.path(attack, block).parent.mkdir(exist_ok=True)
-        store.path(attack, block).write_bytes(store.path("pgd", 4).read_bytes())
-        assert store.load(attack, block, 2).state.tolist() == [UNKNOWN] * 2
-    assert len(store.damaged) == 2
-
-
-def test_every_setting_is_part_of_the_address() -> None:
-    attack = attack_named("pgd-20", THREAT)
-    others = [
-        attack_named("pgd-20", ThreatModel("l2", EPS)),
-        attack_named("pgd-20", THREAT, step_size=0.01),
-        attack_named("pgd-20", ThreatModel("linf", 0.3)),
-        attack_named("pgd-20", THREAT, restarts=2),
-        attack_named("pgd-21", THREAT),
-        PGD(EPS, random_start=False),
-    ]
-    assert len({address(a.settings) for a in (attack, *others)}) == 7
-    assert address(attack_named("pgd-20", THREAT).settings) == address(attack.settings)
-
-
-@pytest.mark.parametrize("traced", [True, False])
-def test_views_follow_the_network_in_place(traced: bool) -> None:
-    """With BatchNorm to fold, and 50 features to be aligned."""
-
-    class Untraceable(nn.Module):
-        def __init__(self, layers: nn.Sequential) -> None:
-            super().__init__()
-            self.layers = layers
-
-        def forward(self, input: Tensor) -> Tensor:
-            output: Tensor = self.layers(input if float(input.detach().sum()) > -1 else -input)
-            return output
-
-    def make(seed: int) -> nn.Module:
-        torch.manual_seed(seed)
-        norm = nn.BatchNorm2d(2)
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        norm.running_mean.normal_()
-        norm.running_var.uniform_(0.5, 2)
-        model = nn.Sequential(nn.Conv2d(1, 2, 4), norm, nn.ReLU(), nn.Flatten(), nn.Linear(50, 4))
-        return (model if traced else Untraceable(model)).eval()
-
-    model, other = make(0), make(1)
-    x = torch.rand(9, 1, 8, 8)
-    views = NetworkViews(exact_view(model), attacked_view(model))
-    before = views.exact(x)
-    torch.testing.assert_close(before, model(x))
-    model.load_state_dict(other.state_dict())
-    assert torch.equal(views.exact(x), before)
-    views.refresh()
-    fresh = NetworkViews(exact_view(other), attacked_view(other))
-    assert torch.equal(views.exact(x), fresh.exact(x))
-    assert torch.equal(views.attacked(x), fresh.attacked(x))
-    assert not torch.equal(views.exact(x), before)
-
-
 def test_in_memory_and_on_disk_are_the_same(
     tmp_path: Path, network: nn.Module, some: Set, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -405,12 +255,3 @@ def test_one_threat_model_leaves_the_names_as_they_are() -> None:
     assert measures(["clean", "cw"], [THREAT]) == [
         Measure("clean"), Measure.of("cw", attack_named("cw", THREAT)),
     ]  # fmt: skip
-
-
-def test_batch_size_follows_memory() -> None:
-    model = nn.Sequential(nn.Conv2d(1, 64, 3, padding=1), nn.Flatten(), nn.Linear(64 * 64, 10))
-    image = torch.rand(1, 1, 8, 8)
-    sizes = [batch_size_for(model, image, memory) for memory in (0, 1_000_000, 10**12)]
-    assert sizes[0] == 1 < sizes[1] < sizes[2] == 128
-    assert batch_size_for(nn.Conv2d(1, 4096, 1), image, 10**12) == 32
-    assert model.training

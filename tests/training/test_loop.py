@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from training.test_algorithm import LATE, STEPS, TinyNetwork, built, config_of, image_set
+from training.tiny_runs import LATE, STEPS, TinyNetwork, built, config_of, image_set
 from zipper_dist.checkpoint import format as checkpoint
 from zipper_dist.checkpoint.run_directory import RunDirectory
 from zipper_dist.config.schedules import Schedule
