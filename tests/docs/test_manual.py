@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import os
 import re
@@ -17,6 +18,7 @@ import zipper_dist
 from zipper_dist.config.command_line import parse_options
 from zipper_dist.evaluation.options import EvaluateOptions
 from zipper_dist.export.subject import ExportOptions
+from zipper_dist.metrics.records import TrainingRecord
 from zipper_dist.recipes.command_line import parse_train_options
 
 ROOT = Path(__file__).parents[2]
@@ -76,6 +78,12 @@ def test_links_point_to_what_is_there(page: Path) -> None:
             file = page.parent / target if target else page
             assert file.exists(), link
             assert not anchor or anchor in anchors(file), link
+
+
+def test_every_field_of_a_record_is_listed() -> None:
+    _, _, text = (ROOT / "docs" / "training.md").read_text().partition("\n### Records\n")
+    listed = set(re.findall(r"`(\w+)`", text.partition("\n## ")[0]))
+    assert {field.name for field in dataclasses.fields(TrainingRecord)} <= listed
 
 
 def test_the_site_has_every_page_and_every_included_file() -> None:
