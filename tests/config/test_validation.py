@@ -182,7 +182,7 @@ def with_objective_of(objective: str, **values: Any) -> TrainConfig:
     )
 
 
-@pytest.mark.parametrize("objective", ["trades", "mart"])
+@pytest.mark.parametrize("objective", ["trades", "mart", "score"])
 @pytest.mark.parametrize("beta", [-TINY, 1001.0, math.nan, math.inf])
 def test_the_range_of_beta(objective: str, beta: float) -> None:
     (problem,) = problems(with_objective_of(objective, beta=beta))
@@ -195,7 +195,7 @@ def test_tau_is_not_negative() -> None:
     assert problem.startswith(f"--{ADVERSARIAL}.tau 0:1,1:-1: ")
 
 
-@pytest.mark.parametrize("objective", ["at", "trades", "fat"])
+@pytest.mark.parametrize("objective", ["at", "trades", "fat", "score"])
 def test_the_range_of_label_smoothing(objective: str) -> None:
     (problem,) = problems(with_objective_of(objective, label_smoothing=1.0))
     assert problem == f"--{ADVERSARIAL}.label-smoothing 1.0: give 0 … below 1"
@@ -205,8 +205,15 @@ def test_trades_starts_at_random() -> None:
     off = {"attack.random-start": False}
     for objective in ("at", "fat", "mart"):
         validate(with_objective_of(objective, **off))
-    (problem,) = problems(with_objective_of("trades", **off))
-    assert problem.startswith(f"--{ADVERSARIAL}.attack.no-random-start: ")
+    for objective in ("trades", "score"):
+        (problem,) = problems(with_objective_of(objective, **off))
+        assert problem.startswith(f"--{ADVERSARIAL}.attack.no-random-start: ")
+        assert f"what {objective} attacks" in problem
+
+
+def test_the_range_of_clipping() -> None:
+    (problem,) = problems(with_objective_of("score", clip=1.0))
+    assert problem == f"--{ADVERSARIAL}.clip 1.0: give 0 … below 1"
 
 
 def test_the_evaluation_needs_a_radius_from_somewhere() -> None:

@@ -282,11 +282,29 @@ def test_the_command_with_all_metrics_runs(tmp_path: Path) -> None:
         assert list((tmp_path / "run").glob(pattern)), pattern
 
 
-ON_DIGITS = [
-    command
-    for command in commands(ROOT / "docs" / "network.md")
-    if " digits" in command and "…" not in command
-]
+def on_digits(page: str) -> list[str]:
+    """The commands of a page of the manual that train on digits."""
+    found = commands(ROOT / "docs" / page)
+    return [line for line in found if ".train digits" in line and "…" not in line]
+
+
+OBJECTIVES = on_digits("objectives.md")
+
+
+def test_there_is_a_command_for_every_objective_of_its_page() -> None:
+    text = (ROOT / "docs" / "objectives.md").read_text()
+    assert len(OBJECTIVES) >= len(re.findall(r"^## ", text, re.M)) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", OBJECTIVES)
+def test_the_commands_on_objectives_run(command: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run_module(*command.split()[2:], "--run-dir", str(run), *FEW_STEPS)
+    assert (run / "global.safetensors").exists()
+
+
+ON_DIGITS = on_digits("network.md")
 
 
 @pytest.mark.slow

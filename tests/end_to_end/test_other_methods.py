@@ -28,6 +28,7 @@ OPTIONS = {
     "trades": "--learners.adversarial.beta 2 --learners.adversarial.awp 0.005",
     "fat": "--learners.adversarial.tau 0:0,1:3",
     "mart": "--mix.ema 0.5",
+    "score": "--learners.adversarial.clip 0.3 --learners.adversarial.awp 0.005",
 }
 # TRADES' objective and perturbed weights, in bf16, as one of two learners.
 WITH_TRADES = SMALL + typed("""

@@ -76,7 +76,7 @@ def test_an_objective_gets_its_own_defaults_unless_the_recipe_sets_them() -> Non
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("digits", "beta: at has no such option; mart and trades have it"),
+        ("digits", "beta: at has no such option; .*mart, .*trades have it"),
         (f"digits {ADVERSARIAL}.objective fat", "beta: fat has no such option"),
         ("cifar10-at", "beta: at has no such option"),
     ],
@@ -154,7 +154,7 @@ def test_a_runs_config_gives_its_options(tmp_path: Path, name: str) -> None:
     [
         ('{"sed": 1}', "sed: there is no such option"),
         ('{"learners": {"nobody": {"lr": 1}}}', "learners.nobody.lr: there is no such option"),
-        ('{"learners.adversarial.beta": 1}', "at has no such option; mart and trades have it"),
+        ('{"learners.adversarial.beta": 1}', "at has no such option; .*mart, .*trades have it"),
         ('{"mix": 3}', "mix is a group of options"),
         ("[1]", "give options by name"),
         ("{", "damaged"),

@@ -130,6 +130,15 @@ def test_mart_on_cifar10(base: str, lr: float, weight_decay: float) -> None:
     assert found == pytest.approx([lr, lr / 10, lr / 10, lr / 100, lr / 100, lr / 1000])
 
 
+@pytest.mark.parametrize("base", LIKE_CIFAR10)
+def test_score_on_cifar10(base: str) -> None:
+    learner = adversarial(recipe(f"{base}-score"))
+    assert (learner.beta, learner.clip, learner.label_smoothing) == (6.0, 0.3, 0.0)
+    assert (learner.weight_decay, learner.momentum) == (5e-4, 0.9)
+    found = rates(f"{base}-score", 110, 0, 99.9, 100, 104.9, 105, 110)
+    assert found == pytest.approx([0.05, 0.05, 5e-3, 5e-3, 5e-4, 5e-4])
+
+
 @pytest.mark.parametrize(("base", "l2"), [("digits", 0.8), ("mnist", 2.0), ("cifar10", 0.5)])
 def test_several_norms_at_once(base: str, l2: float) -> None:
     zipper, config = recipe(base), recipe(f"{base}-multinorm")

@@ -26,7 +26,7 @@ class TradesConfig(SmoothedConfig, AttackedLearnerConfig):
         yield from super().problems(option)
         yield from ranges.number(f"{option}.beta", self.beta, 0, 1e3)
         if not self.attack.random_start:
-            reason = "what trades attacks has no gradient at the clean image"
+            reason = f"what {self.objective} attacks has no gradient at the clean image"
             yield f"{option}.attack.no-random-start: start at random, because {reason}"
 
 

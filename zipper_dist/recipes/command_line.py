@@ -131,7 +131,7 @@ def _refuse_foreign_options(words: list[str], learners: Mapping[str, LearnerConf
         if having and not hasattr(learner, field):
             raise UserError(
                 f"{word.partition('=')[0]}: {learner.objective} has no such option; "
-                f"{' and '.join(having)} {'have' if len(having) > 1 else 'has'} it"
+                f"{', '.join(having)} {'have' if len(having) > 1 else 'has'} it"
             )
 
 
