@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from zipper_dist.objectives import OBJECTIVES
 from zipper_dist.recipes.methods import falling
 from zipper_dist.recipes.registry import METHODS, RECIPES, choices, recipe
 
+ONE_STEP = {"rsfgsm": (1.25, 15), "nfgsm": (1.0, 30)}  # length of the step [radii], epochs
 GOWAL = "cifar10-wrn32-gowal"
 ZIPPERS = [name for name in RECIPES if name != GOWAL]
 ONE_LEARNER = [method for method in METHODS if method not in ("multinorm", "finetune")]
@@ -61,7 +63,9 @@ def test_data_network_attack_and_length_are_zippers(base: str) -> None:
     for method in ONE_LEARNER:
         config = recipe(f"{base}-{method}")
         assert (config.data, config.model) == (zipper.data, zipper.model)
-        assert (config.epochs, config.batch_size) == (zipper.epochs, zipper.batch_size)
+        assert config.batch_size == zipper.batch_size
+        if method not in ONE_STEP or base not in LIKE_CIFAR10:
+            assert config.epochs == zipper.epochs
         assert config.threats() == zipper.threats()
         assert config.eval.attack_steps == zipper.eval.attack_steps
         assert config.eval.step_size == zipper.eval.step_size
@@ -69,7 +73,10 @@ def test_data_network_attack_and_length_are_zippers(base: str) -> None:
             assert config.learners == {"natural": zipper.learners["natural"]}
         else:
             assert adversarial(config).objective == method
-            assert adversarial(config).attack == adversarial(zipper).attack
+            attack = adversarial(zipper).attack
+            if method in ONE_STEP:
+                attack = replace(attack, steps=1, step_size=ONE_STEP[method][0] * attack.eps)
+            assert adversarial(config).attack == attack
             assert adversarial(config).awp == 0
 
 
@@ -137,6 +144,20 @@ def test_score_on_cifar10(base: str) -> None:
     assert (learner.weight_decay, learner.momentum) == (5e-4, 0.9)
     found = rates(f"{base}-score", 110, 0, 99.9, 100, 104.9, 105, 110)
     assert found == pytest.approx([0.05, 0.05, 5e-3, 5e-3, 5e-4, 5e-4])
+
+
+@pytest.mark.parametrize("base", LIKE_CIFAR10)
+@pytest.mark.parametrize("method", ONE_STEP)
+def test_one_step_on_cifar10(base: str, method: str) -> None:
+    config = recipe(f"{base}-{method}")
+    learner = adversarial(config)
+    length, epochs = ONE_STEP[method]
+    assert (learner.attack.eps, learner.attack.steps) == (8 / 255, 1)
+    assert learner.attack.step_size == pytest.approx(length * 8 / 255)
+    assert getattr(learner, "noise", 2.0) == 2.0
+    assert (config.epochs, learner.weight_decay, learner.momentum) == (epochs, 5e-4, 0.9)
+    found = rates(f"{base}-{method}", 30, 0, 7.5, 15, 22.5, 30)
+    assert found == pytest.approx([0, 0.1, 0.2, 0.1, 0])
 
 
 @pytest.mark.parametrize(("base", "l2"), [("digits", 0.8), ("mnist", 2.0), ("cifar10", 0.5)])

@@ -54,12 +54,16 @@ def changed(options: Any, name: str, value: Any) -> Any:
     return replace(options, **{first: inner})
 
 
+def two_steps(options: Any) -> Any:
+    return changed(options, "attack.steps", 2)
+
+
 def variants(objective: str) -> dict[str, LearnerConfig]:
     """The options of an objective as they are, with each changed alone, and with all that go
     together changed at once; those that are refused left out."""
     base = OBJECTIVES[objective].Config(objective=objective)
     if hasattr(base, "attack"):
-        base = changed(base, "attack.steps", 2)
+        base = changed(base, "attack.steps", 1 if list(two_steps(base).problems("")) else 2)
     found, everything = {"default": base}, base
     for name, value in changes(base):
         alone, together = changed(base, name, value), changed(everything, name, value)

@@ -14,7 +14,8 @@ GLOBAL = "global"  # the learner that the records of evaluations name
 
 # As JSON: the time of the report [seconds since 1970], and the fields of a TrainingRecord, or of an
 # evaluation of θ_g (step, learner = "global", clean, robust [%], seconds; constant: true if it
-# answers all images alike; not_finite: images whose logits are NaN or infinite, if any).
+# answers all images alike; not_finite: images whose logits are NaN or infinite, if any;
+# overfitting: true if learners that attack in one step have overfitted).
 Record = dict[str, Any]
 
 

@@ -30,6 +30,7 @@ from zipper_dist.evaluation.finalise import adversarial_images
 from zipper_dist.evaluation.network_views import NetworkViews
 from zipper_dist.evaluation.outcomes import MemoryStore
 from zipper_dist.evaluation.results.report import Report, report
+from zipper_dist.metrics.overfitting import one_step_learners, overfits
 from zipper_dist.metrics.records import Record
 from zipper_dist.metrics.reporter import MetricsReporter
 from zipper_dist.models import ModelSpec
@@ -73,6 +74,7 @@ class Validator:
         self._validation = validation
         self._best_path = best_path
         self._metrics = metrics
+        self._one_step = one_step_learners(config)
 
     @property
     def attack(self) -> dict[str, Any]:
@@ -139,7 +141,8 @@ class Validator:
         self.load(theta, snapshot.integers)
         found = report(self.engine(self._validation), self.wanted, parts)
         record: Record = {"step": snapshot.step, "learner": "global"}
-        record |= accuracies(found, self.wanted) | self._warn(found, snapshot.step)
+        record |= accuracies(found, self.wanted)
+        record |= self._warn(found, record)
         record["seconds"] = time.perf_counter() - since
         self.history.append(record)
         if self.best is record:
@@ -153,15 +156,16 @@ class Validator:
         as long as there is one; an attack cannot change what is always the same."""
         return not record.get("constant", False), record["clean"] + record["robust"]
 
-    def _warn(self, found: Report, step: int) -> Record:
+    def _warn(self, found: Report, record: Record) -> Record:
         """Fields on what is wrong with the network, if anything; said when it begins."""
-        wrong: Record = {"constant": True} if found.constant else {}
-        if not_finite := max(figure.not_finite for figure in found.figures.values()):
-            wrong["not_finite"] = not_finite
+        not_finite = max(figure.not_finite for figure in found.figures.values())
+        overfitting = overfits(record, self.history, self._one_step)
+        fields = {"constant": found.constant, "not_finite": not_finite}
+        wrong = {k: v for k, v in (fields | {"overfitting": bool(overfitting)}).items() if v}
         before = self.history[-1] if self.history else {}
         if wrong.keys() - before.keys() and not self.is_copy:
-            for warning in found.warnings:
-                self._metrics.tell(f"warning: validation after iteration {step}: {warning}")
+            for said in (*found.warnings, *overfitting):
+                self._metrics.tell(f"warning: validation after iteration {record['step']}: {said}")
         return wrong
 
     def write_best(self) -> str | None:
