@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
 
-from end_to_end.commands import SMALL, started, succeeded, train, typed
+from end_to_end.commands import SMALL, started, stopped, succeeded, train, typed
 from end_to_end.conftest import Here
 from end_to_end.results import assert_same_result, records, weights
 
@@ -16,6 +17,7 @@ pytestmark = pytest.mark.slow
 SHORT = SMALL + typed("--steps 16 --mix.start 8 --mix.every 4 --eval.every 10 --eval.limit 20")
 ONE_STEP = "--learners.adversarial.attack.steps 1 --learners.adversarial.attack.step-size"
 OPTIONS = {
+    "ikl": "--learners.adversarial.memory 0.9 --learners.adversarial.awp 0.005",
     "rsfgsm": f"{ONE_STEP} 0.125",
     "nfgsm": f"{ONE_STEP} 0.1 --learners.adversarial.noise 1",
     "score": "--learners.adversarial.clip 0.1",
@@ -34,6 +36,21 @@ def test_two_ranks_end_with_the_bits_of_one_process(objective: str, tmp_path: Pa
     assert_same_result(serial / "run", parallel / "run")
     found = weights(serial / "run")
     assert len({found["natural"], found["adversarial"], found["global"]}) == 3
+
+
+def test_what_an_objective_keeps_outlives_an_interruption(tmp_path: Path) -> None:
+    whole, torn = (tmp_path / name for name in ("whole", "torn"))
+    for directory in (whole, torn):
+        directory.mkdir()
+    options = [*SMALL, *typed(f"--learners.adversarial.objective ikl {OPTIONS['ikl']}")]
+    with started(*options, at=whole) as command:
+        stop = stopped(
+            lambda other: other.process.send_signal(signal.SIGTERM), torn, arguments=options
+        )
+        succeeded(command.wait())
+    assert stop.finished.status == 128 + signal.SIGTERM
+    succeeded(train(*options, at=torn))
+    assert_same_result(whole / "run", torn / "run")
 
 
 # A network without BatchNorm, trained by a single step at a radius that grows to 0.25 from the

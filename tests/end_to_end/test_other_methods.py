@@ -28,6 +28,7 @@ OPTIONS = {
     "trades": "--learners.adversarial.beta 2 --learners.adversarial.awp 0.005",
     "fat": "--learners.adversarial.tau 0:0,1:3",
     "mart": "--mix.ema 0.5",
+    "ikl": "--learners.adversarial.beta 5 --learners.adversarial.awp 0.005",
     "rsfgsm": "--learners.adversarial.label-smoothing 0.1",
     "nfgsm": "--learners.adversarial.noise 1.5 --learners.adversarial.awp 0.005",
     "score": "--learners.adversarial.clip 0.3 --learners.adversarial.awp 0.005",

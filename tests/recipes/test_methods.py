@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from zipper_dist.config.checks import validate
+from zipper_dist.config.schedules import Schedule
 from zipper_dist.config.schema import (
     AttackConfig,
     LearnerConfig,
@@ -76,8 +77,11 @@ def test_data_network_attack_and_length_are_zippers(base: str) -> None:
             attack = adversarial(zipper).attack
             if method in ONE_STEP:
                 attack = replace(attack, steps=1, step_size=ONE_STEP[method][0] * attack.eps)
+            published = method == "ikl" and base in LIKE_CIFAR10
+            if published:
+                attack = replace(attack, schedule=Schedule.parse("0:0,1:1"))
             assert adversarial(config).attack == attack
-            assert adversarial(config).awp == 0
+            assert adversarial(config).awp == (0.005 if published else 0)
 
 
 @pytest.mark.parametrize("base", ZIPPERS)
@@ -158,6 +162,15 @@ def test_one_step_on_cifar10(base: str, method: str) -> None:
     assert (config.epochs, learner.weight_decay, learner.momentum) == (epochs, 5e-4, 0.9)
     found = rates(f"{base}-{method}", 30, 0, 7.5, 15, 22.5, 30)
     assert found == pytest.approx([0, 0.1, 0.2, 0.1, 0])
+
+
+@pytest.mark.parametrize("base", LIKE_CIFAR10)
+def test_ikl_on_cifar10(base: str) -> None:
+    learner = adversarial(recipe(f"{base}-ikl"))
+    assert (learner.alpha, learner.beta, learner.temperature) == (4.0, 20.0, 4.0)
+    assert (learner.weight_decay, learner.momentum, learner.label_smoothing) == (5e-4, 0.9, 0.0)
+    found = rates(f"{base}-ikl", 200, 0, 50, 100, 200)
+    assert found == pytest.approx([0.2, 0.1 + 0.1 * 0.5**0.5, 0.1, 0])
 
 
 @pytest.mark.parametrize(("base", "l2"), [("digits", 0.8), ("mnist", 2.0), ("cifar10", 0.5)])

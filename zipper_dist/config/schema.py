@@ -86,7 +86,7 @@ class LearnerConfig:
 
     objective: str = "natural"
     """How a minibatch becomes a loss: natural (no attack), at (adversarial training), trades, fat,
-    mart, rsfgsm, nfgsm, score, package.module:Class or path/file.py:Class."""
+    mart, ikl, rsfgsm, nfgsm, score, package.module:Class or path/file.py:Class."""
     lr: float = 0.1
     """Learning rate, before the schedule."""
     optimizer: Literal["sgd", "adamw"] = "sgd"

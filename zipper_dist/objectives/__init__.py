@@ -6,6 +6,7 @@ from zipper_dist.objectives.base import (
     Objective,
     StepContext,
     make_objective,
+    state_of,
 )
 
-__all__ = ["OBJECTIVES", "LearnerSteps", "Objective", "StepContext", "make_objective"]
+__all__ = ["OBJECTIVES", "LearnerSteps", "Objective", "StepContext", "make_objective", "state_of"]

@@ -54,7 +54,12 @@ class LearnerSteps:
 
 
 class Objective(Protocol):
-    """What a base learner minimises."""
+    """What a base learner minimises.
+
+    It may have a ``state``, a dict of float32 tensors by name, that ``perturb`` makes and ``loss``
+    changes in place: shards start from the same, which becomes the mean over them, as with the
+    statistics of BatchNorm; checkpoints have it, and it is not mixed.
+    """
 
     def perturb(self, batch: Minibatch, context: StepContext) -> Tensor:
         """The images to train on (B, C, H, W), attacked if the method attacks."""
@@ -129,6 +134,12 @@ class AttackedObjective:
         draws = SharedDraws(context.generator(batch.images.device, self.draws))
         with self.attacked.now() as network:
             return attack.run(network, batch.images, batch.labels, draws)
+
+
+def state_of(objective: Objective) -> dict[str, Tensor]:
+    """What the objective keeps between iterations, by name; empty before the first."""
+    state: dict[str, Tensor] = getattr(objective, "state", {})
+    return state
 
 
 ConfigT = TypeVar("ConfigT", bound=LearnerConfig)

@@ -9,7 +9,7 @@ from zipper_dist.accel.precision import Acceleration
 from zipper_dist.config.schema import LearnerConfig
 from zipper_dist.data import Minibatch
 from zipper_dist.metrics.records import StepResult
-from zipper_dist.objectives import LearnerSteps, make_objective
+from zipper_dist.objectives import LearnerSteps, make_objective, state_of
 from zipper_dist.training.learner.flat_state import FlatState
 from zipper_dist.training.learner.gradient import MinibatchGradient, Sums
 from zipper_dist.training.learner.optimizers import make_optimizer, restore, tensors_of
@@ -94,12 +94,17 @@ class BaseLearner:
         tensors |= {f"integer/{name}": tensor for name, tensor in self.state.integers.items()}
         if self.average is not None:
             tensors["average"] = self.average
+        tensors |= {f"objective/{name}": kept for name, kept in state_of(self.objective).items()}
         return tensors | tensors_of(self.optimizer)
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore what :meth:`tensors` gave."""
+        """Restore what :meth:`tensors` gave, before the first iteration here."""
         self.state.flat.copy_(tensors["theta"])
         self.state.load_integers({n: tensors[f"integer/{n}"] for n in self.state.integers})
         if self.average is not None:
             self.average.copy_(tensors["average"])
+        for name, kept in tensors.items():
+            group, _, own = name.partition("/")
+            if group == "objective":
+                state_of(self.objective)[own] = kept.to(self.state.flat.device)
         restore(self.optimizer, list(self.state.model.parameters()), tensors)

@@ -3,6 +3,7 @@
 from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from zipper_dist.accel.precision import Acceleration
 from zipper_dist.activity import doing
 from zipper_dist.data import Minibatch
 from zipper_dist.metrics.records import StepResult
-from zipper_dist.objectives import Objective, StepContext
+from zipper_dist.objectives import Objective, StepContext, state_of
 from zipper_dist.rng import seed_global_generators
 from zipper_dist.training.learner.shards import ShardMean, Shards
 from zipper_dist.training.learner.weight_perturbation import WeightPerturbation
@@ -52,15 +53,26 @@ class MinibatchGradient:
         self._acceleration = acceleration
         self._shards = shards
         self._parameters = list(model.parameters())
-        self._buffers = list(model.buffers())
-        self._statistics = [b for b in self._buffers if b.is_floating_point()]
+        self._model_buffers = list(model.buffers())
         perturbation = WeightPerturbation(model, awp)
         self._perturbation = perturbation if awp > 0 and perturbation.weights else None
         if self._perturbation is not None:
             self._weights_mean = ShardMean(perturbation.weights, shards.count)
+
+    # Of these, the objective has its part only once it has attacked the first minibatch.
+    @cached_property
+    def _buffers(self) -> list[Tensor]:
+        return [*self._model_buffers, *state_of(self._objective).values()]
+
+    @cached_property
+    def _statistics(self) -> list[Tensor]:
+        return [buffer for buffer in self._buffers if buffer.is_floating_point()]
+
+    @cached_property
+    def _mean(self) -> ShardMean | None:
         figures = torch.zeros(2, device=self._parameters[0].device)  # loss, right answers
         averaged = [*self._parameters, *self._statistics, figures]
-        self._mean = ShardMean(averaged, shards.count) if shards.count > 1 else None
+        return ShardMean(averaged, self._shards.count) if self._shards.count > 1 else None
 
     def sums(self, batch: Minibatch, context: StepContext) -> Sums:
         """The gradient on the shards of this process, while others have the others."""
