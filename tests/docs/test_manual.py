@@ -271,6 +271,20 @@ def test_the_command_with_all_metrics_runs(tmp_path: Path) -> None:
         assert list((tmp_path / "run").glob(pattern)), pattern
 
 
+@pytest.mark.slow
+def test_generated_images_as_the_manual_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = ROOT / "docs" / "training.md"
+    (block,) = [block for block in code(page, "python") if "np.savez" in block]
+    (command,) = [line for line in commands(page) if "digits --data.extra" in line]
+    monkeypatch.chdir(tmp_path)
+    exec(block, {})
+    words = command.replace("more.npz", str(tmp_path / "more.npz")).split()
+    run_module(*words[2:], "--run-dir", str(tmp_path / "run"), *FEW_STEPS)
+    assert (tmp_path / "run" / "global.safetensors").exists()
+
+
 ON_DIGITS = [
     command
     for command in commands(ROOT / "docs" / "network.md")

@@ -39,6 +39,7 @@ PLACED = {"placement.mode", "placement.ranks", "placement.shards"}
 NOT_COMPARED = STARTED | PLACED
 AS_BEFORE = {
     "data.skip_unreadable": False,
+    "data.extra_fraction": 0.7,
     "model.options": [],
     "learners.NAME.optimizer": "sgd",
     "learners.NAME.beta2": 0.999,

@@ -53,6 +53,11 @@ class DataConfig:
     """Random crops after so many black pixels on each side; 0 = none [pixels]."""
     flip: bool = False
     """Flip half of the images left to right, at random."""
+    extra: Path | None = None
+    """Generated images that are trained on, too: an uncompressed .npz file with uint8 image
+    (N, H, W, C) and label (N,)."""
+    extra_fraction: float = 0.7
+    """Their share of every minibatch, if there are any: 0 … below 1."""
 
 
 @dataclass(frozen=True)

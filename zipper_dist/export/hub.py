@@ -63,6 +63,9 @@ None is known.
 
 - data: {{ subject.data or "not known" }}
 {%- if options %}
+{%- if options.data.extra %}
+- generated images: {{ options.data.extra }}, {{ options.data.extra_fraction }} of every minibatch
+{%- endif %}
 - recipe: `{{ options.recipe }}`
 - command: `{{ command }}`
 - options, all of them: [training.json](training.json)

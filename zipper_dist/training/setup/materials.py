@@ -10,7 +10,7 @@ from zipper_dist.accel.compilation import BREAK_EVEN, resolve_compile, work
 from zipper_dist.accel.layout import needs_plain_layout
 from zipper_dist.accel.precision import Acceleration
 from zipper_dist.config.schema import TrainConfig
-from zipper_dist.data import Dataset, ImageSet, Loader, fetch, load
+from zipper_dist.data import Dataset, ImageSet, Loader, Share, fetch, load
 from zipper_dist.data.splits import limit_images
 from zipper_dist.errors import UserError
 from zipper_dist.models import ModelSpec
@@ -31,10 +31,11 @@ def load_data(run: RunContext) -> Dataset:
     data = load(run.config.data, run.config.seed)
     digests = run.wait(run.world.gather("images", data.digest()))
     if others := [str(rank) for rank, digest in enumerate(digests) if digest != digests[0]]:
+        extra = "" if data.extra is None else f" or --data.extra {run.config.data.extra}"
         raise UserError(
             f"rank {', '.join(others)} sees other images than rank 0 in --data.root "
-            f"{run.config.data.root}: give all machines the same files, and see to it that each "
-            "can read them all"
+            f"{run.config.data.root}{extra}: give all machines the same files, and see to it that "
+            "each can read them all"
         )
     return replace(data, notes=(*data.notes, *run.directory.notes_on_images(digests[0])))
 
@@ -66,12 +67,14 @@ class Materials:
 def prepare(run: RunContext, data: Dataset) -> Materials:
     """Minibatches, network and plan."""
     config, device = run.config, run.device
+    extra = Share(data.extra, config.data.extra_fraction) if data.extra is not None else None
     loader = Loader(
         data.train.to(device),
         batch_size=config.batch_size or fitting_batch_size(len(data.train)),
         seed=config.seed,
         crop_padding=config.data.crop_padding,
         flip=config.data.flip,
+        extra=extra,
     )
     images = limit_images(data.validation, config.eval.limit, "validation").to(device)
     cost = evaluation_cost(config, len(images), loader.batch_size)
