@@ -221,6 +221,7 @@ REGISTRIES = {
     "attack": "attacks:ATTACKS",
     "network": "models:NETWORKS",
     "dataset": "data:DATASETS",
+    "augmentation": "data.minibatches:AUGMENTATIONS",
     "recipe": "recipes:RECIPES",
     "sink": "metrics.sinks:SINKS",
     "exporter": "export.base:EXPORTERS",
@@ -282,6 +283,14 @@ def test_generated_images_as_the_manual_has_them(
     exec(block, {})
     words = command.replace("more.npz", str(tmp_path / "more.npz")).split()
     run_module(*words[2:], "--run-dir", str(tmp_path / "run"), *FEW_STEPS)
+    assert (tmp_path / "run" / "global.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_augmentations_as_the_manual_has_them(tmp_path: Path) -> None:
+    page = ROOT / "docs" / "training.md"
+    (command,) = [line for line in commands(page) if "--data.augment" in line]
+    run_module(*command.split()[2:], "--run-dir", str(tmp_path / "run"), *FEW_STEPS)
     assert (tmp_path / "run" / "global.safetensors").exists()
 
 

@@ -39,8 +39,10 @@ PLACED = {"placement.mode", "placement.ranks", "placement.shards"}
 NOT_COMPARED = STARTED | PLACED
 AS_BEFORE = {
     "data.skip_unreadable": False,
+    "data.augment": "none",
     "data.extra_fraction": 0.7,
     "model.options": [],
+    "learners.NAME.augment": "none",
     "learners.NAME.optimizer": "sgd",
     "learners.NAME.beta2": 0.999,
 }

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from zipper_dist.config import ranges
-from zipper_dist.config.schema import DataConfig, TrainConfig
+from zipper_dist.config.schema import TrainConfig
 from zipper_dist.errors import UserError
 
 
@@ -28,18 +28,12 @@ def problems(config: TrainConfig) -> Iterator[str]:
         ("--steps", config.steps),
         ("--batch-size", config.batch_size),
         ("--log-every", config.log_every),
-        ("--data.limit", config.data.limit),
-        ("--data.image-size", config.data.image_size),
     ):
         yield from ranges.at_least_one(option, value)
     yield from ranges.number("--timeout", config.timeout, 1, 1e7)
     yield from ranges.at_least_one("--threads", config.threads, ranges.MOST_THREADS)
     yield from ranges.number("--seed", config.seed, -(2**63), 2**63 - 1)
-    yield from ranges.number("--data.crop-padding", config.data.crop_padding, 0, ranges.MOST)
-    yield from ranges.below_one("--data.extra-fraction", config.data.extra_fraction)
-    if config.data.extra is None and config.data.extra_fraction != DataConfig.extra_fraction:
-        share = config.data.extra_fraction
-        yield f"--data.extra-fraction {share}: give the images with --data.extra FILE.npz"
+    yield from config.data.problems()
     yield from config.model.problems()
     if not config.learners:
         yield "learners: give one or more"

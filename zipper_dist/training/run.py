@@ -32,6 +32,7 @@ from zipper_dist.training.context import RunContext
 from zipper_dist.training.finalise import finalise
 from zipper_dist.training.loop import complete_iteration, train
 from zipper_dist.training.resume import resume, save
+from zipper_dist.training.setup.augmenting import check_augmentations
 from zipper_dist.training.setup.build import build_state
 from zipper_dist.training.setup.materials import load_data, prepare
 from zipper_dist.training.setup.placing import place
@@ -57,6 +58,7 @@ def run(
     empty on the other ranks. CommandError: bad input, divergence, a lost rank, or a signal.
     """
     validate(config)
+    check_augmentations(config)
     sinks = make_sinks(config.metrics)
     placed = plan(Machine.detect(environment), config.device, config.threads)
     signals = Signals()

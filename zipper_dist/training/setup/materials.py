@@ -11,6 +11,7 @@ from zipper_dist.accel.layout import needs_plain_layout
 from zipper_dist.accel.precision import Acceleration
 from zipper_dist.config.schema import TrainConfig
 from zipper_dist.data import Dataset, ImageSet, Loader, Share, fetch, load
+from zipper_dist.data.minibatches.moves import default_padding
 from zipper_dist.data.splits import limit_images
 from zipper_dist.errors import UserError
 from zipper_dist.models import ModelSpec
@@ -18,6 +19,7 @@ from zipper_dist.objectives import LearnerSteps
 from zipper_dist.training.context import RunContext
 from zipper_dist.training.learner import BaseLearner
 from zipper_dist.training.learner.shards import Shards
+from zipper_dist.training.setup.augmenting import augmenters
 from zipper_dist.training.setup.network import initial_network
 from zipper_dist.training.step_plan import StepPlan, evaluation_cost, fitting_batch_size
 
@@ -61,6 +63,7 @@ class Materials:
             config.learners[name],
             self.acceleration,
             shards,
+            augmenters(config, name, self.spec.classes),
         )
 
 
@@ -68,12 +71,14 @@ def prepare(run: RunContext, data: Dataset) -> Materials:
     """Minibatches, network and plan."""
     config, device = run.config, run.device
     extra = Share(data.extra, config.data.extra_fraction) if data.extra is not None else None
+    named = config.data.augment.names
+    padding = default_padding(data.train.images) if "crop" in named else 0
     loader = Loader(
         data.train.to(device),
         batch_size=config.batch_size or fitting_batch_size(len(data.train)),
         seed=config.seed,
-        crop_padding=config.data.crop_padding,
-        flip=config.data.flip,
+        crop_padding=config.data.crop_padding or padding,
+        flip=config.data.flip or "flip" in named,
         extra=extra,
     )
     images = limit_images(data.validation, config.eval.limit, "validation").to(device)

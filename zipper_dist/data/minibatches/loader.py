@@ -1,4 +1,4 @@
-"""Minibatches, made on the device where the images are."""
+"""The minibatches of training, gathered on the device where the images are."""
 
 from dataclasses import dataclass
 
@@ -6,18 +6,10 @@ import torch
 from torch import Tensor
 
 from zipper_dist.data.image_set import ImageSet
+from zipper_dist.data.minibatches.batch import Minibatch, sent
+from zipper_dist.data.minibatches.moves import drawn_moves, moved
 from zipper_dist.errors import UserError
 from zipper_dist.rng import generator_at
-
-
-@dataclass(frozen=True, eq=False)
-class Minibatch:
-    """The images and labels of one iteration."""
-
-    images: Tensor
-    """float32 (B, C, H, W) in [0, 1], channels-last in memory."""
-    labels: Tensor
-    """int64 (B,)."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +82,7 @@ class Loader:
         if self._crop_padding or self._flip:
             pixels, chosen = self._augmented(pixels, chosen, t)
         else:
-            chosen = _sent(chosen, pixels.device)
+            chosen = sent(chosen, pixels.device)
             pixels = pixels.index_select(0, chosen)
         images = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.channels_last)
         return Minibatch(images.div_(255), labels[chosen])
@@ -110,9 +102,9 @@ class Loader:
         generator = generator_at("cpu", self._seed, "extra", t)
         drawn = extra.subset(torch.randint(len(extra), (self._extras,), generator=generator))
         device = self._pixels.device
-        chosen, more = (_sent(each, device) for each in (chosen, drawn.images.permute(0, 2, 3, 1)))
+        chosen, more = (sent(each, device) for each in (chosen, drawn.images.permute(0, 2, 3, 1)))
         pixels = torch.cat([self._pixels.index_select(0, chosen), more])
-        labels = torch.cat([self._labels[chosen], _sent(drawn.labels, device)])
+        labels = torch.cat([self._labels[chosen], sent(drawn.labels, device)])
         position = torch.arange(self.batch_size)
         before = position * self._extras // self.batch_size
         is_extra = (position + 1) * self._extras // self.batch_size > before
@@ -121,31 +113,8 @@ class Loader:
     def _augmented(self, pixels: Tensor, chosen: Tensor, t: int) -> tuple[Tensor, Tensor]:
         """Those of ``pixels`` (N, H, W, C) that are chosen, cropped and flipped: (B, H, W, C); and
         their numbers, on the device."""
-        padding, batch = self._crop_padding, len(chosen)
-        generator = generator_at("cpu", self._seed, "augment", t)
-        shifts = torch.randint(-padding, padding + 1, (2, batch), generator=generator)
-        flips = torch.randint(0, 1 + self._flip, (1, batch), generator=generator)
+        draws = generator_at("cpu", self._seed, "augment", t)
+        moves = drawn_moves(len(chosen), self._crop_padding, self._flip, draws)
         # One tensor, hence one copy to the GPU.
-        plan = _sent(torch.cat([chosen[None], shifts, flips]), pixels.device)
-        image, down, right, flip = plan[:, :, None]
-        _, height, width, channels = pixels.shape
-        # Where each pixel of the result comes from: the crop first, then its mirror image.
-        row = torch.arange(height, device=plan.device) + down
-        column = torch.arange(width, device=plan.device)
-        column = torch.where(flip > 0, width - 1 - column, column) + right
-        line = image * height + row.clamp(0, height - 1)
-        source = line[:, :, None] * width + column.clamp(0, width - 1)[:, None, :]
-        result = pixels.view(-1, channels).index_select(0, source.view(-1))
-        result = result.view(batch, height, width, channels)
-        if padding:
-            row_inside = (row >= 0) & (row < height)
-            column_inside = (column >= 0) & (column < width)
-            result *= (row_inside[:, :, None] & column_inside[:, None, :])[..., None]
-        return result, plan[0]
-
-
-def _sent(plan: Tensor, device: torch.device) -> Tensor:
-    """``plan`` on the device; pinned memory lets the copy to a GPU run in the background."""
-    if device.type != "cuda":
-        return plan.to(device)
-    return plan.pin_memory().to(device, non_blocking=True)
+        plan = sent(torch.cat([chosen[None], moves]), pixels.device)
+        return moved(pixels, plan, self._crop_padding), plan[0]
