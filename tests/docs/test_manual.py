@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import os
 import re
@@ -17,7 +18,9 @@ import zipper_dist
 from zipper_dist.config.command_line import parse_options
 from zipper_dist.evaluation.options import EvaluateOptions
 from zipper_dist.export.subject import ExportOptions
+from zipper_dist.metrics.records import TrainingRecord
 from zipper_dist.recipes.command_line import parse_train_options
+from zipper_dist.report.options import ReportOptions
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -76,6 +79,12 @@ def test_links_point_to_what_is_there(page: Path) -> None:
             file = page.parent / target if target else page
             assert file.exists(), link
             assert not anchor or anchor in anchors(file), link
+
+
+def test_every_field_of_a_record_is_listed() -> None:
+    _, _, text = (ROOT / "docs" / "training.md").read_text().partition("\n### Records\n")
+    listed = set(re.findall(r"`(\w+)`", text.partition("\n## ")[0]))
+    assert {field.name for field in dataclasses.fields(TrainingRecord)} <= listed
 
 
 def test_the_site_has_every_page_and_every_included_file() -> None:
@@ -171,7 +180,7 @@ def test_the_python_of_the_manual_runs(
 
 @pytest.mark.slow
 def test_options_that_are_mentioned_exist() -> None:
-    modules = ("train", "evaluate", "export")
+    modules = ("train", "evaluate", "export", "report")
     commands = (*(f"-m zipper_dist.{name}" for name in modules), "benchmarks/bench_time.py")
     # Of torchrun and SLURM, and one that is not shown.
     known = {"--nnodes", "--nproc_per_node", "--max-restarts", "--signal"}
@@ -196,6 +205,8 @@ def parses(words: list[str]) -> None:
         parse_train_options(words[1:])
     elif words[0] == "export":
         parse_options(ExportOptions, words[1:], "export")
+    elif words[0] == "report":
+        parse_options(ReportOptions, words[1:], "report")
     else:
         parse_options(EvaluateOptions, words[1:], "evaluate")
 
@@ -203,7 +214,7 @@ def parses(words: list[str]) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_are_understood(page: Path) -> None:
     for command in commands(page):
-        module = re.search(r"-m zipper_dist\.(train|evaluate|export)\b(.*)", command)
+        module = re.search(r"-m zipper_dist\.(train|evaluate|export|report)\b(.*)", command)
         if module and "…" not in command and "--help" not in command:
             parses([module[1], *module[2].partition("&&")[0].split()])
 
