@@ -54,10 +54,10 @@ def test_generated_images_count(alone: Run, serial: Run) -> None:
     assert options["data"]["extra"] == "more.npz"
 
 
-def test_four_shards_of_one_process_and_of_two(at: Path) -> None:
+def test_four_shards_of_one_process_and_of_two(at: Path, here: Here) -> None:
     few = typed("--steps 8 --mix.start 3 --mix.every 3 --placement.mode shared")
     options = [*SHARE, *few, "--placement.shards", "4"]
-    succeeded(train(*options, "--run-dir", "one", at=at))
+    assert here(*options, "--run-dir", "one") == 0
     succeeded(train(*options, at=at, ranks=2))
     assert_same_result(at / "one", at / "run")
 
@@ -72,12 +72,16 @@ def test_a_run_goes_on_exactly(alone: Run, at: Path) -> None:
     assert_same_result(alone.path, at / "run")
 
 
-def test_a_run_that_goes_on_with_another_file_says_so(at: Path) -> None:
+def test_a_run_that_goes_on_with_another_file_says_so(
+    at: Path, here: Here, capsys: pytest.CaptureFixture[str]
+) -> None:
     short = [*SHARE, "--steps", "2", "--mix.start", "1", "--mix.every", "1", "--eval.every", "1"]
-    succeeded(train(*short, at=at))
-    (at / "run" / "summary.json").unlink()
-    write(at / "more.npz", 49)
-    assert "this run was begun with other images" in succeeded(train(*short, at=at)).said
+    warning = "this run was begun with other images"
+    for count, warned in ((50, False), (50, False), (49, True)):
+        write(at / "more.npz", count)
+        assert here(*short) == 0
+        (at / "run" / "summary.json").unlink()
+        assert (warning in " ".join(capsys.readouterr().out.split())) is warned
 
 
 @pytest.mark.parametrize(
