@@ -192,6 +192,7 @@ def _train(
             "compiled": state.compiled,
             "shards": assignment.shards,
             "images": data.digest(),
+            "image_size": data.height if data.height == data.width else None,
             "normalise": materials.spec.normalise,
             "placement": [dict(items) for items in assignment.items],
             "seconds": materials.costs,
