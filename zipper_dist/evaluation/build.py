@@ -18,7 +18,7 @@ from zipper_dist.data.splits import limited_indices
 from zipper_dist.distributed.communication import World
 from zipper_dist.distributed.hardware import describe_device
 from zipper_dist.errors import UserError
-from zipper_dist.evaluation.attack_list import Measure, distinct_parts, measures
+from zipper_dist.evaluation.attack_list import Measure, distinct_parts, measures, with_worst
 from zipper_dist.evaluation.engine import Engine, Examples, Found
 from zipper_dist.evaluation.network_views import NetworkViews, available_memory, batch_size_for
 from zipper_dist.evaluation.options import EvaluateOptions
@@ -72,6 +72,7 @@ def assemble(
     """Put the parts of an evaluation together; raises UserError where they do not fit."""
     classes, device = check_fit(target, data), world.plan.device
     wanted, notes = _suitable(measures(names, *threats, options.restarts), classes)
+    wanted = with_worst(wanted)
     notes[:0] = data.notes
     numbers = limited_indices(len(data.test), options.limit, "test")
     if options.first is not None:

@@ -17,7 +17,7 @@ from zipper_dist.attacks.verdict import NO_ANSWER, answers
 from zipper_dist.checkpoint.files import write_atomically
 from zipper_dist.config.threat import ThreatModel
 from zipper_dist.errors import UserError
-from zipper_dist.evaluation.attack_list import Measure, distinct_parts, short
+from zipper_dist.evaluation.attack_list import Measure, distinct_parts
 from zipper_dist.evaluation.build import Evaluation
 from zipper_dist.evaluation.engine import Engine, Found
 from zipper_dist.evaluation.outcomes import BROKEN
@@ -79,7 +79,7 @@ def _checks(e: Evaluation, found: Sequence[Found]) -> Iterator[Check]:
         full = report(e.engine, [clean, *each], found)
         for check in sanity.check_attacks(sample, full, e.data.classes):
             several = len(e.checks) > 1
-            yield replace(check, name=f"{check.name}@{short(threat)}") if several else check
+            yield replace(check, name=f"{check.name}@{threat.short()}") if several else check
     first = e.engine.examples.take(e.engine.blocks.span(0))
     attacked = {m.label: adversarial_images(e.engine, m, 0)[0] for m in e.wanted if m.parts}
     yield from sanity.check_network(e.target.model, e.engine.views.attacked, *first)

@@ -16,7 +16,6 @@ from zipper_dist.config.schema import DataConfig
 from zipper_dist.config.threat import ThreatModel
 from zipper_dist.data import Dataset
 from zipper_dist.errors import UserError
-from zipper_dist.evaluation.attack_list import check_threats
 from zipper_dist.evaluation.options import EvaluateOptions
 from zipper_dist.models import ModelSpec
 from zipper_dist.models.normalised import Normalised
@@ -150,7 +149,9 @@ def threats_of(target: Target, source: str, options: EvaluateOptions) -> Threats
             why = f"because the network was trained for {first.norm}"
             raise UserError(f"--norm {norm}: give --eps too, {why}")
         models = (ThreatModel(norm, first.eps if options.eps is None else options.eps),)
-    check_threats(models, "--threats" if options.threats else "--eps")
+    for threat in () if options.threats else models:  # the others are checked
+        if problems := list(threat.problems(f"--eps {threat.eps}")):
+            raise UserError("; ".join(problems))
     step_size = run["eval"].get("step_size") if trained and models == trained else None
     return Threats(tuple(dict.fromkeys(models)), options.step_size or step_size)
 
