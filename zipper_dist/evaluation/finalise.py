@@ -24,6 +24,7 @@ from zipper_dist.evaluation.outcomes import BROKEN
 from zipper_dist.evaluation.results import sanity
 from zipper_dist.evaluation.results.report import report
 from zipper_dist.evaluation.results.sanity import Check
+from zipper_dist.metrics.console import PLAIN_WIDTH, say
 
 COLUMNS = 8
 """Examples of the picture, at most."""
@@ -56,18 +57,25 @@ def finalise(evaluation: Evaluation, found: Sequence[Found], console: Console) -
     console.print(result.rich_table(f"{e.target.file}: {which}{result.n} test images, {threats}"))
     console.print("gradients, forwards: evaluations an example", highlight=False)
     for warning in result.warnings:
-        console.print(f"[bold red]WARNING[/]  {warning}", highlight=False, soft_wrap=True)
+        say(console, _marked(False, warning))
     for check in checks:
-        mark = Text("passed", "green") if check.passed else Text("WARNING", "bold red")
-        console.print(mark, f" {check.name}: {check.verdict}", highlight=False, soft_wrap=True)
+        say(console, _marked(check.passed, f"{check.name}: {check.verdict}"))
     written = [e.file(".json"), e.file(".csv")]
     try:
         if e.options.picture and _draw(e, threats):
             written.append(e.file(".png"))
     except ModuleNotFoundError as error:
         text = f"no picture: it takes {error.name} (pip install 'zipper_dist[plots]')"
-        console.print(text, highlight=False, soft_wrap=True)
-    console.print(f"written: {', '.join(map(str, written))}", highlight=False, soft_wrap=True)
+        say(console, text)
+    line = f"written: {', '.join(map(str, written))}"
+    if len(line) > PLAIN_WIDTH:  # a path stays whole, also one with blanks
+        line = "written:\n" + "\n".join(f"  {file}" for file in written)
+    console.print(line, highlight=False, soft_wrap=True)
+
+
+def _marked(passed: bool, text: str) -> Text:
+    mark = Text("passed", "green") if passed else Text("WARNING", "bold red")
+    return Text.assemble(mark, f"  {text}")
 
 
 def _checks(e: Evaluation, found: Sequence[Found]) -> Iterator[Check]:
