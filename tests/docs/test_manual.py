@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import re
 import subprocess
@@ -269,6 +270,21 @@ def test_the_command_with_all_metrics_runs(tmp_path: Path) -> None:
     run_module(*command.split()[2:], "--run-dir", str(tmp_path / "run"), *FEW_STEPS)
     for pattern in ("metrics.csv", "metrics.jsonl", "tensorboard/global/events.*"):
         assert list((tmp_path / "run").glob(pattern)), pattern
+
+
+@pytest.mark.slow
+def test_the_command_with_several_threat_models_runs(tmp_path: Path) -> None:
+    page = ROOT / "docs" / "evaluation.md"
+    (command,) = [line for line in commands(page) if "--threat" in line]
+    run = str(tmp_path / "run")
+    run_module("zipper_dist.train", "--run-dir", run, *FEW_STEPS)
+    words = command.replace("runs/digits-seed0", run).split()
+    run_module(*words[2:], "--limit", "10", "--threads", "1", "--device", "cpu")
+    found = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    shown = re.findall(r"^│ (\S+) +│ +[\d.]+ % │$", page.read_text(), re.M)
+    assert list(found["attacks"]) == shown
+    named = re.findall(r"^\| ([a-z ]+) \|", page.read_text().split("## What people doubt")[1], re.M)
+    assert [name.replace(" ", "_") for name in named[:4]] == list(found["in_words"])
 
 
 ON_DIGITS = [

@@ -22,12 +22,21 @@ from zipper_dist.evaluation.build import Evaluation
 from zipper_dist.evaluation.engine import Engine, Found
 from zipper_dist.evaluation.outcomes import BROKEN
 from zipper_dist.evaluation.results import sanity
+from zipper_dist.evaluation.results.in_words import (
+    checks_in_words,
+    choice_of_weights,
+    images_in_words,
+    threat_in_words,
+)
 from zipper_dist.evaluation.results.report import report
 from zipper_dist.evaluation.results.sanity import Check
+from zipper_dist.evaluation.target import trained_against
 from zipper_dist.metrics.console import PLAIN_WIDTH, say
 
 COLUMNS = 8
 """Examples of the picture, at most."""
+
+LABEL = len("threat model: ")
 
 
 def finalise(evaluation: Evaluation, found: Sequence[Found], console: Console) -> None:
@@ -35,8 +44,13 @@ def finalise(evaluation: Evaluation, found: Sequence[Found], console: Console) -
     e = evaluation
     result = report(e.engine, e.wanted, found)
     checks = list(_checks(e, found)) if e.checks else []
+    words = _in_words(e, checks)
+    choice = choice_of_weights(e.target.file, e.target.run)
+    if choice.on == "test set" and e.data.name == e.target.run["data"]["source"]:
+        e.notes.append(_sentence(choice.words))
     e.notes.extend(result.warnings)
     content = e.about | {
+        "in_words": words,
         "attacks": {name: vars(figure) for name, figure in result.figures.items()},
         "sanity": [vars(check) for check in checks],
         "warnings": [*e.notes, *(check.verdict for check in checks if not check.passed)],
@@ -56,6 +70,8 @@ def finalise(evaluation: Evaluation, found: Sequence[Found], console: Console) -
     threats = ", ".join(threat.words() for threat in e.threats.models)
     console.print(result.rich_table(f"{e.target.file}: {which}{result.n} test images, {threats}"))
     console.print("gradients, forwards: evaluations an example", highlight=False)
+    for name, sentences in words.items():
+        say(console, f"{name.replace('_', ' ') + ':':{LABEL}}{sentences}", LABEL)
     for warning in result.warnings:
         say(console, _marked(False, warning))
     for check in checks:
@@ -76,6 +92,21 @@ def finalise(evaluation: Evaluation, found: Sequence[Found], console: Console) -
 def _marked(passed: bool, text: str) -> Text:
     mark = Text("passed", "green") if passed else Text("WARNING", "bold red")
     return Text.assemble(mark, f"  {text}")
+
+
+def _in_words(e: Evaluation, checks: Sequence[Check]) -> dict[str, str]:
+    """What is doubted of the figures, by what it is about."""
+    trained = trained_against(e.target.run, e.target.file.stem) if e.target.run else None
+    return {
+        "threat_model": threat_in_words(e.threats.models, trained),
+        "images": images_in_words(e.about["data"], e.options.seed),
+        "checks": checks_in_words(checks, e.sampler.blocks.count, [m.label for m in e.wanted]),
+        "weights": _sentence(choice_of_weights(e.target.file, e.target.run).words),
+    }
+
+
+def _sentence(clause: str) -> str:
+    return f"{clause[0].upper()}{clause[1:]}."
 
 
 def _checks(e: Evaluation, found: Sequence[Found]) -> Iterator[Check]:

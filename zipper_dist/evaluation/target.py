@@ -162,14 +162,22 @@ def trained_threats(run: Mapping[str, Any]) -> tuple[ThreatModel, ...]:
     evaluation: Mapping[str, Any] = run.get("eval", {})
     if evaluation.get("threats"):
         return tuple(map(ThreatModel.parse, evaluation["threats"]))
-    attacks = [a["attack"] for a in run.get("learners", {}).values() if a.get("attack")]
-    each = [ThreatModel.parse(f"{a['norm']}:{float(a['eps'])!r}") for a in attacks]
-    found = tuple(dict.fromkeys(each))
+    found = trained_against(run)
     norm, eps = evaluation.get("norm"), evaluation.get("eps")
     if eps is not None:
         norm = norm or (found[0].norm if found else "linf")
         return (ThreatModel.parse(f"{norm}:{float(eps)!r}"),)
     return tuple(threat for threat in found if norm in (None, threat.norm))
+
+
+def trained_against(run: Mapping[str, Any], learner: str = "global") -> tuple[ThreatModel, ...]:
+    """What a base learner of a run attacks, or else what all of them do, from the run's options as
+    in config.json. Raises ValueError where they name no norm."""
+    learners = run.get("learners", {})
+    own = [learners[learner]] if learner in learners else learners.values()
+    attacks = [a["attack"] for a in own if a.get("attack")]
+    each = [ThreatModel.parse(f"{a['norm']}:{float(a['eps'])!r}") for a in attacks]
+    return tuple(dict.fromkeys(each))
 
 
 def check_fit(target: Target, data: Dataset) -> int:
