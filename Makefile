@@ -32,18 +32,22 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet $(if $(CONSTRAINTS),--constra
 	@touch $@
 
 .venv/test: .venv/base
+	@echo "installing what the tests need (once) …"
 	@$(PIP_INSTALL) --editable '.[test]'
 	@touch $@
 
 .venv/bench: .venv/base
+	@echo "installing what the benchmarks need (once) …"
 	@$(PIP_INSTALL) --editable '.[bench]'
 	@touch $@
 
 .venv/lint: .venv/test
+	@echo "installing what the linters need (once) …"
 	@$(PIP_INSTALL) --editable '.[test,lint]'
 	@touch $@
 
 .venv/docs: .venv/base
+	@echo "installing what the manual needs (once) …"
 	@$(PIP_INSTALL) --editable '.[docs]'
 	@touch $@
 

@@ -4,7 +4,6 @@ import contextlib
 import errno
 import os
 import shlex
-import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -16,21 +15,6 @@ import zipper_dist
 LOG = "log.txt"
 NAMELESS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 """Reasons why a write fails, clear enough where an OSError does not tell the file."""
-
-
-@contextlib.contextmanager
-def killed_by_interrupts() -> Iterator[None]:
-    """Ctrl-C ends the process for the duration, as while packages are imported, without a
-    traceback; unless it was ignored."""
-    handler = signal.getsignal(signal.SIGINT)
-    if handler is not signal.default_int_handler:
-        yield
-        return
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
 
 
 def in_one_line(error: BaseException) -> str:

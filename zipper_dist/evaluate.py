@@ -6,12 +6,12 @@ torchrun --nproc_per_node=N -m zipper_dist.evaluate RUN_OR_FILE …
 
 import sys
 
-from zipper_dist.errors import killed_by_interrupts
+from zipper_dist.starting import importing
 
 
 def main() -> None:
     """Entry point of the evaluation command."""
-    with killed_by_interrupts():  # importing torch takes seconds
+    with importing():
         from zipper_dist.config.command_line import parse_options, run_command
         from zipper_dist.distributed.hardware import keep_freed_memory
         from zipper_dist.distributed.launched import end_with_torchrun

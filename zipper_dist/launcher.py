@@ -5,7 +5,7 @@ that may help: ``zipper-launch --nproc_per_node=2 -m zipper_dist.train …``."""
 import sys
 
 import zipper_dist
-from zipper_dist.errors import killed_by_interrupts
+from zipper_dist.starting import importing
 
 
 def main() -> None:
@@ -13,7 +13,7 @@ def main() -> None:
     if sys.argv[1:] == ["--version"]:
         print(f"zipper_dist {zipper_dist.__version__}")
         return
-    with killed_by_interrupts():  # importing torch takes seconds
+    with importing("starting the ranks …"):
         from zipper_dist.distributed.agent import launch
     launch(sys.argv[1:])
 

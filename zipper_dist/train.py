@@ -3,12 +3,12 @@
 
 import sys
 
-from zipper_dist.errors import killed_by_interrupts
+from zipper_dist.starting import importing
 
 
 def main() -> None:
     """Entry point of the training command."""
-    with killed_by_interrupts():  # importing torch takes seconds
+    with importing():
         from zipper_dist.config.command_line import run_command
         from zipper_dist.distributed.hardware import keep_freed_memory
         from zipper_dist.distributed.launched import end_with_torchrun

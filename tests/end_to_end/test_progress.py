@@ -18,11 +18,11 @@ from zipper_dist.checkpoint.weights import load_model
 pytestmark = pytest.mark.slow
 
 NUMBER = r"\d+(\.\d+)?(e-?\d+)?"
-LEARNER = rf"loss {NUMBER} accuracy {NUMBER} % lr {NUMBER} {NUMBER} images/s"
-PLAIN_LINE = re.compile(
-    rf"iteration \d+/{STEPS} \| natural {LEARNER} \| adversarial {LEARNER} \| "
-    rf"{NUMBER} iterations/s \| γ 0\.\d+ \| "
-    rf"global at \d+: clean {NUMBER} %, robust {NUMBER} % \| \d+:\d\d left"
+LEARNER = rf"loss {NUMBER}  accuracy {NUMBER} %  lr {NUMBER}  {NUMBER} images/s"
+PLAIN_LINES = re.compile(
+    rf"iteration \d+/{STEPS} \| {NUMBER} it/s \| γ 0\.\d+ \| "
+    rf"global at \d+: clean {NUMBER} %, robust {NUMBER} % \| \d+:\d\d left\n"
+    rf"  natural      {LEARNER}\n  adversarial  {LEARNER}\n"
 )
 
 
@@ -37,7 +37,7 @@ def test_plain_lines_where_there_is_no_terminal(run: Run) -> None:
     first = run.finished.ranks[0].stdout
     assert "\x1b" not in first
     lines = [line for line in first.splitlines() if line.startswith("iteration ")]
-    assert [line for line in lines if PLAIN_LINE.fullmatch(line)], first
+    assert PLAIN_LINES.search(first), first
     assert f"global at {STEPS}: " in lines[-1]
 
 
@@ -70,7 +70,7 @@ def test_a_live_table_on_a_terminal(on_terminal: TerminalRun) -> None:
     assert "━" in plain
     assert re.search(r"γ 0\.\d+", plain)
     assert re.search(r"\d+:\d\d left[\r\n]", plain)
-    assert not PLAIN_LINE.search(plain)
+    assert not PLAIN_LINES.search(plain)
     assert "accuracy on 40 test images" in plain
 
 

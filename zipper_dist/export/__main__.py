@@ -2,12 +2,12 @@
 
 import sys
 
-from zipper_dist.errors import killed_by_interrupts
+from zipper_dist.starting import importing
 
 
 def main() -> None:
     """Entry point of the export command."""
-    with killed_by_interrupts():  # importing torch takes seconds
+    with importing():
         from zipper_dist.config.command_line import parse_options, run_command
         from zipper_dist.export.run import export
         from zipper_dist.export.subject import ExportOptions

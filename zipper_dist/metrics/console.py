@@ -29,3 +29,14 @@ def say(console: Console, text: str | Text, indent: int = 2) -> None:
             break_on_hyphens=False,
         )  # fmt: skip
     console.print(text, highlight=False, soft_wrap=True)
+
+
+def announce(console: Console, text: str) -> None:
+    """Say what begins. That a full disk takes no line of it is no reason not to begin; an output
+    whose reader has gone ends the command as ever (BrokenPipeError)."""
+    try:
+        console.print(text, highlight=False, soft_wrap=True)
+    except BrokenPipeError:
+        raise
+    except OSError:
+        pass

@@ -24,7 +24,7 @@ from zipper_dist.distributed.signals import Signals
 from zipper_dist.distributed.stopping import Stop
 from zipper_dist.distributed.topology import Machine, plan
 from zipper_dist.errors import Interrupted, UserError
-from zipper_dist.metrics.console import make_console
+from zipper_dist.metrics.console import announce, make_console
 from zipper_dist.metrics.sinks import RunInfo, make_sinks
 from zipper_dist.metrics.tables import print_summary
 from zipper_dist.metrics.trace import traced
@@ -71,16 +71,22 @@ def run(
         found = _open(context, restarted)
         summary = found.summary
         if summary is None or found.lost:
+            _say(console, f"reading the images of {config.data.source} …")
             data = load_data(context)
             with signals.installed():
                 summary = _train(context, data, found, notes, console)
-        elif console is not None:
-            console.print(f"{directory.root} is complete; --resume never would start it over.")
+        else:
+            _say(console, f"{directory.root} is complete; --resume never would start it over.")
     if console is not None:
         print_summary(summary, console)
         console.print(f"weights, metrics and summary are in {directory.root}", highlight=False)
     world.close()
     return summary
+
+
+def _say(console: Console | None, text: str) -> None:
+    if console is not None:
+        announce(console, text)
 
 
 @contextlib.contextmanager
@@ -163,6 +169,7 @@ def _train(
     run: RunContext, data: Dataset, found: Found, notes: Sequence[str], console: Console | None
 ) -> dict[str, Any]:
     """Train from the newest checkpoint, or from the start, to the end: the summary on rank 0."""
+    _say(console, "preparing network and learners …")
     materials = prepare(run, data)
     run.directory.check_normalisation(materials.spec.normalise)
     assignment = place(run, materials, found.shards)

@@ -179,7 +179,7 @@ def test_the_terminal_shows_a_run_without_gamma() -> None:
     terminal.close()
     assert isinstance(console.file, io.StringIO)
     said = console.file.getvalue()
-    assert "natural loss 1.5000" in said
+    assert "  natural      loss 1.5000" in said
     assert "clean 90.00 %, robust 45.00 %" in said
     assert "γ" not in said
 

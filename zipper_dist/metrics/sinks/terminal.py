@@ -9,6 +9,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from zipper_dist.metrics.console import announce
 from zipper_dist.metrics.pace import Pace
 from zipper_dist.metrics.records import Record
 from zipper_dist.metrics.sinks import SINKS, RunInfo, Sink
@@ -37,6 +38,9 @@ class Terminal(Sink):
         self._live = Live(console=self._console, transient=True, get_renderable=self._table)
         if self._console.is_terminal:
             self._live.start()
+        else:
+            steps = f"from iteration {run.start_step} to {run.total_steps}"
+            announce(self._console, f"training {steps} …")
 
     def close(self) -> None:
         """Take the live table away."""
@@ -57,24 +61,26 @@ class Terminal(Sink):
         else:
             self._evaluation = record
             self._pace.evaluated()
-        parts = [f"iteration {self._slowest()}/{self._total}"]
+        lines = [" | ".join([f"iteration {self._slowest()}/{self._total}", *self._facts()])]
+        width = max(map(len, self._rows))
         for name, row in self._rows.items():
             if row:
                 loss, accuracy, lr, rate = self._cells(row)
-                parts.append(f"{name} loss {loss} accuracy {accuracy} lr {lr} {rate} images/s")
-        self._print_plainly(" | ".join(parts + self._facts()), now=not is_training)
+                figures = f"loss {loss}  accuracy {accuracy}  lr {lr}  {rate} images/s"
+                lines.append(f"  {name:{width}}  {figures}")
+        self._print_plainly("\n".join(lines), now=not is_training)
 
     def stage(self, name: str, share: float) -> None:
         """Show how much of a stage is done."""
         self._stage = f"{name}: {100 * share:.0f} %"
         self._print_plainly(self._stage)
 
-    def _print_plainly(self, line: str, now: bool = False) -> None:
-        """Print a line unless there is a table, or the last line is too recent."""
+    def _print_plainly(self, text: str, now: bool = False) -> None:
+        """Print lines unless there is a table, or the last ones are too recent."""
         due = now or self._clock() - self._last_line >= PLAIN_LINE_SECONDS
         if due and not self._console.is_terminal:
             self._last_line = self._clock()
-            self.note(line)
+            self.note(text)
 
     def _slowest(self) -> int:
         return min(row["step"] if row else self._start_step for row in self._rows.values())
@@ -90,7 +96,7 @@ class Terminal(Sink):
     def _facts(self) -> list[str]:
         """Pace of the slowest learner, γ, newest evaluation, and stage or time left."""
         rate, left = self._pace.rate, self._pace.left
-        facts = [] if rate is None else [f"{_number(rate)} iterations/s"]
+        facts = [] if rate is None else [f"{_number(rate)} it/s"]
         gammas = [row["gamma"] for row in self._rows.values() if row and "gamma" in row]
         if gammas and len(self._rows) > 1:
             facts.append(f"γ {gammas[-1]:.3f}")
@@ -101,8 +107,10 @@ class Terminal(Sink):
             facts.append(self._stage)
         elif left is not None:
             facts.append(f"{duration(left)} left")
-        else:
+        elif any(self._rows.values()):
             facts.append("time left unknown yet")
+        else:
+            facts.append("the first iterations, which may compile code …")
         return facts
 
     def _table(self) -> Group:
