@@ -14,6 +14,7 @@ import torch
 from evaluation.conftest import EPS
 from zipper_dist.checkpoint.weights import load_model, load_weights, save_weights
 from zipper_dist.config.threat import ThreatModel
+from zipper_dist.errors import UserError
 from zipper_dist.evaluation.options import EvaluateOptions
 from zipper_dist.evaluation.results.in_words import (
     checks_in_words,
@@ -23,7 +24,7 @@ from zipper_dist.evaluation.results.in_words import (
 )
 from zipper_dist.evaluation.results.sanity import Check
 from zipper_dist.evaluation.run import run
-from zipper_dist.evaluation.target import trained_against
+from zipper_dist.evaluation.target import load_target, trained_against
 
 LINF, L2 = ThreatModel("linf", 8 / 255), ThreatModel("l2", 0.5)
 HELD_OUT: dict[str, Any] = {"data": {"source": "digits", "validation": "0.1"}}
@@ -145,6 +146,18 @@ def test_the_command_says_it(
         assert found["network"]["chosen_on"] == "held-out images"
         assert "held out (--data.validation 0.1)" in words["weights"]
         assert not too_high
+
+
+def test_a_damaged_run_is_told_before_the_work(with_best: Path, tmp_path: Path) -> None:
+    """Also where only the words would need what is damaged."""
+    shutil.copytree(with_best, tmp_path / "run")
+    file = tmp_path / "run" / "config.json"
+    config = json.loads(file.read_text())
+    config["options"]["eval"]["threats"] = ["linf:0.1"]
+    config["options"]["learners"]["adversarial"]["attack"]["norm"] = "l7"
+    file.write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"config.json is damaged \('l7:0.1' is not a threat model"):
+        load_target(EvaluateOptions(tmp_path / "run"))
 
 
 def test_a_network_that_hides_its_gradients_is_told_in_words(

@@ -93,7 +93,7 @@ def _options_of_run(config: Path) -> dict[str, Any]:
     hint = "evaluate the file of weights in another directory, with --data and --threats"
     run: dict[str, Any] = read_json(config, CONFIG, hint)["options"]
     try:
-        trained_threats(run)
+        trained_threats(run), trained_against(run)
     except ValueError as error:
         raise UserError(f"{config} is damaged ({error}); {hint}") from None
     return run
