@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -20,19 +20,7 @@ from matplotlib.patches import Patch
 from zipper_dist.config.command_line import parse_options, run_command
 from zipper_dist.errors import UserError
 from zipper_dist.metrics.trace import Event, read_events
-
-# Dark and light of each learner, for the attack and the rest of a step; then what all have.
-LEARNERS = [("#1f5a99", "#7db8ea"), ("#a3161a", "#f29a94"), ("#5b3a8e", "#bda3e0")]
-ACTIVITIES = {
-    "all-reduce": "#f2a900",
-    "waiting": "#e3e3e3",
-    "evaluating": "#2f9e44",
-    "redistribution": "#000000",
-    "checkpoint": "#8c564b",
-    "mixing": "#e377c2",
-    "reporting": "#6d7278",
-}
-LANE = 0.8  # height, of 1
+from zipper_dist.report.timeline import draw_lane
 
 
 @dataclass(frozen=True)
@@ -76,35 +64,16 @@ class Timeline:
         """When the first of its ranks began [µs]."""
         return min(int(event["ts"]) for events in self.ranks.values() for event in events)
 
-    def colour(self, event: Event) -> str:
-        """By learner and activity."""
-        if event["name"] in ACTIVITIES:
-            return ACTIVITIES[event["name"]]
-        dark, light = LEARNERS[self.learners.index(event["args"]["learner"]) % len(LEARNERS)]
-        return dark if event["name"] == "attack" else light
-
-    def draw(self, axes: Axes) -> None:
-        """A lane for each rank."""
+    def draw(self, axes: Axes) -> dict[str, str]:
+        """A lane for each rank; words and colours of what is in it."""
+        words: dict[str, str] = {}
         for rank, events in self.ranks.items():
-            spans = [((e["ts"] - self.start) / 1000, e["dur"] / 1000) for e in events]
-            colours = [self.colour(event) for event in events]
-            axes.broken_barh(spans, (rank - LANE / 2, LANE), facecolors=colours, linewidth=0)
+            words |= draw_lane(axes, rank, events, self.start, self.learners)
         axes.set_yticks(list(self.ranks), [f"rank {rank}" for rank in self.ranks])
         axes.set_ylim(max(self.ranks) + 0.6, -0.6)
         axes.set_title(self.title, loc="left", fontsize=11)
         axes.spines[["top", "right"]].set_visible(False)
-
-    def legend(self) -> Iterator[tuple[str, str]]:
-        """Words and colours of what is in it."""
-        seen = {(e["name"], e["args"].get("learner")) for es in self.ranks.values() for e in es}
-        for learner, (dark, light) in zip(self.learners, LEARNERS, strict=False):
-            if ("attack", learner) in seen:
-                yield f"{learner}: attack", dark
-            if ("training step", learner) in seen:
-                yield f"{learner}: forward, backward, optimizer", light
-        for activity, colour in ACTIVITIES.items():
-            if activity in {name for name, _ in seen}:
-                yield activity, colour
+        return words
 
 
 def draw(timelines: Sequence[Timeline], path: Path) -> None:
@@ -114,13 +83,13 @@ def draw(timelines: Sequence[Timeline], path: Path) -> None:
     all_axes = figure.subplots(
         len(timelines), sharex=True, squeeze=False, height_ratios=[n + 0.5 for n in lanes]
     )[:, 0]
+    words: dict[str, str] = {}
     for timeline, axes in zip(timelines, all_axes, strict=True):
-        timeline.draw(axes)
+        words |= timeline.draw(axes)
     all_axes[-1].set_xlabel("time [ms]")
     all_axes[-1].margins(x=0)
     all_axes[-1].set_xlim(left=0)
-    words = dict(pair for timeline in timelines for pair in timeline.legend())
-    patches = [Patch(facecolor=colour, label=word) for word, colour in words.items()]
+    patches = [Patch(facecolor=colour, label=word) for word, colour in sorted(words.items())]
     figure.legend(handles=patches, loc="outside lower center", ncols=4, frameon=False, fontsize=10)
     figure.savefig(path, dpi=120, facecolor="white")
 

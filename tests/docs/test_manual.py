@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import os
@@ -13,12 +14,17 @@ from pathlib import Path
 
 import pytest
 import yaml
+from end_to_end.striped_images import CLASSES, make_folder
+from PIL import Image
 
 import zipper_dist
 from zipper_dist.config.command_line import parse_options
 from zipper_dist.evaluation.options import EvaluateOptions
 from zipper_dist.export.subject import ExportOptions
+from zipper_dist.metrics.records import TrainingRecord
+from zipper_dist.prediction.options import PredictOptions
 from zipper_dist.recipes.command_line import parse_train_options
+from zipper_dist.report.options import ReportOptions
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -77,6 +83,12 @@ def test_links_point_to_what_is_there(page: Path) -> None:
             file = page.parent / target if target else page
             assert file.exists(), link
             assert not anchor or anchor in anchors(file), link
+
+
+def test_every_field_of_a_record_is_listed() -> None:
+    _, _, text = (ROOT / "docs" / "training.md").read_text().partition("\n### Records\n")
+    listed = set(re.findall(r"`(\w+)`", text.partition("\n## ")[0]))
+    assert {field.name for field in dataclasses.fields(TrainingRecord)} <= listed
 
 
 def test_the_site_has_every_page_and_every_included_file() -> None:
@@ -172,7 +184,7 @@ def test_the_python_of_the_manual_runs(
 
 @pytest.mark.slow
 def test_options_that_are_mentioned_exist() -> None:
-    modules = ("train", "evaluate", "export")
+    modules = ("train", "evaluate", "predict", "export", "report")
     commands = (*(f"-m zipper_dist.{name}" for name in modules), "benchmarks/bench_time.py")
     # Of torchrun and SLURM, and one that is not shown.
     known = {"--nnodes", "--nproc_per_node", "--max-restarts", "--signal"}
@@ -197,6 +209,10 @@ def parses(words: list[str]) -> None:
         parse_train_options(words[1:])
     elif words[0] == "export":
         parse_options(ExportOptions, words[1:], "export")
+    elif words[0] == "predict":
+        parse_options(PredictOptions, words[1:], "predict")
+    elif words[0] == "report":
+        parse_options(ReportOptions, words[1:], "report")
     else:
         parse_options(EvaluateOptions, words[1:], "evaluate")
 
@@ -204,7 +220,7 @@ def parses(words: list[str]) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_are_understood(page: Path) -> None:
     for command in commands(page):
-        module = re.search(r"-m zipper_dist\.(train|evaluate|export)\b(.*)", command)
+        module = re.search(r"-m zipper_dist\.(train|evaluate|predict|export|report)\b(.*)", command)
         if module and "…" not in command and "--help" not in command:
             parses([module[1], *module[2].partition("&&")[0].split()])
 
@@ -304,3 +320,22 @@ def test_the_commands_on_networks_run(tmp_path: Path) -> None:
         run = tmp_path / str(number)
         run_module(*words[2:], "--run-dir", str(run), *FEW_STEPS)
         assert (run / "global.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_the_commands_on_images_of_ones_own_run(tmp_path: Path) -> None:
+    make_folder(tmp_path / "made", train=40, test=4, side=20)
+    (tmp_path / "made" / "train").rename(tmp_path / "pictures")
+    first, second, *_ = sorted((tmp_path / "made").rglob("*.png"))
+    Image.open(first).resize((90, 60)).save(tmp_path / "photo.jpg")
+    Image.open(second).convert("L").save(tmp_path / "scan.png")
+    training, predicting = commands(ROOT / "docs" / "predicting.md")[:2]
+    files = ("runs", "pictures", "photo.jpg", "scan.png", "predictions.json")
+    for command, more in ((training, FEW_STEPS), (predicting, ["--device", "cpu"])):
+        words = [
+            str(tmp_path / word) if word.startswith(files) else word for word in command.split()[2:]
+        ]
+        run_module(*words, *more)
+    found = json.loads((tmp_path / "predictions.json").read_text())
+    assert {guess["name"] for image in found["images"] for guess in image["top"]} <= set(CLASSES)
+    assert len(found["images"]) == 2

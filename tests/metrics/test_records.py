@@ -82,6 +82,21 @@ def test_an_open_window_is_continued_by_another_process() -> None:
     assert resumed.close() is None
 
 
+def test_a_distance_is_in_one_record_also_of_another_process() -> None:
+    begun, resumed = window_of([1.0]), Window("natural", 10)
+    assert "distance" not in begun.state()
+    begun.distance = 0.1
+    resumed.restore(json.loads(json.dumps(begun.state())), step=1)
+    for window in (begun, resumed):
+        record = window.close()
+        assert record is not None
+        assert record.as_json()["distance"] == 0.1
+        window.add(2, StepResult(torch.tensor(1.0), torch.tensor(3)), seconds=0.5)
+        later = window.close()
+        assert later is not None
+        assert later.distance is None
+
+
 def test_images_a_second_leave_the_first_iteration_of_a_process_out() -> None:
     window = Window("natural", 10)
     found = []

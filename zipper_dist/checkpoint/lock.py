@@ -112,3 +112,15 @@ def _refusal(directory: Path, holder: Mapping[str, Any]) -> str:
         f"--run-dir {directory} is in use by {who}: wait for that job to end, end it, or give "
         "another --run-dir"
     )
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a job holds the lock of ``path``, as far as this machine can see."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # there is no lock, or the file system has none
+        return False
+    return False

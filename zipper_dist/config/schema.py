@@ -39,14 +39,15 @@ class DataConfig:
     """Data set: digits, mnist, cifar10, cifar100, svhn, folder, package.module:NAME or
     path/file.py:NAME."""
     root: Path = Path("data")
-    """Directory of the data sets and their downloads; of train/ and test/ for the folder recipe."""
+    """Directory of the data sets and their downloads; for the folder recipe, of your images."""
     limit: int | None = None
     """Use at most so many training images and so many test images [images]."""
     validation: str = "0.1"
     """Training images held out to choose the best weights: a fraction (0.1), a number (1000), or
     `test`: choose on the test set, as the paper does."""
     image_size: int | None = None
-    """Resize every image to this height and width [pixels]."""
+    """Resize every image to this height and width [pixels]; a folder's images of different sizes
+    are resized anyway."""
     skip_unreadable: bool = False
     """Go on without the files of a folder that cannot be read as images."""
     crop_padding: int = 0

@@ -190,7 +190,7 @@ def _draw(e: Evaluation, threats: str) -> bool:
         for axis, (image, title) in zip(axes[:, i], rows, strict=True):
             pixels = image.clamp(0, 1).permute(1, 2, 0).squeeze(-1).numpy()
             axis.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-            axis.set_title(title, fontsize=7)
+            axis.set_title(title, fontsize=8)
             axis.set_xticks([])
             axis.set_yticks([])
     for axis, text in zip(
@@ -200,6 +200,6 @@ def _draw(e: Evaluation, threats: str) -> bool:
     figure.tight_layout()
     content = io.BytesIO()
     # No date or version in the file: the same images give the same bytes.
-    figure.savefig(content, format="png", dpi=80, metadata={"Software": None})
+    figure.savefig(content, format="png", dpi=110, metadata={"Software": None})
     write_atomically(e.file(".png"), content.getvalue())
     return True

@@ -112,7 +112,9 @@ def data_config(target: Target, options: EvaluateOptions) -> DataConfig:
     size = run.get("image_size")
     if not same:
         size = recipe(source).data.image_size if is_recipe(source) else None
-    if not same and target.spec is not None and target.spec.height == target.spec.width:
+    # The images of a folder may have been resized in training though no option said so.
+    by_network = not same or (source == "folder" and size is None)
+    if by_network and target.spec is not None and target.spec.height == target.spec.width:
         size = target.spec.height
     root = Path(run["root"]) if same else DataConfig().root
     # No validation set is needed, and "test" cannot be too large for the training set.

@@ -33,6 +33,7 @@ class TrainingRecord:
     weight: float | None = None  # mixing weight of this one, in a run of more
     train_seconds: float | None = None  # of this rank in training, the idle ones included
     wait_seconds: float | None = None  # idle
+    distance: float | None = None  # L2, to θ_g, just before a redistribution since the last record
 
     def as_json(self) -> Record:
         """The fields that are not None."""
@@ -76,6 +77,7 @@ class Window:
     def __init__(self, learner: str, batch_size: int) -> None:
         self.learner = learner
         self.batch_size = batch_size
+        self.distance: float | None = None  # for the next record
         self._readings: list[_Reading] = []
         self._last_step = 0
         self._first: float | None = None  # seconds of the first iteration of this process
@@ -94,7 +96,8 @@ class Window:
     def state(self) -> dict[str, Any]:
         """The open window as JSON."""
         figures = [reading.figures() for reading in self._readings]
-        return {"figures": figures, "timed": self._timed, "busy": self._busy}
+        counted = {"figures": figures, "timed": self._timed, "busy": self._busy}
+        return counted if self.distance is None else counted | {"distance": self.distance}
 
     def restore(self, state: Mapping[str, Any], step: int) -> None:
         """Continue the window that :meth:`state` gave after iteration ``step``."""
@@ -104,6 +107,7 @@ class Window:
         ]
         self._last_step = step
         self._timed, self._busy = state["timed"], state["busy"]
+        self.distance = state.get("distance")
 
     def check(self) -> None:
         """Raise TrainingDiverged, naming the iteration, if a loss is NaN or infinite."""
@@ -131,6 +135,7 @@ class Window:
             loss=sum(losses) / len(losses),
             accuracy=100 * sum(correct) / images,
             images_per_second=timed * self.batch_size / busy if busy > 0 else None,
+            distance=self.distance,
         )
-        self._readings, self._timed, self._busy = [], 0, 0.0
+        self._readings, self._timed, self._busy, self.distance = [], 0, 0.0, None
         return record

@@ -1,5 +1,6 @@
 """The table at the end of a run, from its summary."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -13,16 +14,20 @@ def duration(seconds: float) -> str:
     return f"{head}:{rest % 60:02}"
 
 
+def attack_in_words(attack: Mapping[str, Any]) -> str:
+    """The ``evaluation_attack`` of summary.json; of several threat models it is their union."""
+    each = attack["threats"] if attack.get("norm") is None else [attack]
+    threats = [f"{a['norm']} ε {a['eps']:.4g}" for a in each]
+    return f"PGD-{attack['steps']}, {' and '.join(threats)}"
+
+
 def print_summary(summary: dict[str, Any], console: Console) -> None:
     """Print summary.json: accuracy of every learner, and where the time of every rank went."""
     final, attack = summary["final"], summary["evaluation_attack"]
     title = f"{summary['recipe']}: accuracy on {final['images']} test images"
     table = Table("learner", title=title)
     table.add_column("clean", justify="right")
-    # With several threat models, the accuracy is that of their union.
-    each = attack["threats"] if attack.get("norm") is None else [attack]
-    threats = [f"{a['norm']} ε {a['eps']:.4g}" for a in each]
-    table.add_column(f"PGD-{attack['steps']}, {' and '.join(threats)}", justify="right")
+    table.add_column(attack_in_words(attack), justify="right")
     for name, scores in final["learners"].items():
         table.add_row(name, f"{scores['clean']:.2f} %", f"{scores['robust']:.2f} %")
     console.print(table)

@@ -60,6 +60,7 @@ def redistribute(run: RunContext, state: TrainState) -> None:
     check_agreement(run, state, theta)
     state.mixer.sync(state.at, theta)
     for learner in state.learners:
+        state.windows[learner.name].distance = learner.distance(theta)
         learner.load_global(theta)
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import secrets
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -80,6 +81,8 @@ def run(
     if console is not None:
         print_summary(summary, console)
         console.print(f"weights, metrics and summary are in {directory.root}", highlight=False)
+        command = f"python -m zipper_dist.report {shlex.quote(str(directory.root))}"
+        console.print(f"a page about the run: {command}", highlight=False, soft_wrap=True)
     world.close()
     return summary
 
@@ -187,6 +190,7 @@ def _train(
             "compiled": state.compiled,
             "shards": assignment.shards,
             "images": data.digest(),
+            "image_size": data.height if data.height == data.width else None,
             "normalise": materials.spec.normalise,
             "placement": [dict(items) for items in assignment.items],
             "seconds": materials.costs,

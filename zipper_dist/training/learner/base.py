@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from zipper_dist.accel.precision import Acceleration
@@ -76,6 +77,10 @@ class BaseLearner:
     def mixable(self) -> Tensor:
         """What the global learner mixes: the flat weights, or their average (WA) if it is on."""
         return self.state.flat if self.average is None else self.average
+
+    def distance(self, theta: Tensor) -> float:
+        """The L2 distance to the global learner's flat weights."""
+        return float(torch.linalg.vector_norm(self.state.flat - theta, dtype=torch.float64))
 
     def load_global(self, theta: Tensor) -> None:
         """Continue from the global learner's flat weights; the optimizer keeps its state."""

@@ -27,8 +27,10 @@ def load_data(run: RunContext) -> Dataset:
     ranks read other images than rank 0."""
     if run.world.plan.fetches_data:
         fetch(run.config.data)
-    run.wait(run.world.gather("data is there", None))
-    data = load(run.config.data, run.config.seed)
+    # A run that is continued keeps its size, which may have come from images that are gone.
+    was = run.wait(run.world.gather("data is there", run.directory.image_size()))[0]
+    config = run.config.data
+    data = load(replace(config, image_size=config.image_size or was), run.config.seed)
     digests = run.wait(run.world.gather("images", data.digest()))
     if others := [str(rank) for rank, digest in enumerate(digests) if digest != digests[0]]:
         raise UserError(

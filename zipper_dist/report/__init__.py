@@ -1,0 +1,1 @@
+"""Runs on one page: what their files say, as curves, timelines and tables in HTML."""

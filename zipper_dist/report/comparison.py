@@ -1,0 +1,136 @@
+"""Several runs beside each other: groups by options, means over seeds, the Pareto front."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from zipper_dist.checkpoint.run_directory import STARTED
+from zipper_dist.config.files import flattened
+from zipper_dist.report.reading import Run
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean of ``n`` figures, and their sample standard deviation; None of a single one."""
+
+    mean: float
+    std: float | None
+    n: int
+
+    @staticmethod
+    def of(values: Sequence[float]) -> Spread | None:
+        """None without values."""
+        if not values:
+            return None
+        std = statistics.stdev(values) if len(values) > 1 else None
+        return Spread(statistics.fmean(values), std, len(values))
+
+    def text(self, unit: str = "") -> str:
+        """As in a table."""
+        spread = "" if self.std is None else f" ± {self.std:.2f}"
+        return f"{self.mean:.2f}{spread}{unit and f' {unit}'}"
+
+
+@dataclass(frozen=True)
+class Group:
+    """The ``runs`` that have the same ``options`` but the seed; ``counted`` are the complete ones,
+    each seed once, and ``repeated`` those with a seed that is counted already."""
+
+    name: str
+    options: Mapping[str, Any]
+    runs: Sequence[Run]
+    counted: Sequence[Run]
+    repeated: Sequence[Run]
+
+    @property
+    def recipe(self) -> str:
+        """The recipe of the options."""
+        return str(self.options["recipe"])
+
+    def score(self, figure: str, learner: str = "global") -> Spread | None:
+        """Accuracy of a learner at the end on the test set: "clean" or "robust" [%]."""
+        found = (run.summary["final"]["learners"] for run in self.counted if run.summary)
+        return Spread.of([scores[learner][figure] for scores in found if learner in scores])
+
+    def evaluated(self, attack: str) -> Spread | None:
+        """What evaluations of the command found under an attack [%]."""
+        found = [run.evaluation["attacks"] for run in self.counted if run.evaluation]
+        return Spread.of([attacks[attack]["accuracy"] for attacks in found if attack in attacks])
+
+    def train_seconds(self) -> Spread | None:
+        """How long the training took, evaluations left out."""
+        found = [run.summary.get("train_seconds") for run in self.counted if run.summary]
+        return Spread.of([seconds for seconds in found if isinstance(seconds, int | float)])
+
+    @property
+    def measured(self) -> set[str]:
+        """How the robust accuracies were measured, and on how many images."""
+        found = (run.summary for run in self.counted if run.summary)
+        return {json.dumps([s["evaluation_attack"], s["final"]["images"]]) for s in found}
+
+
+def group(runs: Sequence[Run]) -> list[Group]:
+    """The groups, in the order in which their first runs are given, with letters as names."""
+    members: dict[str, list[Run]] = {}
+    for run in runs:
+        members.setdefault(json.dumps(_compared(run), sort_keys=True), []).append(run)
+    groups = []
+    for index, same in enumerate(members.values()):
+        counted: dict[int, Run] = {}
+        repeated = []
+        for run in (run for run in same if run.summary):
+            if counted.setdefault(run.options["seed"], run) is not run:
+                repeated.append(run)
+        name, options = _letters(index), _compared(same[0])
+        groups.append(Group(name, options, same, list(counted.values()), repeated))
+    return groups
+
+
+def differing(groups: Sequence[Group]) -> dict[str, list[str]]:
+    """The options in which groups differ, each with its value in every group."""
+    names = sorted({name for each in groups for name in each.options})
+    found = {}
+    for name in names:
+        values = [_word(each.options.get(name, "–")) for each in groups]
+        if len(set(values)) > 1:
+            found[name] = values
+    return found
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """The numbers of the points that no other is at least as good as in both figures, and better in
+    one; by the first figure, the highest first."""
+    order = sorted(range(len(points)), key=lambda i: points[i], reverse=True)
+    front: list[int] = []
+    for i in order:
+        # Those before have as much of the first figure, or more.
+        if not front or points[i][1] > points[front[-1]][1] or points[i] == points[front[-1]]:
+            front.append(i)
+    return front
+
+
+def _compared(run: Run) -> dict[str, Any]:
+    """The options by dotted names, and what ``auto`` came to of those that change results."""
+    ignored = {*STARTED, "seed"}
+    options = {k: v for k, v in flattened(run.options).items() if k not in ignored}
+    resolved = {
+        f"{name} (resolved)": run.config["resolved"].get(name) for name in ("precision", "shards")
+    }
+    return options | {name: value for name, value in resolved.items() if value is not None}
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return "none" if value is None else str(value)
+
+
+def _letters(index: int) -> str:
+    """A … Z, then A2 … Z2, and so on."""
+    rounds, letter = divmod(index, 26)
+    return string.ascii_uppercase[letter] + (str(rounds + 1) if rounds else "")

@@ -1,0 +1,119 @@
+"""The page: what is to be seen of runs, put together by ``page.html.jinja``."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import jinja2
+
+import zipper_dist
+from zipper_dist.metrics.tables import attack_in_words, duration
+from zipper_dist.report.comparison import Group, differing, group
+from zipper_dist.report.curves import curves, differences
+from zipper_dist.report.drawing import Picture, data_uri
+from zipper_dist.report.reading import Run
+from zipper_dist.report.timeline import timeline, trace_file
+from zipper_dist.report.trade_off import progress, trade_off
+from zipper_dist.report.weights import final_distances
+
+LARGEST = 6_000_000
+"""[bytes] A page that would be larger leaves pictures out."""
+LARGEST_PICTURE = 2_000_000
+"""[bytes] of a picture that an evaluation drew."""
+
+
+@dataclass
+class Section:
+    """A run on the page, and its pictures by the kind."""
+
+    run: Run
+    distances: dict[str, float]
+    pictures: dict[str, list[Picture]] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+
+    @property
+    def trace(self) -> str:
+        """The timeline as a file for other programs, in a data URI."""
+        return data_uri(trace_file(self.run.timeline), "application/gzip")
+
+
+def make_page(runs: Sequence[Run], renewed: float | None = None) -> str:
+    """The page about ``runs``, no larger than LARGEST; ``renewed``: how often it is [s]."""
+    groups = group(runs)
+    sections = [_section(run) for run in runs]
+    counted = [run for each in groups for run in each.counted]
+    attacks = [run.evaluation["attacks"] for run in counted if run.evaluation]
+    about = {
+        "version": zipper_dist.__version__,
+        "written": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S %Z"),
+        "renewed": renewed,
+        "groups": groups,
+        "comparison": [*trade_off(groups), *progress(groups)] if len(runs) > 1 else [],
+        "differing": differing(groups),
+        "attacks": list(dict.fromkeys(name for each in attacks for name in each)),
+        "measured": len({how for each in groups for how in each.measured}),
+        "duration": duration,
+        "command": _command,
+        "attack_in_words": attack_in_words,
+        "quoted": lambda path: shlex.quote(str(path)),
+        "group_of": lambda run: _group_of(run, groups),
+    }
+    template = _environment().get_template("page.html.jinja")
+    page = template.render(sections=sections, **about)
+    # The last runs first; their tables stay.
+    for kind in ("examples", "timeline", "differences", "curves"):
+        for section in reversed(sections):
+            if len(page.encode()) <= LARGEST:
+                return page
+            if section.pictures[kind]:
+                section.pictures[kind] = []
+                section.left_out.append(kind)
+                page = template.render(sections=sections, **about)
+    return page
+
+
+def _section(run: Run) -> Section:
+    pictures = {
+        "curves": list(curves(run)),
+        "timeline": list(timeline(run)),
+        "differences": list(differences(run)),
+        "examples": _examples(run.directory / "evaluation.png"),
+    }
+    return Section(
+        run, final_distances(run.directory, run.learners) if run.summary else {}, pictures
+    )
+
+
+def _examples(path: Path) -> list[Picture]:
+    """What an evaluation drew of attacked images."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return []
+    if len(content) > LARGEST_PICTURE or not content.startswith(b"\x89PNG"):
+        return []
+    alt = "Images of the test set: clean, the perturbation magnified, attacked; with what the "
+    alt += "network takes them for."
+    caption = "Examples that an attack broke, as the evaluation of this run drew them."
+    return [Picture("", data_uri(content, "image/png"), alt, caption, wide=True)]
+
+
+def _command(run: Run) -> list[str]:
+    """The words of the command that trains such a run, without the path of the program."""
+    words = [shlex.quote(word) for word in run.config["command"][1:]]
+    return ["python", "-m", "zipper_dist.train", *words]
+
+
+def _group_of(run: Run, groups: Sequence[Group]) -> str:
+    return next(each.name for each in groups if any(run is member for member in each.runs))
+
+
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True,
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
