@@ -311,6 +311,21 @@ def test_augmentations_as_the_manual_has_them(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "global.safetensors").exists()
 
 
+@pytest.mark.slow
+def test_the_command_with_several_threat_models_runs(tmp_path: Path) -> None:
+    page = ROOT / "docs" / "evaluation.md"
+    (command,) = [line for line in commands(page) if "--threat" in line]
+    run = str(tmp_path / "run")
+    run_module("zipper_dist.train", "--run-dir", run, *FEW_STEPS)
+    words = command.replace("runs/digits-seed0", run).split()
+    run_module(*words[2:], "--limit", "10", "--threads", "1", "--device", "cpu")
+    found = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    shown = re.findall(r"^│ (\S+) +│ +[\d.]+ % │$", page.read_text(), re.M)
+    assert list(found["attacks"]) == shown
+    named = re.findall(r"^\| ([a-z ]+) \|", page.read_text().split("## What people doubt")[1], re.M)
+    assert [name.replace(" ", "_") for name in named[:4]] == list(found["in_words"])
+
+
 ON_DIGITS = [
     command
     for command in commands(ROOT / "docs" / "network.md")

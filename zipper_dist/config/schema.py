@@ -52,7 +52,7 @@ class AttackConfig:
 
     def problems(self, option: str) -> Iterator[str]:
         """What is out of range, as lines that begin with ``option`` and the field's name."""
-        yield from ThreatModel(self.norm, self.eps).problems(f"{option}.eps")
+        yield from ThreatModel(self.norm, self.eps).problems(f"{option}.eps {self.eps}")
         yield from ranges.length(f"{option}.step-size", self.step_size)
         yield from ranges.at_least_one(f"{option}.steps", self.steps)
         yield from ranges.values(f"{option}.schedule", self.schedule, 1)
