@@ -8,7 +8,7 @@ import tyro
 
 from zipper_dist.config import ranges
 from zipper_dist.config.schema import Device
-from zipper_dist.config.threat import ThreatOption
+from zipper_dist.config.threat import ThreatsOption, problems_of
 from zipper_dist.errors import UserError
 
 
@@ -29,7 +29,7 @@ class PredictOptions:
     certify_pgd: bool = False
     """Attack every image by PGD, and say whether that changes the prediction. If it does not, this
     is no proof that nothing can: PGD is an attack, not a certificate."""
-    threats: tuple[ThreatOption, ...] = ()
+    threats: ThreatsOption = ()
     """What the attacker may do, as linf:8/255 or l2:0.5; default: what the network was trained
     for."""
     steps: int = 20
@@ -54,9 +54,8 @@ def validate(options: PredictOptions) -> None:
         *ranges.at_least_one("--steps", options.steps),
         *ranges.at_least_one("--restarts", options.restarts),
         *ranges.at_least_one("--threads", options.threads),
+        *problems_of(options.threats, "--threats"),
     ]
-    for threat in options.threats:
-        problems += threat.problems("--threats")
     if options.threats and not options.certify_pgd:
         problems.append("--threats: is for the attack of --certify-pgd, which is not given")
     if not options.images:
