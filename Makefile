@@ -79,8 +79,9 @@ clean:
 distclean: clean
 	rm -rf .venv *.egg-info
 
-# Trains a small MNIST network once (DATA: the directory that holds MNIST/), then takes some ten
-# minutes of two cores; ARGS='--images 64' is enough for a look.
+# AutoAttack by one rank and by two, then the standard attacks against plain code. Trains small
+# networks once (DATA: the directory that holds MNIST/), then takes some twenty-five minutes of two
+# cores, which should do nothing else; ARGS='--only ranks' or ARGS='--only plain --images 64' is a part.
 DATA ?= data
 bench-eval: .venv/bench
 	@$(BIN)/python benchmarks/bench_eval.py --data-root $(DATA) $(ARGS)

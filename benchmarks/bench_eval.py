@@ -1,12 +1,14 @@
-"""How much faster an evaluation is than plain calls of pyautoattack and a plain PGD loop.
+"""How much faster an evaluation is than plain calls of pyautoattack, and on two cores than on one.
 
-    make bench-eval [DATA=DIR] [ARGS='--images 128']
+    make bench-eval [DATA=DIR] [ARGS='--only plain --images 128']
+    make bench-eval [DATA=DIR] [ARGS='--only ranks --rank-images 10000 --turns 2']
 
-trains the networks of the digits and mnist recipes once (mnist with few steps), evaluates the
-``standard`` attacks on test images, ours and plain in one run, and writes benchmarks/out/eval.json.
-Each side draws its own random numbers, so that a few verdicts differ; that none does where both
-draw the same is a test. The sanity checks are left out on both sides. Plain means what a script
-does: the network as it is loaded, each attack called by itself, AutoAttack after its parts.
+The second part is in eval_ranks.py. The first trains the networks of the digits and mnist recipes
+once (mnist with few steps), evaluates the ``standard`` attacks on test images, ours and plain in
+one run, and writes benchmarks/out/eval.json. Each side draws its own numbers, so that a few
+verdicts differ; that none does where both draw the same is a test. The sanity checks are left out
+on both sides. Plain means what a script does: the network as it is loaded, each attack called by
+itself, AutoAttack after its parts.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from eval_ranks import ranks_compared
 from pyautoattack import AutoAttack
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -46,6 +49,11 @@ TRAINING = {
         --learners.adversarial.attack.step-size 0.08 --eval.attack-steps 5""",
 }
 """Options of the training command by network; the network itself is the recipe's."""
+SMALL = """mnist --data.image-size 16 --model.width 0.25 --steps 300 --batch-size 64 --mix.every 50
+    --mix.start 180 --mix.ema 0.9 --eval.every 300 --eval.limit 200 --eval.attack-steps 5
+    --learners.adversarial.attack.eps 0.1 --learners.adversarial.attack.steps 3
+    --learners.adversarial.attack.step-size 0.04 --threads 1"""
+"""The same for the small network that one rank and two evaluate."""
 
 
 def trained(name: str, root: str) -> Path:
@@ -53,7 +61,8 @@ def trained(name: str, root: str) -> Path:
     run = OUT / f"eval-{name}-full"
     if not (run / "summary.json").exists():
         print(f"training the network of {name} (once) …", flush=True)
-        command = f"{TRAINING[name]} --data.root {root} --run-dir {run} --device cpu"
+        options = TRAINING.get(name, SMALL)
+        command = f"{options} --data.root {root} --run-dir {run} --device cpu"
         subprocess.run([sys.executable, "-m", "zipper_dist.train", *command.split()], check=True)
     return run
 
@@ -136,11 +145,21 @@ def main() -> None:
     option("--images", type=int, default=512, help="test images")
     option("--cores", type=int, default=cores, help="CPU cores of each side")
     option("--data-root", default="data", help="directory with MNIST")
+    option("--only", choices=["plain", "ranks"], help="one part of the two")
+    option("--rank-images", type=int, default=1024, help="test images for one rank and for two")
+    option("--turns", type=int, default=4, help="evaluations by one rank, and by two")
     options = parser.parse_args()
     torch.set_num_threads(options.cores)
-    result = {"images": options.images, "cores": options.cores, "torch": torch.__version__}
-    for name in TRAINING:
-        result[name] = measured(name, options.data_root, options.images, options.cores)
+    result: dict[str, Any] = {"torch": torch.__version__}
+    if options.only != "plain":  # first: nothing of this process is in the way yet
+        result["ranks"] = ranks_compared(
+            trained("small", options.data_root), options.data_root, options.rank_images,
+            options.turns, OUT / "eval",
+        )  # fmt: skip
+    if options.only != "ranks":
+        result |= {"images": options.images, "cores": options.cores}
+        for name in TRAINING:
+            result[name] = measured(name, options.data_root, options.images, options.cores)
     write_json(OUT / "eval.json", result)
     print(json.dumps(result, indent=2))
 

@@ -20,7 +20,9 @@ def without_end(tmp_path: Path) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": path}
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "export", "report", "launcher"])
+@pytest.mark.parametrize(
+    "command", ["train", "evaluate", "predict", "export", "report", "launcher"]
+)
 def test_the_first_line_comes_before_torch_is_imported(
     command: str, without_end: dict[str, str]
 ) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zipper_dist import attacks
-    from zipper_dist.api import Run, benchmark, export_model, fit, load_model, recipe
+    from zipper_dist.api import Run, benchmark, classify, export_model, fit, load_model, recipe
     from zipper_dist.attacks import ATTACKS
     from zipper_dist.config.threat import ThreatModel
     from zipper_dist.data import DATASETS
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from zipper_dist.evaluation.results.report import Report
     from zipper_dist.models import NETWORKS
     from zipper_dist.objectives import OBJECTIVES
+    from zipper_dist.prediction.results import Prediction
     from zipper_dist.recipes import RECIPES
 
 __version__ = "0.2.0"
@@ -25,9 +26,9 @@ __version__ = "0.2.0"
 _PARENT = os.getppid()
 
 __all__ = [  # noqa: RUF022
-    "__version__", "attacks", "Run", "benchmark", "export_model", "fit", "load_model", "recipe",
-    "ThreatModel", "UserError", "Report", "ATTACKS", "DATASETS", "NETWORKS", "OBJECTIVES",
-    "RECIPES",
+    "__version__", "attacks", "Run", "benchmark", "classify", "export_model", "fit",
+    "load_model", "recipe", "Prediction", "ThreatModel", "UserError", "Report", "ATTACKS",
+    "DATASETS", "NETWORKS", "OBJECTIVES", "RECIPES",
 ]  # fmt: skip
 
 # Where the names are that are not in zipper_dist.api.
@@ -36,6 +37,7 @@ _MODULES = {
     "DATASETS": "data",
     "NETWORKS": "models",
     "OBJECTIVES": "objectives",
+    "Prediction": "prediction.results",
     "RECIPES": "recipes",
     "Report": "evaluation.results.report",
     "ThreatModel": "config.threat",

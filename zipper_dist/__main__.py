@@ -5,13 +5,14 @@ import sys
 
 import zipper_dist
 
-COMMANDS = ("train", "evaluate", "export", "report", "launcher")
+COMMANDS = ("train", "evaluate", "predict", "export", "report", "launcher")
 
 USAGE = """\
 usage: python -m zipper_dist COMMAND [ARGUMENT …]   (COMMAND --help says more)
 
   train      train by a recipe, on one process or, under torchrun, on several
   evaluate   measure clean and robust accuracy of a run or a file of weights
+  predict    say what images show, and whether an attack changes that
   export     write a network for RobustBench, torch.export, ONNX or the Hugging Face Hub
   report     runs on one HTML page: curves, timelines, comparisons
   launcher   torchrun, with the exit status of the rank that failed first

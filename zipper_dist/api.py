@@ -33,12 +33,15 @@ from zipper_dist.evaluation.results.report import Report
 from zipper_dist.export.run import export
 from zipper_dist.export.subject import ExportOptions
 from zipper_dist.metrics.console import make_console
+from zipper_dist.prediction.options import PredictOptions
+from zipper_dist.prediction.results import Prediction
+from zipper_dist.prediction.run import run as predict
 from zipper_dist.recipes.command_line import train_options
 from zipper_dist.recipes.registry import recipe
 from zipper_dist.recipes.registry import recipe as named_recipe
 from zipper_dist.training.run import run as train
 
-__all__ = ["Run", "benchmark", "export_model", "fit", "load_model", "recipe"]
+__all__ = ["Run", "benchmark", "classify", "export_model", "fit", "load_model", "recipe"]
 
 
 class Run:
@@ -141,6 +144,38 @@ def load_model(path: str | Path, *, trust: bool = False) -> nn.Module:
     path = expanded(Path(path), "path")
     file = RunDirectory(path).weights("global") if path.is_dir() else path
     return load_weights_file(file, trust=trust)
+
+
+@preserved_process_state()
+@known_failures()
+def classify(
+    path: str | Path,
+    images: Sequence[str | Path],
+    *,
+    top: int | None = None,
+    certify_pgd: bool = False,
+    threats: Sequence[ThreatModel] = (),
+    trust: bool = False,
+) -> list[Prediction]:
+    """What a network says of image files, in their order, as the prediction command does.
+
+    Args:
+        path: a run directory, whose global learner is taken, or a weights file.
+        images: image files of any kind and size.
+        top: how many classes to give for an image, the most probable first; default: 5, or all.
+        certify_pgd: attack every image by PGD, and say whether that changes the prediction; if it
+            does not, that proves nothing.
+        threats: what the attacker may do; default: what the network was trained for.
+        trust: as for :func:`load_model`.
+
+    Raises UserError for weights or images that are absent, damaged or untrusted.
+    """
+    files = tuple(expanded(Path(image), "images") for image in images)
+    options = PredictOptions(
+        expanded(Path(path), "path"), files, top=top, certify_pgd=certify_pgd,
+        threats=tuple(threats), trust=trust,
+    )  # fmt: skip
+    return predict(options)
 
 
 @preserved_process_state()

@@ -252,14 +252,14 @@ def test_attacks_are_functions_with_defaults(run: zipper_dist.Run) -> None:
 def test_the_package_lists_its_commands(arguments: list[str]) -> None:
     command = [sys.executable, "-m", "zipper_dist", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert all(name in done.stdout for name in ("train", "evaluate", "launcher"))
+    assert all(name in done.stdout for name in ("train", "evaluate", "predict", "launcher"))
 
 
 def test_versions_and_unknown_commands() -> None:
     command = [sys.executable, "-m", "zipper_dist"]
     done = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == f"zipper_dist {zipper_dist.__version__}\n"
-    for module in ("train", "evaluate", "launcher"):
+    for module in ("train", "evaluate", "predict", "launcher"):
         done = subprocess.run(
             [*command, module, "--version"], capture_output=True, text=True, check=True
         )

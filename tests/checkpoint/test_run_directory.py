@@ -202,7 +202,7 @@ def test_what_means_the_same_as_before_has_the_same_digest() -> None:
         name: int(value) if isinstance(value, float) and value.is_integer() else value
         for name, value in options.items()
         if name not in {*NOT_COMPARED, "data.skip_unreadable", "model.options"}
-        and not name.endswith((".optimizer", ".beta2"))
+        and not name.endswith((".optimizer", ".beta2", ".extra_fraction", ".augment"))
         and value is not None
     } | {"resolved precision": "fp32"}
     before = hashlib.sha256(json.dumps(older, sort_keys=True).encode()).hexdigest()

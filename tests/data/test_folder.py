@@ -117,18 +117,100 @@ def test_the_limit_is_applied_before_the_images_are_decoded(root: Path) -> None:
     assert len(load(config(root, limit=4), seed=0).train) == 4
 
 
-def test_images_of_different_sizes_need_an_image_size(root: Path) -> None:
-    odd = root / "test" / "dog" / "0.png"
-    picture(0, size=(5, 5)).save(odd)
-    with pytest.raises(UserError, match=rf"{odd} is 5×5 pixels.* 8×6.*--data.image-size"):
-        load(config(root), seed=0)
+def resave(root: Path, sizes: list[tuple[int, int]]) -> None:
+    """Give the images, in the order of their paths, these widths and heights [pixels]."""
+    for path, size in zip(sorted(root.rglob("*.png")), sizes, strict=True):
+        picture(0, size=size).save(path)
 
 
-@pytest.mark.parametrize("part", ["train", "test"])
-def test_names_the_directory_that_is_missing(root: Path, part: str) -> None:
-    (root / part).rename(root / "elsewhere")
+@pytest.mark.parametrize(
+    ("sides", "size"),
+    [
+        ([8] * 5 + [9] * 4, 32),
+        ([40] * 8 + [90], 48),  # 2.5 steps of 16 are rounded up
+        ([39] * 8 + [90], 32),
+        ([100, 200, 300] * 3, 208),
+        ([4000] * 8 + [1], 224),
+    ],
+)
+def test_images_of_different_sizes_are_resized_to_the_usual_one(
+    root: Path, sides: list[int], size: int
+) -> None:
+    resave(root, [(side, side + 7) for side in sides])
+    data = load(config(root), seed=0)
+    assert (data.height, data.width) == (size, size)
+    (note,) = data.notes
+    assert f"resized to {size}×{size} pixels" in note
+    assert f"median of {sorted(sides)[4]}; another size is set with --data.image-size" in note
+    for part, asked in ((data.train, load(config(root, image_size=size), seed=0).train),):
+        assert torch.equal(part.images, asked.images)
+
+
+def test_images_of_one_size_keep_it(root: Path) -> None:
+    data = load(config(root), seed=0)
+    assert (data.height, data.width, data.notes) == (6, 8, ())
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    picture(3, size=(6, 8)).save(root / "train" / "bird" / "1.png", exif=turned)
+    data = load(config(root), seed=0)
+    assert (data.height, data.width, data.notes) == (6, 8, ())
+
+
+def test_a_turned_image_may_be_what_differs(root: Path) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    picture(3).save(root / "test" / "dog" / "0.png", exif=turned)  # now the only upright one
+    data = load(config(root), seed=0)
+    assert (data.height, data.width) == (32, 32)
+    assert "of different sizes" in data.notes[0]
+
+
+def test_the_size_of_an_unreadable_image_does_not_count(root: Path) -> None:
+    broken = root / "train" / "bird" / "9.png"
+    picture(1, size=(64, 64)).save(broken)
+    broken.write_bytes(broken.read_bytes()[:120])
+    data = load(replace(config(root), skip_unreadable=True), seed=0)
+    assert (len(data.train), data.height, data.width) == (6, 6, 8)
+    (note,) = data.notes
+    assert f"without 1 of 10 files, which cannot be read as images: {broken} " in note
+
+
+def test_sizes_of_too_many_images_are_not_all_looked_at(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zipper_dist.data.folder.SAMPLE", 2)
+    resave(root, [(80, 80)] * 7 + [(81, 81), (80, 80)])  # not among those that are looked at
+    data = load(config(root), seed=0)
+    assert (data.height, data.width) == (80, 80)
+    assert "resized to 80×80 pixels, as their shorter sides have a median of 80;" in data.notes[0]
+
+
+def test_a_first_image_that_is_large_does_not_count(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zipper_dist.data.memory.host_memory", lambda: 9 * 32 * 32 * 3)
+    resave(root, [(20, 20)] * 3 + [(900, 900)] + [(20, 20)] * 5)
+    assert load(config(root), seed=0).train.images.shape == (6, 3, 32, 32)
+
+
+def test_a_test_set_is_cut_where_there_is_none(root: Path) -> None:
+    whole = load(config(root), seed=0)
+    (root / "test").rename(root / "more")
+    data = load(config(root), seed=0)
+    assert (len(data.train), data.test.labels.tolist()) == (3, [0, 1, 2])
+    assert data.class_names == whole.class_names
+    fetch(config(root / "train"))
+    same = load(config(root / "train"), seed=0)
+    assert torch.equal(same.train.images, data.train.images)
+    assert torch.equal(same.test.images, data.test.images)
+    assert {len(Path(name).parts) for name in same.files} == {2}  # not where the directory is
+    assert "3 of the 6 images" in data.notes[0]
+
+
+def test_names_the_directory_that_is_missing(root: Path) -> None:
+    (root / "train").rename(root / "elsewhere")
     for step in (fetch, read):
-        with pytest.raises(UserError, match=rf"no directory {root / part}\..*--data.root"):
+        with pytest.raises(UserError, match=rf"no directory {root / 'train'}\..*--data.root"):
             step(config(root))
 
 

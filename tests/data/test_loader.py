@@ -6,6 +6,7 @@ from torch import Tensor
 
 from zipper_dist.data import ImageSet, Loader
 from zipper_dist.errors import UserError
+from zipper_dist.rng import generator_at
 
 DEVICES = [
     "cpu",
@@ -72,6 +73,25 @@ def test_every_crop_and_flip_occurs() -> None:
         for flip in (False, True)
     }
     assert found == possible
+
+
+def test_draws_are_where_they_always_were() -> None:
+    # By a plain loop: results of earlier versions can be had again.
+    image_set, seed = random_set(20), 5
+    loader = Loader(image_set, 6, seed, crop_padding=2, flip=True)
+    for t in (1, 3, 8):
+        epoch, position = divmod(t - 1, 3)
+        order = torch.randperm(20, generator=generator_at("cpu", seed, "permutation", epoch))
+        draws = generator_at("cpu", seed, "augment", t)
+        down, right = torch.randint(-2, 3, (2, 6), generator=draws).tolist()
+        flips = torch.randint(0, 2, (6,), generator=draws).tolist()
+        chosen = order[6 * position : 6 * position + 6].tolist()
+        batch = loader.minibatch(t)
+        assert batch.labels.tolist() == chosen
+        for place, number in enumerate(chosen):
+            moves = down[place], right[place], flips[place] == 1
+            wanted = shifted_and_flipped(image_set.images[number], *moves, padding=2)
+            assert torch.equal(batch.images[place], wanted / 255)
 
 
 def test_minibatches_are_channels_last() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import json
 import os
 import re
 import subprocess
@@ -13,12 +14,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from end_to_end.striped_images import CLASSES, make_folder
+from PIL import Image
 
 import zipper_dist
 from zipper_dist.config.command_line import parse_options
 from zipper_dist.evaluation.options import EvaluateOptions
 from zipper_dist.export.subject import ExportOptions
 from zipper_dist.metrics.records import TrainingRecord
+from zipper_dist.prediction.options import PredictOptions
 from zipper_dist.recipes.command_line import parse_train_options
 from zipper_dist.report.options import ReportOptions
 
@@ -180,7 +184,7 @@ def test_the_python_of_the_manual_runs(
 
 @pytest.mark.slow
 def test_options_that_are_mentioned_exist() -> None:
-    modules = ("train", "evaluate", "export", "report")
+    modules = ("train", "evaluate", "predict", "export", "report")
     commands = (*(f"-m zipper_dist.{name}" for name in modules), "benchmarks/bench_time.py")
     # Of torchrun and SLURM, and one that is not shown.
     known = {"--nnodes", "--nproc_per_node", "--max-restarts", "--signal"}
@@ -205,6 +209,8 @@ def parses(words: list[str]) -> None:
         parse_train_options(words[1:])
     elif words[0] == "export":
         parse_options(ExportOptions, words[1:], "export")
+    elif words[0] == "predict":
+        parse_options(PredictOptions, words[1:], "predict")
     elif words[0] == "report":
         parse_options(ReportOptions, words[1:], "report")
     else:
@@ -214,7 +220,7 @@ def parses(words: list[str]) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_are_understood(page: Path) -> None:
     for command in commands(page):
-        module = re.search(r"-m zipper_dist\.(train|evaluate|export|report)\b(.*)", command)
+        module = re.search(r"-m zipper_dist\.(train|evaluate|predict|export|report)\b(.*)", command)
         if module and "…" not in command and "--help" not in command:
             parses([module[1], *module[2].partition("&&")[0].split()])
 
@@ -232,6 +238,7 @@ REGISTRIES = {
     "attack": "attacks:ATTACKS",
     "network": "models:NETWORKS",
     "dataset": "data:DATASETS",
+    "augmentation": "data.minibatches:AUGMENTATIONS",
     "recipe": "recipes:RECIPES",
     "sink": "metrics.sinks:SINKS",
     "exporter": "export.base:EXPORTERS",
@@ -304,6 +311,43 @@ def test_the_commands_on_objectives_run(command: str, tmp_path: Path) -> None:
     assert (run / "global.safetensors").exists()
 
 
+@pytest.mark.slow
+def test_generated_images_as_the_manual_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = ROOT / "docs" / "training.md"
+    (block,) = [block for block in code(page, "python") if "np.savez" in block]
+    (command,) = [line for line in commands(page) if "digits --data.extra" in line]
+    monkeypatch.chdir(tmp_path)
+    exec(block, {})
+    words = command.replace("more.npz", str(tmp_path / "more.npz")).split()
+    run_module(*words[2:], "--run-dir", str(tmp_path / "run"), *FEW_STEPS)
+    assert (tmp_path / "run" / "global.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_augmentations_as_the_manual_has_them(tmp_path: Path) -> None:
+    page = ROOT / "docs" / "training.md"
+    (command,) = [line for line in commands(page) if "--data.augment" in line]
+    run_module(*command.split()[2:], "--run-dir", str(tmp_path / "run"), *FEW_STEPS)
+    assert (tmp_path / "run" / "global.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_the_command_with_several_threat_models_runs(tmp_path: Path) -> None:
+    page = ROOT / "docs" / "evaluation.md"
+    (command,) = [line for line in commands(page) if "--threat" in line]
+    run = str(tmp_path / "run")
+    run_module("zipper_dist.train", "--run-dir", run, *FEW_STEPS)
+    words = command.replace("runs/digits-seed0", run).split()
+    run_module(*words[2:], "--limit", "10", "--threads", "1", "--device", "cpu")
+    found = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    shown = re.findall(r"^│ (\S+) +│ +[\d.]+ % │$", page.read_text(), re.M)
+    assert list(found["attacks"]) == shown
+    named = re.findall(r"^\| ([a-z ]+) \|", page.read_text().split("## What people doubt")[1], re.M)
+    assert [name.replace(" ", "_") for name in named[:4]] == list(found["in_words"])
+
+
 ON_DIGITS = on_digits("network.md")
 
 
@@ -317,3 +361,22 @@ def test_the_commands_on_networks_run(tmp_path: Path) -> None:
         run = tmp_path / str(number)
         run_module(*words[2:], "--run-dir", str(run), *FEW_STEPS)
         assert (run / "global.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_the_commands_on_images_of_ones_own_run(tmp_path: Path) -> None:
+    make_folder(tmp_path / "made", train=40, test=4, side=20)
+    (tmp_path / "made" / "train").rename(tmp_path / "pictures")
+    first, second, *_ = sorted((tmp_path / "made").rglob("*.png"))
+    Image.open(first).resize((90, 60)).save(tmp_path / "photo.jpg")
+    Image.open(second).convert("L").save(tmp_path / "scan.png")
+    training, predicting = commands(ROOT / "docs" / "predicting.md")[:2]
+    files = ("runs", "pictures", "photo.jpg", "scan.png", "predictions.json")
+    for command, more in ((training, FEW_STEPS), (predicting, ["--device", "cpu"])):
+        words = [
+            str(tmp_path / word) if word.startswith(files) else word for word in command.split()[2:]
+        ]
+        run_module(*words, *more)
+    found = json.loads((tmp_path / "predictions.json").read_text())
+    assert {guess["name"] for image in found["images"] for guess in image["top"]} <= set(CLASSES)
+    assert len(found["images"]) == 2

@@ -59,7 +59,7 @@ def damaged(run_directory: Path, tmp_path: Path) -> Path:
         ({"norm": "l2"}, "give --eps too"),
         (
             {"threats": (ThreatModel("linf", 2.0),)},
-            "--threats 2.0: give a radius above 0 and up to",
+            "--threats linf:2.0: give a radius above 0 and up to 1",
         ),
         ({"threats": (ThreatModel(),), "eps": 0.1}, "--threats and --norm, --eps: give one"),
         ({"attacks": ("nowhere:Attack",)}, "--attacks nowhere:Attack: cannot be loaded"),

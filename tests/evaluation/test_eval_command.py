@@ -55,6 +55,8 @@ def whole(run_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     assert "pgd-20" in done.stdout
     assert "95 % interval" in done.stdout
     assert "passed" in done.stdout
+    paths = str(out)
+    assert all(len(text) <= 120 for text in done.stdout.splitlines() if paths not in text)
     return out
 
 
@@ -132,7 +134,7 @@ def test_a_changed_block_is_noticed_and_done_again(
     done = evaluate(*command, "--out", tmp_path, ranks=ranks)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "evaluation.csv").read_bytes() == first
-    assert f"{changed}: damaged" in done.stdout
+    assert f"{changed}: damaged" in " ".join(done.stdout.split())
     assert any(str(changed) in warning for warning in figures(tmp_path)["warnings"])
     assert "damaged" not in evaluate(*command, "--out", tmp_path).stdout
 
@@ -175,19 +177,24 @@ def test_a_limit_takes_the_same_examples_every_time(run_directory: Path, tmp_pat
 def test_several_threat_models(run_directory: Path, tmp_path: Path) -> None:
     """Each and their union, on the command line, where two ranks find what one process finds."""
     command: list[str | Path]
-    command = [run_directory, "--attacks", "clean", "pgd-5", "--limit", "24", "--block-size", "8"]
-    command += ["--threads", "1", "--threats", "linf:0.1", "l2:1", "--sanity"]
+    command = [run_directory, "--attacks", "clean", "pgd-5", "cw-5", "--limit", "24"]
+    command += ["--block-size", "8", "--threads", "1", "--threat", "linf:0.1", "l2:1", "--sanity"]
     for name, ranks in (("one", 0), ("two", 2)):
         done = evaluate(*command, "--out", tmp_path / name, ranks=ranks)
         assert done.returncode == 0, done.stderr
     lines, found = flags(tmp_path / "one"), figures(tmp_path / "one")
     assert flags(tmp_path / "two") == lines
     names = ["clean", "pgd-5@linf:0.1", "pgd-5@l2:1", "pgd-5@union"]
+    names += ["cw-5@linf:0.1", "cw-5@l2:1", "cw-5@union", "all@union"]
     assert list(found["attacks"]) == names
+    assert found["attacks"]["all@union"]["settings"] == {"attacks": ["pgd-5@union", "cw-5@union"]}
     assert found["threats"] == [{"norm": "linf", "eps": 0.1}, {"norm": "l2", "eps": 1.0}]
     for line in lines:
         union = line["pgd-5@linf:0.1"] == line["pgd-5@l2:1"] == "1"
         assert (line["pgd-5@union"] == "1") == union
+        both = line["pgd-5@union"] == line["cw-5@union"] == "1"
+        assert (line["all@union"] == "1") == both
+    assert all(len(text) <= 120 for text in done.stdout.splitlines())
     assert len(found["sanity"]) == 2 * 5 + 3
     run(EvaluateOptions(
         run_directory, ("clean", "pgd-5"), limit=24, block_size=8, threads=1, picture=False,

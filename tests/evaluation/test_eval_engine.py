@@ -15,7 +15,7 @@ from evaluation.helpers import Outcome, attack_all
 from zipper_dist.attacks import PGD, Attack, Blocks, ExampleDraws, Fgsm
 from zipper_dist.config.threat import ThreatModel
 from zipper_dist.errors import Interrupted
-from zipper_dist.evaluation.attack_list import Measure, attack_named, measures
+from zipper_dist.evaluation.attack_list import Measure, attack_named, measures, with_worst
 from zipper_dist.evaluation.engine import Engine, Examples
 from zipper_dist.evaluation.in_memory import evaluate_model
 from zipper_dist.evaluation.network_views import (
@@ -255,3 +255,16 @@ def test_one_threat_model_leaves_the_names_as_they_are() -> None:
     assert measures(["clean", "cw"], [THREAT]) == [
         Measure("clean"), Measure.of("cw", attack_named("cw", THREAT)),
     ]  # fmt: skip
+
+
+def test_the_worst_of_all_attacks_takes_several_unions() -> None:
+    threats = [THREAT, ThreatModel("l2", 0.9)]
+    one = measures(["clean", "cw"], threats)
+    assert with_worst(one) == one
+    alone = measures(["cw", "aa"], [THREAT])
+    assert with_worst(alone) == alone
+    wanted = measures(["apgd-ce", "aa", "clean"], threats)
+    (worst,) = with_worst(wanted)[len(wanted) :]
+    assert (worst.label, worst.made_of) == ("all@union", ("apgd-ce@union", "aa@union"))
+    assert len(worst.parts) == 2 * 4  # apgd-ce is a part of aa, and counts once
+    assert set(worst.parts) == {part for measure in wanted for part in measure.parts}

@@ -144,6 +144,19 @@ def test_the_card_of_the_best_says_what_it_was_chosen_on(
     assert "It was not measured." in text
 
 
+def test_the_card_tells_of_generated_images(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    file = tmp_path / "run" / "config.json"
+    config = json.loads(file.read_text())
+    config["options"]["data"] |= {"extra": "1m.npz", "extra_fraction": 0.7}
+    file.write_text(json.dumps(config))
+    line = "- generated images: 1m.npz, 0.7 of every minibatch"
+    for path, told in ((run, False), (tmp_path / "run", True)):
+        _, text = card_of(zipper_dist.export_model(path, "hub", tmp_path / str(told)))
+        assert (line in text) is told
+        assert "- data: digits\n-" in text
+
+
 def test_without_an_evaluation_the_card_has_the_accuracies_of_the_run(
     run: Path, tmp_path: Path
 ) -> None:

@@ -39,7 +39,10 @@ PLACED = {"placement.mode", "placement.ranks", "placement.shards"}
 NOT_COMPARED = STARTED | PLACED
 AS_BEFORE = {
     "data.skip_unreadable": False,
+    "data.augment": "none",
+    "data.extra_fraction": 0.7,
     "model.options": [],
+    "learners.NAME.augment": "none",
     "learners.NAME.optimizer": "sgd",
     "learners.NAME.beta2": 0.999,
 }
@@ -49,6 +52,7 @@ RESOLVED = {
     "precision": str,
     "shards": (int, type(None)),
     "normalise": (type(None), [NUMBER]),
+    "image_size": (type(None), int),
 }
 CONFIG = {"options": dict, "resolved": RESOLVED}
 SUMMARY = {
@@ -217,6 +221,14 @@ class RunDirectory:
             "warning: this run was begun with other images (files were added, removed or skipped "
             "since then), and goes on with those of now: its result will differ"
         ]
+
+    def image_size(self) -> int | None:
+        """The height and width of the images of the run that was begun here [pixels]; None: there
+        is no such run, or it does not say, or they are not square."""
+        if not self.config.exists():
+            return None
+        size: int | None = self._read_config()["resolved"].get("image_size")
+        return size
 
     def _read_config(self) -> dict[str, Any]:
         hint = "give another --run-dir, or start over with --resume never"

@@ -70,6 +70,11 @@ def check_weights(path: Path) -> None:
     _checked(path)
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """All metadata of a weights file; UserError: it is absent, unreadable, damaged or foreign."""
+    return _checked(path)[0]
+
+
 def load_model(path: Path, trust: bool = False) -> nn.Module:
     """The network of :func:`load_weights` in eval mode; it draws no random numbers."""
     spec, state, network = _load(path, trust)

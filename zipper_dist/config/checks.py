@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from zipper_dist.config import ranges
 from zipper_dist.config.schema import TrainConfig
+from zipper_dist.config.threat import problems_of
 from zipper_dist.errors import UserError
 
 
@@ -11,10 +12,10 @@ def _threats(config: TrainConfig) -> Iterator[str]:
     options, threats = config.eval, config.threats()
     if options.threats and (options.norm is not None or options.eps is not None):
         yield "--eval.threats: names norms and radii itself; leave out --eval.norm and --eval.eps"
-    elif options.threats or options.eps is not None:
-        option = "--eval.threats" if options.threats else "--eval.eps"
-        for threat in threats:
-            yield from threat.problems(option)
+    elif options.threats:
+        yield from problems_of(threats, "--eval.threats")
+    elif options.eps is not None:
+        yield from threats[0].problems(f"--eval.eps {options.eps}")
     elif not threats and any(learner.threat() for learner in config.learners.values()):
         yield f"--eval.norm {options.norm}: give a radius in that norm, too (--eval.eps)"
     elif not threats:
@@ -28,14 +29,12 @@ def problems(config: TrainConfig) -> Iterator[str]:
         ("--steps", config.steps),
         ("--batch-size", config.batch_size),
         ("--log-every", config.log_every),
-        ("--data.limit", config.data.limit),
-        ("--data.image-size", config.data.image_size),
     ):
         yield from ranges.at_least_one(option, value)
     yield from ranges.number("--timeout", config.timeout, 1, 1e7)
     yield from ranges.at_least_one("--threads", config.threads, ranges.MOST_THREADS)
     yield from ranges.number("--seed", config.seed, -(2**63), 2**63 - 1)
-    yield from ranges.number("--data.crop-padding", config.data.crop_padding, 0, ranges.MOST)
+    yield from config.data.problems()
     yield from config.model.problems()
     if not config.learners:
         yield "learners: give one or more"

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import tyro
 
 from zipper_dist.config import ranges
+from zipper_dist.config.data import Augment, AugmentOption
+from zipper_dist.config.data import DataConfig as DataConfig
 from zipper_dist.config.iterations import IterationRange, IterationRangeOption
 from zipper_dist.config.model import ModelConfig as ModelConfig
 from zipper_dist.config.placement import PlacementConfig
@@ -32,30 +34,6 @@ SUM_TOLERANCE = 2e-6
 
 
 @dataclass(frozen=True)
-class DataConfig:
-    """The images."""
-
-    source: str = "digits"
-    """Data set: digits, mnist, cifar10, cifar100, svhn, folder, package.module:NAME or
-    path/file.py:NAME."""
-    root: Path = Path("data")
-    """Directory of the data sets and their downloads; of train/ and test/ for the folder recipe."""
-    limit: int | None = None
-    """Use at most so many training images and so many test images [images]."""
-    validation: str = "0.1"
-    """Training images held out to choose the best weights: a fraction (0.1), a number (1000), or
-    `test`: choose on the test set, as the paper does."""
-    image_size: int | None = None
-    """Resize every image to this height and width [pixels]."""
-    skip_unreadable: bool = False
-    """Go on without the files of a folder that cannot be read as images."""
-    crop_padding: int = 0
-    """Random crops after so many black pixels on each side; 0 = none [pixels]."""
-    flip: bool = False
-    """Flip half of the images left to right, at random."""
-
-
-@dataclass(frozen=True)
 class AttackConfig:
     """The attack that a learner trains against: PGD on the loss of its objective."""
 
@@ -74,7 +52,7 @@ class AttackConfig:
 
     def problems(self, option: str) -> Iterator[str]:
         """What is out of range, as lines that begin with ``option`` and the field's name."""
-        yield from ThreatModel(self.norm, self.eps).problems(f"{option}.eps")
+        yield from ThreatModel(self.norm, self.eps).problems(f"{option}.eps {self.eps}")
         yield from ranges.length(f"{option}.step-size", self.step_size)
         yield from ranges.at_least_one(f"{option}.steps", self.steps)
         yield from ranges.values(f"{option}.schedule", self.schedule, 1)
@@ -103,6 +81,11 @@ class LearnerConfig:
     """Multiplies the learning rate over the run [progress 0 … 1]; also cosine[:RISE], one-cycle."""
     weight_average: float = 0.0
     """Decay of an average of the learner's weights that is mixed in their place; 0 = off."""
+    augment: AugmentOption = Augment()
+    """Further augmentations, for this learner alone; names as for data.augment."""
+
+    takes_mixtures: ClassVar[bool] = False
+    """Whether the objective also takes labels (B, classes), as images have that were mixed."""
 
     def threat(self) -> ThreatModel | None:
         """What the learner trains against; None if it attacks nothing."""

@@ -1,13 +1,14 @@
 """Data sets, and the minibatches made of them."""
 
 from zipper_dist.config.schema import DataConfig
+from zipper_dist.data.extra import check_extra, read_extra
 from zipper_dist.data.image_set import Dataset, ImageSet
-from zipper_dist.data.loader import Loader, Minibatch
+from zipper_dist.data.minibatches import Loader, Minibatch, Share
 from zipper_dist.data.registry import DATASETS, Source
 from zipper_dist.data.splits import hold_out, limit_images
 from zipper_dist.errors import UserError
 
-__all__ = ["DATASETS", "Dataset", "ImageSet", "Loader", "Minibatch", "fetch", "load"]
+__all__ = ["DATASETS", "Dataset", "ImageSet", "Loader", "Minibatch", "Share", "fetch", "load"]
 
 
 def _source(config: DataConfig) -> Source:
@@ -22,6 +23,7 @@ def fetch(config: DataConfig) -> None:
 
     Raises UserError if the source is unknown, a download fails or a file is broken.
     """
+    read_extra(config)  # whose errors need no download
     _source(config).fetch(config)
 
 
@@ -34,11 +36,14 @@ def load(config: DataConfig, seed: int) -> Dataset:
     size = config.image_size
     if size is not None and size < 1:
         raise UserError(f"--data.image-size {size}: must be at least 1 pixel")
+    extra = read_extra(config)
     train, test, class_names = _source(config).read(config)
     notes, files = (*train.notes, *test.notes), (*train.files, *test.files)
     train = limit_images(train.as_whole(), config.limit, "train")
     test = limit_images(test.as_whole(), config.limit, "test")
     if size is not None:
         train, test = train.resized(size), test.resized(size)
+    if extra is not None:
+        check_extra(extra, train, len(class_names), config)
     train, validation = hold_out(train, test, config.validation, seed)
-    return Dataset(train, validation, test, class_names, config.source, notes, files)
+    return Dataset(train, validation, test, class_names, config.source, notes, files, extra)

@@ -76,6 +76,14 @@ def read_rgb(path: str) -> Image.Image:
         raise Unreadable(" ".join(str(error).split()) or type(error).__name__) from error
 
 
+def resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """``image`` in (width, height) ``size`` [pixels]."""
+    from PIL import Image
+
+    # Pillow's bilinear filter widens when it shrinks an image: it is antialiased.
+    return image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)
+
+
 def _turn_upright(image: Image.Image) -> None:
     """Turn ``image`` as its EXIF orientation says, if that can be read."""
     from PIL import ImageOps

@@ -1,7 +1,9 @@
 """A data set of the user's own: image files in one folder a class."""
 
 import contextlib
+import math
 import os
+import statistics
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,54 +14,70 @@ import numpy.typing as npt
 
 from zipper_dist.config.paths import expanded
 from zipper_dist.config.schema import DataConfig
-from zipper_dist.data.decoding import Unreadable, read_rgb, special_file, warnings_of_pillow
+from zipper_dist.data.decoding import (
+    Unreadable,
+    read_rgb,
+    resized,
+    special_file,
+    warnings_of_pillow,
+)
+from zipper_dist.data.directories import Sample, find_images, parts_of
 from zipper_dist.data.image_set import ImageSet
 from zipper_dist.data.memory import require_memory
 from zipper_dist.data.registry import DATASETS, Parts
-from zipper_dist.data.splits import limited_indices
 from zipper_dist.errors import UserError
-
-Sample = tuple[str, int]
 
 NAMED = 5
 """Files that a message names, of those that have a problem."""
+SAMPLE = 1024
+"""Images whose sizes are looked at, at most, before they are decoded."""
+SMALLEST, LARGEST, STEP = 32, 224, 16
+"""Sizes that images of different sizes are resized to unless the user says [pixels]."""
 
 
 class Folder:
-    """RGB images from the files train/CLASS/… and test/CLASS/… of a directory."""
+    """RGB images from the files of a directory, in class folders: see :func:`find_images`."""
 
     def fetch(self, config: DataConfig) -> None:
-        """Check that there are train/ and test/ in ``config.root``; raises UserError if not."""
-        root = expanded(config.root, "--data.root")
-        for part in ("train", "test"):
-            if not (root / part).is_dir():
-                raise UserError(
-                    f"folder: there is no directory {root / part}. Give the directory that holds "
-                    "the images, in train/CLASS/ and test/CLASS/, with --data.root"
-                )
+        """Check that there are class folders in ``config.root``; raises UserError if not."""
+        parts_of(expanded(config.root, "--data.root"))
 
     def read(self, config: DataConfig) -> Parts:
         """The two sets, of which only images within the limit are decoded, and the class names.
 
+        Images of different sizes are resized, to :func:`_usual_size` if there is no
+        ``config.image_size``.
+
         Raises:
-            UserError: the classes of train/ and test/ differ, images cannot be read (unless
-                ``config.skip_unreadable``) or do not fit into memory, or sizes differ and there is
-                no ``config.image_size`` to resize all to.
+            UserError: the classes of the parts differ, or images cannot be read (unless
+                ``config.skip_unreadable``) or do not fit into memory.
         """
-        self.fetch(config)
         root = expanded(config.root, "--data.root")
-        train_samples, names = _scan(root / "train", config.limit)
-        test_samples, test_names = _scan(root / "test", config.limit)
-        _check_classes(root, names, test_names)
-        samples = [*train_samples, *test_samples]
+        files = find_images(root, config.limit)
+        samples = [*files.train, *files.test]
         _refuse_special_files(samples)
+        notes = list(files.notes)
         with warnings_of_pillow():
-            size = _size(samples, config)
-            option = f"--data.image-size {size[1]}" if config.image_size else f"folder: {root}"
-            require_memory(len(samples), *size, 3, option)
-            resize = config.image_size is not None
-            train, bad = _decode_all(train_samples, size, resize)
-            test, bad_test = _decode_all(test_samples, size, resize)
+            decoded = None
+            if not (wanted := config.image_size) and not _surely_differ(samples):
+                size = _first_size(samples)
+                require_memory(len(samples), *size, 3, f"folder: {root}")
+                with contextlib.suppress(_OtherSize):
+                    decoded = [_decode_all(root, part, size) for part in (files.train, files.test)]
+            if decoded is None:
+                if not wanted:
+                    wanted, middle = _usual_size(samples)
+                    notes.append(
+                        f"folder: images of different sizes are resized to {wanted}×{wanted} "
+                        f"pixels, as their shorter sides have a median of {middle:g}; another size "
+                        "is set with --data.image-size"
+                    )
+                size = wanted, wanted
+                require_memory(len(samples), *size, 3, f"--data.image-size {wanted}")
+                decoded = [
+                    _decode_all(root, part, size, resize=True) for part in (files.train, files.test)
+                ]
+        (train, bad), (test, bad_test) = decoded
         bad += bad_test
         if bad and not (config.skip_unreadable and len(train) and len(test)):
             raise UserError(
@@ -68,31 +86,8 @@ class Folder:
                 "--data.skip-unreadable"
             )
         note = f"folder: went on without {len(bad)} of {len(samples)} files, which cannot be read"
-        notes = [f"warning: {note} as images: {_first(bad)}"] if bad else []
-        return train, replace(test, notes=tuple(notes)), tuple(names)
-
-
-def _scan(directory: Path, limit: int | None) -> tuple[list[Sample], list[str]]:
-    """The image files within the limit and their class numbers, in order; and the class names."""
-    from torchvision.datasets import ImageFolder
-
-    try:
-        found = ImageFolder(directory)
-    except OSError as error:  # for a class without images, it names no path
-        raise UserError(f"folder: {directory}: {error}") from error
-    chosen = limited_indices(len(found.samples), limit, directory.name)
-    return [found.samples[index] for index in chosen.tolist()], found.classes
-
-
-def _check_classes(root: Path, train: Sequence[str], test: Sequence[str]) -> None:
-    if train != test:
-        only_train, only_test = sorted(set(train) - set(test)), sorted(set(test) - set(train))
-        raise UserError(
-            f"folder: {root}: train/ and test/ must have the same classes; only in train/: "
-            f"{', '.join(only_train) or 'none'}; only in test/: {', '.join(only_test) or 'none'}"
-        )
-    if len(train) < 2:
-        raise UserError(f"folder: {root}/train holds only one folder, {train[0]!r}: give two")
+        notes += [f"warning: {note} as images: {_first(bad)}"] if bad else []
+        return train, replace(test, notes=tuple(notes)), files.classes
 
 
 def _refuse_special_files(samples: Sequence[Sample]) -> None:
@@ -101,18 +96,53 @@ def _refuse_special_files(samples: Sequence[Sample]) -> None:
         raise UserError(f"folder: only files can be images: {_first(found)}: delete what is none")
 
 
-def _size(samples: Sequence[Sample], config: DataConfig) -> tuple[int, int]:
-    """Width and height of all images [pixels]: as wanted, or else those of the first readable."""
-    if config.image_size is not None:
-        return config.image_size, config.image_size
+class _OtherSize(Exception):
+    """An image has another size than the first."""
+
+
+def _first_size(samples: Sequence[Sample]) -> tuple[int, int]:
+    """Width and height of the first readable image [pixels]."""
     for path, _ in samples:
         with contextlib.suppress(Unreadable):
             return read_rgb(path).size
     return 1, 1  # as none is readable, no image has this size
 
 
+def _sizes(samples: Sequence[Sample]) -> dict[str, tuple[int, int]]:
+    """The smaller and the larger side of at most SAMPLE images, evenly spaced, as their files say
+    [pixels], by path; files that do not say are left out."""
+    from PIL import Image
+
+    found = {}
+    for path, _ in samples[:: -(-len(samples) // SAMPLE)]:
+        with contextlib.suppress(Exception), Image.open(path) as image:  # decoding says what is bad
+            found[path] = (min(image.size), max(image.size))
+    return found
+
+
+def _surely_differ(samples: Sequence[Sample]) -> bool:
+    """Whether some images that can be read differ in size, whichever way up they are; if not, they
+    may differ all the same."""
+    readable: set[tuple[int, int]] = set()
+    for path, size in _sizes(samples).items():
+        if size not in readable:
+            with contextlib.suppress(Unreadable):
+                read_rgb(path)
+                readable.add(size)
+        if len(readable) > 1:
+            return True
+    return False
+
+
+def _usual_size(samples: Sequence[Sample]) -> tuple[int, float]:
+    """The height and width for images of different sizes: the median of the shorter sides, rounded
+    to a multiple of STEP, from SMALLEST to LARGEST; and that median [pixels]."""
+    middle = statistics.median([side for side, _ in _sizes(samples).values()] or [SMALLEST])
+    return min(max(STEP * math.floor(middle / STEP + 0.5), SMALLEST), LARGEST), middle
+
+
 def _decode_all(
-    samples: Sequence[Sample], size: tuple[int, int], resize: bool
+    root: Path, samples: Sequence[Sample], size: tuple[int, int], resize: bool = False
 ) -> tuple[ImageSet, list[str]]:
     """Decode the files in a few threads to (width, height) ``size`` [pixels]; what is wrong with
     those that are not in the set."""
@@ -121,7 +151,7 @@ def _decode_all(
     good: list[str] = []
     bad: list[str] = []
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-        # The first UserError, in the order of the files, is raised here and cancels what waits.
+        # The first _OtherSize, in the order of the files, is raised here and cancels what waits.
         decoded = pool.map(lambda sample: _decode(sample[0], size, resize), samples)
         for (path, label), image in zip(samples, decoded, strict=True):
             if isinstance(image, Unreadable):
@@ -129,27 +159,21 @@ def _decode_all(
             else:
                 pixels[len(labels)] = image
                 labels.append(label)
-                good.append(os.sep.join(Path(path).parts[-3:]))
+                good.append(os.sep.join(Path(path).relative_to(root).parts[-3:]))
     found = ImageSet.from_pixels(pixels[: len(labels)], labels)
     return replace(found, files=tuple(good)), bad
 
 
 def _decode(path: str, size: tuple[int, int], resize: bool) -> npt.NDArray[np.uint8] | Unreadable:
     """The pixels (H, W, 3) of a file, or why it has none."""
-    from PIL import Image
-
     try:
         image = read_rgb(path)
     except Unreadable as error:
         return error
-    if resize and image.size != size:
-        # Pillow's bilinear filter widens when it shrinks an image: it is antialiased.
-        image = image.resize(size, Image.Resampling.BILINEAR)
+    if resize:
+        image = resized(image, size)
     if image.size != size:
-        raise UserError(
-            f"folder: {path} is {image.width}×{image.height} pixels, but the first image is "
-            f"{size[0]}×{size[1]}: resize them all, as with --data.image-size {size[1]}"
-        )
+        raise _OtherSize
     return np.asarray(image)
 
 

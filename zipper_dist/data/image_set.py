@@ -107,6 +107,8 @@ class Dataset:
     """What a user should be told of them, a line each."""
     files: tuple[str, ...] = ()
     """Names of the files that they were read from, where these are the user's own."""
+    extra: ImageSet | None = None
+    """Generated images, on the CPU, of which the learners see some in every minibatch."""
 
     def __post_init__(self) -> None:
         for part in ("train", "validation", "test"):
@@ -124,7 +126,7 @@ class Dataset:
     def digest(self) -> str:
         """A SHA-256 (hex) of classes, labels, sizes and names of files, in order; not of pixels,
         which libraries for images may decode differently in the last bit."""
-        parts = [self.train, self.validation, self.test]
+        parts = [self.train, self.validation, self.test, *([self.extra] if self.extra else [])]
         about = [self.class_names, self.files, [tuple(part.images.shape) for part in parts]]
         found = hashlib.sha256(json.dumps(about).encode())
         for part in parts:

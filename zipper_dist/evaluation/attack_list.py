@@ -17,6 +17,9 @@ STANDARD = (
 )  # fmt: skip
 """What ``standard`` stands for: the attacks of the published tables."""
 
+UNION = "@union"
+"""Ending of the name of what an example withstands under each of several threat models."""
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -95,24 +98,20 @@ def measures(
         elif len(threats) == 1:
             wanted.append(Measure.of(name, attack_named(name, threats[0], step_size, restarts)))
         else:
-            named = [(short(t), attack_named(name, t, step_size, restarts)) for t in threats]
+            named = [(t.short(), attack_named(name, t, step_size, restarts)) for t in threats]
             each = [Measure.of(f"{name}@{threat}", attack) for threat, attack in named]
             parts = tuple(part for measure in each for part in measure.parts)
             labels = tuple(measure.label for measure in each)
-            wanted += [*each, Measure(f"{name}@union", parts, labels)]
+            wanted += [*each, Measure(f"{name}{UNION}", parts, labels)]
     return wanted
 
 
-def check_threats(threats: Sequence[ThreatModel], option: str) -> None:
-    """Raise UserError where a radius is out of range."""
-    problems = [line for threat in threats for line in threat.problems(option)]
-    if problems:
-        raise UserError("; ".join(problems))
-
-
-def short(threat: ThreatModel) -> str:
-    """``linf:0.3``: a threat model in the name of a measure."""
-    return f"{threat.norm}:{threat.eps:.6g}"
+def with_worst(wanted: Sequence[Measure]) -> list[Measure]:
+    """The measures and, where several attacks have unions, what withstands all of these."""
+    unions = [measure for measure in wanted if measure.label.endswith(UNION)]
+    parts = tuple(distinct_parts(unions))
+    worst = Measure(f"all{UNION}", parts, tuple(measure.label for measure in unions))
+    return [*wanted, *([worst] if len(unions) > 1 else [])]
 
 
 def distinct_parts(wanted: Sequence[Measure]) -> list[Attack]:

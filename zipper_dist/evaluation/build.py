@@ -18,11 +18,12 @@ from zipper_dist.data.splits import limited_indices
 from zipper_dist.distributed.communication import World
 from zipper_dist.distributed.hardware import describe_device
 from zipper_dist.errors import UserError
-from zipper_dist.evaluation.attack_list import Measure, distinct_parts, measures
+from zipper_dist.evaluation.attack_list import Measure, distinct_parts, measures, with_worst
 from zipper_dist.evaluation.engine import Engine, Examples, Found
 from zipper_dist.evaluation.network_views import NetworkViews, available_memory, batch_size_for
 from zipper_dist.evaluation.options import EvaluateOptions
 from zipper_dist.evaluation.outcomes import DiskStore
+from zipper_dist.evaluation.results.in_words import choice_of_weights
 from zipper_dist.evaluation.results.sanity import SAMPLE, sanity_measures
 from zipper_dist.evaluation.target import Target, Threats, check_fit
 from zipper_dist.registry import load_reference, source_file
@@ -72,6 +73,7 @@ def assemble(
     """Put the parts of an evaluation together; raises UserError where they do not fit."""
     classes, device = check_fit(target, data), world.plan.device
     wanted, notes = _suitable(measures(names, *threats, options.restarts), classes)
+    wanted = with_worst(wanted)
     notes[:0] = data.notes
     numbers = limited_indices(len(data.test), options.limit, "test")
     if options.first is not None:
@@ -156,7 +158,11 @@ def _about(
     chosen = "all" if images == of else "at random" if options.first is None else "the first"
     models = [{"norm": threat.norm, "eps": threat.eps} for threat in threats.models]
     return {
-        "network": {"file": str(target.file), "sha256": target.sha256},
+        "network": {
+            "file": str(target.file),
+            "sha256": target.sha256,
+            "chosen_on": choice_of_weights(target.file, target.run).on,
+        },
         "data": {"name": data.name, "images": images, "of": of, "chosen": chosen},
         **({"threat": models[0]} if len(models) == 1 else {"threats": models}),
         "seed": options.seed,

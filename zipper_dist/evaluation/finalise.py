@@ -17,16 +17,26 @@ from zipper_dist.attacks.verdict import NO_ANSWER, answers
 from zipper_dist.checkpoint.files import write_atomically
 from zipper_dist.config.threat import ThreatModel
 from zipper_dist.errors import UserError
-from zipper_dist.evaluation.attack_list import Measure, distinct_parts, short
+from zipper_dist.evaluation.attack_list import Measure, distinct_parts
 from zipper_dist.evaluation.build import Evaluation
 from zipper_dist.evaluation.engine import Engine, Found
 from zipper_dist.evaluation.outcomes import BROKEN
 from zipper_dist.evaluation.results import sanity
+from zipper_dist.evaluation.results.in_words import (
+    checks_in_words,
+    choice_of_weights,
+    images_in_words,
+    threat_in_words,
+)
 from zipper_dist.evaluation.results.report import report
 from zipper_dist.evaluation.results.sanity import Check
+from zipper_dist.evaluation.target import trained_against
+from zipper_dist.metrics.console import PLAIN_WIDTH, say
 
 COLUMNS = 8
 """Examples of the picture, at most."""
+
+LABEL = len("threat model: ")
 
 
 def finalise(evaluation: Evaluation, found: Sequence[Found], console: Console) -> None:
@@ -34,8 +44,13 @@ def finalise(evaluation: Evaluation, found: Sequence[Found], console: Console) -
     e = evaluation
     result = report(e.engine, e.wanted, found)
     checks = list(_checks(e, found)) if e.checks else []
+    words = _in_words(e, checks)
+    choice = choice_of_weights(e.target.file, e.target.run)
+    if choice.on == "test set" and e.data.name == e.target.run["data"]["source"]:
+        e.notes.append(_sentence(choice.words))
     e.notes.extend(result.warnings)
     content = e.about | {
+        "in_words": words,
         "attacks": {name: vars(figure) for name, figure in result.figures.items()},
         "sanity": [vars(check) for check in checks],
         "warnings": [*e.notes, *(check.verdict for check in checks if not check.passed)],
@@ -55,19 +70,43 @@ def finalise(evaluation: Evaluation, found: Sequence[Found], console: Console) -
     threats = ", ".join(threat.words() for threat in e.threats.models)
     console.print(result.rich_table(f"{e.target.file}: {which}{result.n} test images, {threats}"))
     console.print("gradients, forwards: evaluations an example", highlight=False)
+    for name, sentences in words.items():
+        say(console, f"{name.replace('_', ' ') + ':':{LABEL}}{sentences}", LABEL)
     for warning in result.warnings:
-        console.print(f"[bold red]WARNING[/]  {warning}", highlight=False, soft_wrap=True)
+        say(console, _marked(False, warning))
     for check in checks:
-        mark = Text("passed", "green") if check.passed else Text("WARNING", "bold red")
-        console.print(mark, f" {check.name}: {check.verdict}", highlight=False, soft_wrap=True)
+        say(console, _marked(check.passed, f"{check.name}: {check.verdict}"))
     written = [e.file(".json"), e.file(".csv")]
     try:
         if e.options.picture and _draw(e, threats):
             written.append(e.file(".png"))
     except ModuleNotFoundError as error:
         text = f"no picture: it takes {error.name} (pip install 'zipper_dist[plots]')"
-        console.print(text, highlight=False, soft_wrap=True)
-    console.print(f"written: {', '.join(map(str, written))}", highlight=False, soft_wrap=True)
+        say(console, text)
+    line = f"written: {', '.join(map(str, written))}"
+    if len(line) > PLAIN_WIDTH:  # a path stays whole, also one with blanks
+        line = "written:\n" + "\n".join(f"  {file}" for file in written)
+    console.print(line, highlight=False, soft_wrap=True)
+
+
+def _marked(passed: bool, text: str) -> Text:
+    mark = Text("passed", "green") if passed else Text("WARNING", "bold red")
+    return Text.assemble(mark, f"  {text}")
+
+
+def _in_words(e: Evaluation, checks: Sequence[Check]) -> dict[str, str]:
+    """What is doubted of the figures, by what it is about."""
+    trained = trained_against(e.target.run, e.target.file.stem) if e.target.run else None
+    return {
+        "threat_model": threat_in_words(e.threats.models, trained),
+        "images": images_in_words(e.about["data"], e.options.seed),
+        "checks": checks_in_words(checks, e.sampler.blocks.count, [m.label for m in e.wanted]),
+        "weights": _sentence(choice_of_weights(e.target.file, e.target.run).words),
+    }
+
+
+def _sentence(clause: str) -> str:
+    return f"{clause[0].upper()}{clause[1:]}."
 
 
 def _checks(e: Evaluation, found: Sequence[Found]) -> Iterator[Check]:
@@ -79,7 +118,7 @@ def _checks(e: Evaluation, found: Sequence[Found]) -> Iterator[Check]:
         full = report(e.engine, [clean, *each], found)
         for check in sanity.check_attacks(sample, full, e.data.classes):
             several = len(e.checks) > 1
-            yield replace(check, name=f"{check.name}@{short(threat)}") if several else check
+            yield replace(check, name=f"{check.name}@{threat.short()}") if several else check
     first = e.engine.examples.take(e.engine.blocks.span(0))
     attacked = {m.label: adversarial_images(e.engine, m, 0)[0] for m in e.wanted if m.parts}
     yield from sanity.check_network(e.target.model, e.engine.views.attacked, *first)

@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from zipper_dist.attacks import Attack, Blocks
-from zipper_dist.config.threat import ThreatModel
-from zipper_dist.evaluation.attack_list import check_threats, expand, measures
+from zipper_dist.config.threat import ThreatModel, problems_of
+from zipper_dist.errors import UserError
+from zipper_dist.evaluation.attack_list import expand, measures
 from zipper_dist.evaluation.engine import Engine, Examples
 from zipper_dist.evaluation.network_views import NetworkViews, available_memory, batch_size_for
 from zipper_dist.evaluation.outcomes import MemoryStore
@@ -26,7 +27,8 @@ def evaluate_model(
     ValueError for images and labels that do not fit.
     """
     models = (threats,) if isinstance(threats, ThreatModel) else tuple(threats)
-    check_threats(models, "threats")
+    if problems := list(problems_of(models, "threats")):
+        raise UserError("; ".join(problems))
     names: list[str | Attack] = []
     for given in attacks:
         names += expand([given]) if isinstance(given, str) else [given]

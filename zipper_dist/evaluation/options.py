@@ -8,7 +8,7 @@ import tyro
 
 from zipper_dist.config import ranges
 from zipper_dist.config.schema import Device
-from zipper_dist.config.threat import Norm, ThreatOption
+from zipper_dist.config.threat import Norm, ThreatsOption, problems_of
 from zipper_dist.data import DATASETS
 from zipper_dist.errors import UserError
 
@@ -40,9 +40,10 @@ class EvaluateOptions:
     from outside is package.module:Class or path/to/file.py:Class."""
     learner: str = "global"
     """Which network of a run directory: global, best, or a learner's name."""
-    threats: tuple[ThreatOption, ...] = ()
+    threats: ThreatsOption = ()
     """What the attacker may do, as linf:8/255 or l2:0.5; with several, every attack is reported
-    under each and under their union. Default: what the network was trained for."""
+    under each and under their union: an image counts as robust only if it withstands all of them.
+    Default: what the network was trained for."""
     norm: Norm | None = None
     """Short form of --threats for one: its norm; default: what the network was trained for."""
     eps: float | None = None
@@ -103,6 +104,7 @@ def validate(options: EvaluateOptions) -> None:
     found += ranges.at_least_one("--data.image-size", o.data.image_size)
     found += ranges.number("--seed", o.seed, -(2**63), 2**63 - 1)
     found += ranges.number("--timeout", o.timeout, 1, 1e7)
+    found += problems_of(o.threats, "--threats")
     step = f"--step-size {o.step_size}: give a length above 0, where 1 is the full pixel range"
     nowhere = o.save_adversarial is not None and not o.save_adversarial.parent.is_dir()
     two_ways = bool(o.threats) and (o.norm, o.eps) != (None, None)

@@ -21,7 +21,7 @@ from zipper_dist.evaluation.engine import stages
 from zipper_dist.evaluation.finalise import finalise
 from zipper_dist.evaluation.options import EvaluateOptions, validate
 from zipper_dist.evaluation.target import data_config, load_target, threats_of
-from zipper_dist.metrics.console import make_console
+from zipper_dist.metrics.console import make_console, say
 from zipper_dist.metrics.sinks.terminal import PLAIN_LINE_SECONDS
 from zipper_dist.metrics.tables import duration
 
@@ -53,7 +53,7 @@ class Display:
     def note(self, text: str) -> None:
         """Say something once."""
         if self._console is not None:
-            self._console.print(text, highlight=False)
+            say(self._console, text)
 
     def expect(self, costs: Mapping[str, int]) -> None:
         """Say what each stage, by its address, will take at most."""
@@ -129,7 +129,7 @@ def run(options: EvaluateOptions) -> None:
     if world.rank == 0:
         for note in (line for each in reports for line in each["damaged"]):
             evaluation.notes.append(note)
-            console.print(note, highlight=False, soft_wrap=True, markup=False)
+            say(console, note)
         finalise(evaluation, [each["found"] for each in reports], console)
     # The others stay until rank 0 has read their files: torchrun ends a job with its first failure.
     wait(world.gather("finalised", None))

@@ -16,7 +16,6 @@ from zipper_dist.config.schema import DataConfig
 from zipper_dist.config.threat import ThreatModel
 from zipper_dist.data import Dataset
 from zipper_dist.errors import UserError
-from zipper_dist.evaluation.attack_list import check_threats
 from zipper_dist.evaluation.options import EvaluateOptions
 from zipper_dist.models import ModelSpec
 from zipper_dist.models.normalised import Normalised
@@ -94,7 +93,7 @@ def _options_of_run(config: Path) -> dict[str, Any]:
     hint = "evaluate the file of weights in another directory, with --data and --threats"
     run: dict[str, Any] = read_json(config, CONFIG, hint)["options"]
     try:
-        trained_threats(run)
+        trained_threats(run), trained_against(run)
     except ValueError as error:
         raise UserError(f"{config} is damaged ({error}); {hint}") from None
     return run
@@ -113,7 +112,9 @@ def data_config(target: Target, options: EvaluateOptions) -> DataConfig:
     size = run.get("image_size")
     if not same:
         size = recipe(source).data.image_size if is_recipe(source) else None
-    if not same and target.spec is not None and target.spec.height == target.spec.width:
+    # The images of a folder may have been resized in training though no option said so.
+    by_network = not same or (source == "folder" and size is None)
+    if by_network and target.spec is not None and target.spec.height == target.spec.width:
         size = target.spec.height
     root = Path(run["root"]) if same else DataConfig().root
     # No validation set is needed, and "test" cannot be too large for the training set.
@@ -150,7 +151,9 @@ def threats_of(target: Target, source: str, options: EvaluateOptions) -> Threats
             why = f"because the network was trained for {first.norm}"
             raise UserError(f"--norm {norm}: give --eps too, {why}")
         models = (ThreatModel(norm, first.eps if options.eps is None else options.eps),)
-    check_threats(models, "--threats" if options.threats else "--eps")
+    for threat in () if options.threats else models:  # the others are checked
+        if problems := list(threat.problems(f"--eps {threat.eps}")):
+            raise UserError("; ".join(problems))
     step_size = run["eval"].get("step_size") if trained and models == trained else None
     return Threats(tuple(dict.fromkeys(models)), options.step_size or step_size)
 
@@ -161,14 +164,22 @@ def trained_threats(run: Mapping[str, Any]) -> tuple[ThreatModel, ...]:
     evaluation: Mapping[str, Any] = run.get("eval", {})
     if evaluation.get("threats"):
         return tuple(map(ThreatModel.parse, evaluation["threats"]))
-    attacks = [a["attack"] for a in run.get("learners", {}).values() if a.get("attack")]
-    each = [ThreatModel.parse(f"{a['norm']}:{float(a['eps'])!r}") for a in attacks]
-    found = tuple(dict.fromkeys(each))
+    found = trained_against(run)
     norm, eps = evaluation.get("norm"), evaluation.get("eps")
     if eps is not None:
         norm = norm or (found[0].norm if found else "linf")
         return (ThreatModel.parse(f"{norm}:{float(eps)!r}"),)
     return tuple(threat for threat in found if norm in (None, threat.norm))
+
+
+def trained_against(run: Mapping[str, Any], learner: str = "global") -> tuple[ThreatModel, ...]:
+    """What a base learner of a run attacks, or else what all of them do, from the run's options as
+    in config.json. Raises ValueError where they name no norm."""
+    learners = run.get("learners", {})
+    own = [learners[learner]] if learner in learners else learners.values()
+    attacks = [a["attack"] for a in own if a.get("attack")]
+    each = [ThreatModel.parse(f"{a['norm']}:{float(a['eps'])!r}") for a in attacks]
+    return tuple(dict.fromkeys(each))
 
 
 def check_fit(target: Target, data: Dataset) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 import zipper_dist
 from zipper_dist.errors import UserError
+from zipper_dist.evaluation.results.in_words import choice_of_weights
 from zipper_dist.evaluation.results.report import wilson_interval
 from zipper_dist.export.base import EXPORTERS, Subject, write
 from zipper_dist.export.plain_source import checked_source, is_ours
@@ -63,6 +64,9 @@ None is known.
 
 - data: {{ subject.data or "not known" }}
 {%- if options %}
+{%- if options.data.extra %}
+- generated images: {{ options.data.extra }}, {{ options.data.extra_fraction }} of every minibatch
+{%- endif %}
 - recipe: `{{ options.recipe }}`
 - command: `{{ command }}`
 - options, all of them: [training.json](training.json)
@@ -252,20 +256,8 @@ def _command(subject: Subject) -> str:
 
 def _chosen_by(subject: Subject) -> str:
     """Where the weights of a run come from: the end of the run, or a choice on which images."""
-    if subject.file.stem != "best":
-        return (
-            "the weights are those of the end of the training: none were chosen by their accuracy"
-        )
-    held_out = subject.config.get("options", {}).get("data", {}).get("validation")
-    if held_out == "test":
-        return (
-            "the weights are the best of several by their accuracy **on the test set**, so that "
-            "the accuracies below are too high"
-        )
-    return (
-        "the weights are the best of several by their accuracy on training images that were held "
-        f"out (`--data.validation {held_out}`); the test set had no part in the choice"
-    )
+    words = choice_of_weights(subject.file, subject.config.get("options", {})).words
+    return words.replace("on the test set", "**on the test set**")
 
 
 def _as_json(value: Any) -> str:

@@ -12,7 +12,6 @@ import torch
 from zipper_dist.checkpoint.initial import is_remote
 from zipper_dist.config.threat import ThreatModel
 from zipper_dist.errors import UserError
-from zipper_dist.evaluation.attack_list import short
 from zipper_dist.export.base import EXPORTERS, Subject, write
 from zipper_dist.export.plain_source import checked_source
 from zipper_dist.models.sources import SOURCES, source_of
@@ -95,7 +94,7 @@ def aa_figure(subject: Subject, threat: ThreatModel | None) -> tuple[str, dict[s
     alone = subject.evaluation.get("threat")
     if alone == {"norm": threat.norm, "eps": threat.eps} and "aa" in attacks:
         return "", attacks["aa"]
-    name = f"@{short(threat)}"
+    name = f"@{threat.short()}"
     return (name, attacks[f"aa{name}"]) if f"aa{name}" in attacks else None
 
 

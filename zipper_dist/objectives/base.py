@@ -92,6 +92,7 @@ def make_objective(config: LearnerConfig, attacked: Attacked) -> Objective:
 class SmoothedConfig(LearnerConfig):
     """A base learner that trains on a cross-entropy."""
 
+    takes_mixtures: ClassVar[bool] = True
     label_smoothing: float = 0.0
     """Share of a label spread over all classes in the loss; attacks use labels as they are."""
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from zipper_dist.attacks import PGD, FriendlyPGD
 from zipper_dist.config import ranges
@@ -18,6 +19,7 @@ class FatConfig(AtConfig):
     """A base learner that trains by FAT."""
 
     objective: str = "fat"
+    takes_mixtures: ClassVar[bool] = False  # an image is misclassified or it is not
     tau: ScheduleOption = QUARTERS
     """Stop the attack on an image after so many misclassified steps [steps, by progress 0 … 1]."""
 

@@ -70,24 +70,24 @@ class Ikl(Trades):
 
     def loss(self, model: nn.Module, batch: Minibatch, images: Tensor) -> tuple[Tensor, Tensor]:
         """See :class:`zipper_dist.objectives.base.Objective`."""
-        config, labels = self.config, batch.labels
+        config = self.config
         clean, attacked = model(batch.images), model(images)
-        natural = F.cross_entropy(clean, labels, label_smoothing=config.label_smoothing)
+        shares = batch.shares(clean.detach())
+        natural = F.cross_entropy(clean, batch.labels, label_smoothing=config.label_smoothing)
         soft = F.cross_entropy(attacked, F.softmax(clean.detach(), 1))
-        spread = half_variance(clean - attacked, self._weights(labels))
-        self._remember(clean.detach(), labels)
+        spread = half_variance(clean - attacked, self._weights(shares))
+        self._remember(clean.detach(), shares)
         return natural + config.alpha * soft + config.beta * spread.mean(), attacked
 
-    def _weights(self, labels: Tensor) -> Tensor:
+    def _weights(self, shares: Tensor) -> Tensor:
         """The mean prediction for the class of each image, (B, classes)."""
-        sums = self.state["predictions"][labels]
-        return sums / sums.sum(1, keepdim=True)
+        sums = self.state["predictions"].to(shares.dtype)
+        return shares @ (sums / sums.sum(1, keepdim=True))
 
-    def _remember(self, clean: Tensor, labels: Tensor) -> None:
+    def _remember(self, clean: Tensor, shares: Tensor) -> None:
         """Add the predictions on clean images, from their logits (B, classes)."""
         sums, predicted = self.state["predictions"], F.softmax(clean / self.config.temperature, 1)
-        ones = torch.zeros_like(clean).scatter_(1, labels.unsqueeze(1), 1.0)
-        sums.mul_(self.config.memory).add_(ones.T @ predicted).clamp_min_(_LEAST)
+        sums.mul_(self.config.memory).add_(shares.T @ predicted).clamp_min_(_LEAST)
 
 
 def half_variance(values: Tensor, weights: Tensor) -> Tensor:

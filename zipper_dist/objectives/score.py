@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -56,8 +55,7 @@ class Score(Trades):
         """See :class:`zipper_dist.objectives.base.Objective`."""
         clean, attacked = model(batch.images), model(images)
         classes, smoothing = clean.shape[1], self.config.label_smoothing
-        labels = torch.zeros_like(clean).scatter_(1, batch.labels.unsqueeze(1), 1.0)
-        wanted = (1 - smoothing) * labels + smoothing / classes
+        wanted = (1 - smoothing) * batch.shares(clean) + smoothing / classes
         natural = (F.softmax(clean, 1) - wanted).square().sum(1)
         losses = natural + self.config.beta * squared_error(clean, attacked)
         if self.config.clip > 0:

@@ -33,6 +33,7 @@ from zipper_dist.training.context import RunContext
 from zipper_dist.training.finalise import finalise
 from zipper_dist.training.loop import complete_iteration, train
 from zipper_dist.training.resume import resume, save
+from zipper_dist.training.setup.augmenting import check_augmentations
 from zipper_dist.training.setup.build import build_state
 from zipper_dist.training.setup.materials import load_data, prepare
 from zipper_dist.training.setup.placing import place
@@ -58,6 +59,7 @@ def run(
     empty on the other ranks. CommandError: bad input, divergence, a lost rank, or a signal.
     """
     validate(config)
+    check_augmentations(config)
     sinks = make_sinks(config.metrics)
     placed = plan(Machine.detect(environment), config.device, config.threads)
     signals = Signals()
@@ -190,6 +192,7 @@ def _train(
             "compiled": state.compiled,
             "shards": assignment.shards,
             "images": data.digest(),
+            "image_size": data.height if data.height == data.width else None,
             "normalise": materials.spec.normalise,
             "placement": [dict(items) for items in assignment.items],
             "seconds": materials.costs,

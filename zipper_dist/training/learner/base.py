@@ -1,6 +1,6 @@
 """The base learner: a network, its objective, its optimizer and its schedules."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from zipper_dist.accel.precision import Acceleration
 from zipper_dist.config.schema import LearnerConfig
 from zipper_dist.data import Minibatch
+from zipper_dist.data.minibatches import Augmenter
 from zipper_dist.metrics.records import StepResult
 from zipper_dist.objectives import LearnerSteps, make_objective, state_of
 from zipper_dist.training.learner.flat_state import FlatState
@@ -23,7 +24,7 @@ def ema_decay(decay: float, t: int) -> float:
 
 class BaseLearner:
     """One of the learners that a method mixes; it owns ``model``. The schedules span its ``steps``;
-    ``shards`` are those of this process."""
+    ``shards`` are those of this process; ``augmenters`` change its minibatches."""
 
     def __init__(
         self,
@@ -32,6 +33,7 @@ class BaseLearner:
         config: LearnerConfig,
         acceleration: Acceleration = Acceleration(),
         shards: Shards = Shards(),
+        augmenters: Sequence[Augmenter] = (),
     ) -> None:
         self.name = steps.learner
         self.config = config
@@ -44,6 +46,7 @@ class BaseLearner:
         self.optimizer = make_optimizer(model, config)
         self.average = self.state.flat.clone() if config.weight_average > 0 else None
         self._steps = steps
+        self._augmenters = augmenters
 
     def lr(self, t: int) -> float:
         """The learning rate of iteration ``t``."""
@@ -61,6 +64,8 @@ class BaseLearner:
 
     def sums(self, batch: Minibatch, t: int) -> Sums:
         """Iteration ``t`` on the shards of this process, while others have the others."""
+        for augment in self._augmenters:  # the whole minibatch, whichever shards are trained here
+            batch = augment(batch, t)
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr(t)
         self.model.train()

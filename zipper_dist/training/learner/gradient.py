@@ -141,7 +141,7 @@ class MinibatchGradient:
         with self._acceleration.arithmetic(), _working_on(part.context):
             loss, logits = self._loss(part, "modules")
             loss.backward()  # type: ignore[no-untyped-call]
-        correct = (logits.detach().argmax(1) == part.batch.labels).sum()
+        correct = (logits.detach().argmax(1) == part.batch.classes).sum()
         return StepResult(loss.detach(), correct)
 
     def _loss(self, part: _Part, purpose: str) -> tuple[Tensor, Tensor]:

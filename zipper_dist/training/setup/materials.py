@@ -10,7 +10,8 @@ from zipper_dist.accel.compilation import BREAK_EVEN, resolve_compile, work
 from zipper_dist.accel.layout import needs_plain_layout
 from zipper_dist.accel.precision import Acceleration
 from zipper_dist.config.schema import TrainConfig
-from zipper_dist.data import Dataset, ImageSet, Loader, fetch, load
+from zipper_dist.data import Dataset, ImageSet, Loader, Share, fetch, load
+from zipper_dist.data.minibatches.moves import default_padding
 from zipper_dist.data.splits import limit_images
 from zipper_dist.errors import UserError
 from zipper_dist.models import ModelSpec
@@ -18,6 +19,7 @@ from zipper_dist.objectives import LearnerSteps
 from zipper_dist.training.context import RunContext
 from zipper_dist.training.learner import BaseLearner
 from zipper_dist.training.learner.shards import Shards
+from zipper_dist.training.setup.augmenting import augmenters
 from zipper_dist.training.setup.network import initial_network
 from zipper_dist.training.step_plan import StepPlan, evaluation_cost, fitting_batch_size
 
@@ -27,14 +29,17 @@ def load_data(run: RunContext) -> Dataset:
     ranks read other images than rank 0."""
     if run.world.plan.fetches_data:
         fetch(run.config.data)
-    run.wait(run.world.gather("data is there", None))
-    data = load(run.config.data, run.config.seed)
+    # A run that is continued keeps its size, which may have come from images that are gone.
+    was = run.wait(run.world.gather("data is there", run.directory.image_size()))[0]
+    config = run.config.data
+    data = load(replace(config, image_size=config.image_size or was), run.config.seed)
     digests = run.wait(run.world.gather("images", data.digest()))
     if others := [str(rank) for rank, digest in enumerate(digests) if digest != digests[0]]:
+        extra = "" if data.extra is None else f" or --data.extra {run.config.data.extra}"
         raise UserError(
             f"rank {', '.join(others)} sees other images than rank 0 in --data.root "
-            f"{run.config.data.root}: give all machines the same files, and see to it that each "
-            "can read them all"
+            f"{run.config.data.root}{extra}: give all machines the same files, and see to it that "
+            "each can read them all"
         )
     return replace(data, notes=(*data.notes, *run.directory.notes_on_images(digests[0])))
 
@@ -60,18 +65,23 @@ class Materials:
             config.learners[name],
             self.acceleration,
             shards,
+            augmenters(config, name, self.spec.classes),
         )
 
 
 def prepare(run: RunContext, data: Dataset) -> Materials:
     """Minibatches, network and plan."""
     config, device = run.config, run.device
+    extra = Share(data.extra, config.data.extra_fraction) if data.extra is not None else None
+    named = config.data.augment.names
+    padding = default_padding(data.train.images) if "crop" in named else 0
     loader = Loader(
         data.train.to(device),
         batch_size=config.batch_size or fitting_batch_size(len(data.train)),
         seed=config.seed,
-        crop_padding=config.data.crop_padding,
-        flip=config.data.flip,
+        crop_padding=config.data.crop_padding or padding,
+        flip=config.data.flip or "flip" in named,
+        extra=extra,
     )
     images = limit_images(data.validation, config.eval.limit, "validation").to(device)
     cost = evaluation_cost(config, len(images), loader.batch_size)
