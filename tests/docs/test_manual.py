@@ -307,7 +307,9 @@ def test_there_is_a_command_for_every_objective_of_its_page() -> None:
 @pytest.mark.parametrize("command", OBJECTIVES)
 def test_the_commands_on_objectives_run(command: str, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    run_module(*command.split()[2:], "--run-dir", str(run), *FEW_STEPS)
+    words = command.split()
+    start = ["torch.distributed.run", *words[1:]] if words[0] == "torchrun" else words[2:]
+    run_module(*start, "--run-dir", str(run), *FEW_STEPS)
     assert (run / "global.safetensors").exists()
 
 

@@ -22,9 +22,10 @@ from zipper_dist.recipes.methods import falling
 from zipper_dist.recipes.registry import METHODS, RECIPES, choices, recipe
 
 ONE_STEP = {"rsfgsm": (1.25, 15), "nfgsm": (1.0, 30)}  # length of the step [radii], epochs
+GUIDED = ("hat", "lbgat")
 GOWAL = "cifar10-wrn32-gowal"
 ZIPPERS = [name for name in RECIPES if name != GOWAL]
-ONE_LEARNER = [method for method in METHODS if method not in ("multinorm", "finetune")]
+ONE_LEARNER = [method for method in METHODS if method not in (*GUIDED, "multinorm", "finetune")]
 NAMES = [f"{base}-{method}" for base, method in itertools.product(ZIPPERS, ONE_LEARNER)]
 EPS = {"digits": 0.17, "mnist": 0.3}
 LIKE_CIFAR10 = [name for name in ZIPPERS if name not in EPS]
@@ -171,6 +172,41 @@ def test_ikl_on_cifar10(base: str) -> None:
     assert (learner.weight_decay, learner.momentum, learner.label_smoothing) == (5e-4, 0.9, 0.0)
     found = rates(f"{base}-ikl", 200, 0, 50, 100, 200)
     assert found == pytest.approx([0.2, 0.1 + 0.1 * 0.5**0.5, 0.1, 0])
+
+
+@pytest.mark.parametrize("base", ZIPPERS)
+@pytest.mark.parametrize("method", GUIDED)
+def test_guided_learners_have_a_natural_one_that_is_not_mixed(base: str, method: str) -> None:
+    zipper, config = recipe(base), recipe(f"{base}-{method}")
+    validate(config)
+    assert list(config.learners) == ["natural", "adversarial"]
+    learner = adversarial(config)
+    assert (learner.objective, learner.guide) == (method, "natural")
+    assert learner.attack == adversarial(zipper).attack
+    assert (config.mix.every.amount, config.mix.ema) == (0, 0)
+    assert {config.mix.gamma(at) for at in (0, 0.5, 1)} == {1}
+    if base not in LIKE_CIFAR10:
+        assert config.learners["natural"] == zipper.learners["natural"]
+
+
+@pytest.mark.parametrize("base", LIKE_CIFAR10)
+def test_hat_on_cifar10(base: str) -> None:
+    learner = adversarial(recipe(f"{base}-hat"))
+    assert (learner.beta, learner.gamma, learner.h) == (2.5, 0.5, 2.0)
+    for each in recipe(f"{base}-hat").learners.values():
+        assert (each.lr, each.weight_decay, each.momentum) == (0.21, 5e-4, 0.9)
+        assert each.nesterov
+        found = [each.schedule(at) for at in (0, 0.25, 1)]
+        assert found == pytest.approx([1 / 25, 1, 1 / 250_000])
+
+
+@pytest.mark.parametrize("base", LIKE_CIFAR10)
+def test_lbgat_on_cifar10(base: str) -> None:
+    assert adversarial(recipe(f"{base}-lbgat")).beta == 0
+    for each in recipe(f"{base}-lbgat").learners.values():
+        assert (each.weight_decay, each.momentum, each.nesterov) == (2e-4, 0.9, False)
+        found = [each.lr * each.schedule(epoch / 100) for epoch in (0, 74.9, 75, 89.9, 90, 100)]
+        assert found == pytest.approx([0.1, 0.1, 1e-2, 1e-2, 1e-3, 1e-3])
 
 
 @pytest.mark.parametrize(("base", "l2"), [("digits", 0.8), ("mnist", 2.0), ("cifar10", 0.5)])

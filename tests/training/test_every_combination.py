@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from zipper_dist.accel.precision import Acceleration
-from zipper_dist.config.schedules import Curve, Schedule
+from zipper_dist.config.schedules import Curve, Interval, Schedule, iterations
 from zipper_dist.config.schema import LearnerConfig, Precision
 from zipper_dist.data import Minibatch
 from zipper_dist.models import ModelSpec, build
@@ -27,6 +27,8 @@ OTHERS: dict[object, tuple[object, ...]] = {
     float: (0.0, 0.5),
     int: (1,),
     bool: (False, True),
+    str: ("another",),  # without a copy of it: the first iterations
+    Interval: (iterations(1),),
     Schedule: (Schedule.parse("0:0.1,1:1"),),
     Schedule | Curve: (Schedule.parse("0:0.1,1:1"), Curve("cosine", 0.5)),
 }

@@ -76,7 +76,9 @@ def test_reading_is_noticed(read: Any) -> None:
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-@pytest.mark.parametrize("objective", ["at", "trades", "mart", "score", "nfgsm", "ikl"])
+@pytest.mark.parametrize(
+    "objective", ["at", "trades", "mart", "score", "nfgsm", "ikl", "hat", "lbgat"]
+)
 def test_an_iteration_reads_nothing(
     device: str, precision: Any, norm: Norm, objective: Any
 ) -> None:

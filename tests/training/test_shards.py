@@ -79,7 +79,7 @@ def train(learners: Sequence[BaseLearner], minibatches: Sequence[Minibatch]) -> 
 
 @pytest.mark.parametrize("awp", [0.0, 0.02])
 @pytest.mark.parametrize(
-    "objective", ["natural", "at", "trades", "fat", "mart", "score", "nfgsm", "ikl"]
+    "objective", ["natural", "at", "trades", "fat", "mart", "score", "nfgsm", "ikl", "hat", "lbgat"]
 )
 def test_grouping_and_order_change_no_bit(objective: str, awp: float) -> None:
     kind: Any = OBJECTIVES[objective].Config

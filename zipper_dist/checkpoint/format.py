@@ -35,7 +35,7 @@ class CheckpointInfo:
 
     learner: str
     step: int
-    synced_at: int  # iteration of the last redistribution
+    synced_at: int  # iteration of the last redistribution, or of the last copies of guides
     posted: list[int]  # iterations of all snapshots for validation so far
     kept: list[int]  # those whose shares are in the file
     evaluated: list[int]  # those known to be evaluated

@@ -1,6 +1,7 @@
 """Options out of range, found before any long work starts."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from zipper_dist.config import ranges
 from zipper_dist.config.schema import TrainConfig
@@ -20,6 +21,17 @@ def _threats(config: TrainConfig) -> Iterator[str]:
         yield f"--eval.norm {options.norm}: give a radius in that norm, too (--eval.eps)"
     elif not threats:
         yield "--eval.eps: give a radius, because no learner trains against an attack that sets it"
+
+
+def _guides(config: TrainConfig, name: str) -> Iterator[str]:
+    """What is wrong with what guides a learner."""
+    guided, others = config.learners[name].guided_by(), [n for n in config.learners if n != name]
+    if guided is None:
+        return
+    guide, _ = guided
+    if guide not in others and not Path(guide).expanduser().is_file():
+        learners = f"another learner ({', '.join(others)}) or " if others else ""
+        yield f"--learners.{name}.guide {guide}: give {learners}a file of a network's weights"
 
 
 def problems(config: TrainConfig) -> Iterator[str]:
@@ -47,6 +59,7 @@ def problems(config: TrainConfig) -> Iterator[str]:
     yield from _threats(config)
     for name, learner in config.learners.items():
         yield from learner.problems(f"--learners.{name}")
+        yield from _guides(config, name)
 
 
 def validate(config: TrainConfig) -> None:

@@ -15,6 +15,7 @@ from zipper_dist.config.model import ModelConfig as ModelConfig
 from zipper_dist.config.placement import PlacementConfig
 from zipper_dist.config.schedules import (
     AUTO,
+    Interval,
     IntervalOption,
     IntervalOrAutoOption,
     RateOption,
@@ -64,7 +65,7 @@ class LearnerConfig:
 
     objective: str = "natural"
     """How a minibatch becomes a loss: natural (no attack), at (adversarial training), trades, fat,
-    mart, ikl, rsfgsm, nfgsm, score, package.module:Class or path/file.py:Class."""
+    mart, hat, ikl, lbgat, rsfgsm, nfgsm, score, package.module:Class or path/file.py:Class."""
     lr: float = 0.1
     """Learning rate, before the schedule."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
@@ -89,6 +90,11 @@ class LearnerConfig:
 
     def threat(self) -> ThreatModel | None:
         """What the learner trains against; None if it attacks nothing."""
+        return None
+
+    def guided_by(self) -> tuple[str, Interval] | None:
+        """The other learner, or the file of weights, whose logits the objective asks for; and the
+        interval at which a learner is copied."""
         return None
 
     def passes(self) -> int:

@@ -7,6 +7,7 @@ from torch import Tensor
 from zipper_dist.activity import begin_iteration, doing
 from zipper_dist.training.agreement import check_agreement
 from zipper_dist.training.context import RunContext, TrainState
+from zipper_dist.training.guides import copy_guides
 from zipper_dist.training.iteration import step
 from zipper_dist.training.resume import save
 from zipper_dist.training.validation import Snapshot
@@ -30,6 +31,8 @@ def train(run: RunContext, state: TrainState) -> None:
             validate(state)
         if plan.redistributes_at(t):
             redistribute(run, state)
+        if plan.guides_at(t):
+            copy_guides(run, state)
         if plan.saves_at(t):
             save(run, state)
         run.wait.idly(run.stop.listen)
@@ -42,6 +45,8 @@ def complete_iteration(run: RunContext, state: TrainState) -> None:
         validate(state)
     if state.plan.redistributes_at(state.at) and state.mixer.synced_at < state.at:
         redistribute(run, state)
+    if state.plan.guides_at(state.at) and state.mixer.synced_at < state.at:
+        copy_guides(run, state)
 
 
 @doing("evaluating")

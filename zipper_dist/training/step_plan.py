@@ -44,6 +44,7 @@ class StepPlan:
     mix_start: int  # t′
     validate_every: int  # also the interval of checkpoints
     save_every: int = 0  # of further checkpoints; 0: none
+    guides: tuple[tuple[str, str, int], ...] = ()  # learner, the one that guides it, interval
 
     @staticmethod
     def of(config: TrainConfig, steps_per_epoch: int, evaluation_cost: float = 0.0) -> StepPlan:
@@ -65,6 +66,11 @@ class StepPlan:
             mix_start=config.mix.start.iterations(*span),
             validate_every=validate_every,
             save_every=save_every if save_every < validate_every else 0,
+            guides=tuple(
+                (name, guided[0], guided[1].iterations(*span))
+                for name, learner in config.learners.items()
+                if (guided := learner.guided_by()) and guided[0] in config.learners
+            ),
         )
 
     def redistributes_at(self, t: int) -> bool:
@@ -72,6 +78,13 @@ class StepPlan:
         the learners would be lost."""
         every = self.mix_every
         return every > 0 and max(1, self.mix_start) <= t < self.total_steps and t % every == 0
+
+    def guides_at(self, t: int) -> dict[str, str]:
+        """The learners that get a copy of the one that guides them after ``t``, with its name.
+        A redistribution makes all weights the same, so that these are known."""
+        if t == self.total_steps or self.redistributes_at(t):
+            return {}
+        return {name: guide for name, guide, every in self.guides if t > 0 and t % every == 0}
 
     @property
     def redistributions(self) -> int | None:

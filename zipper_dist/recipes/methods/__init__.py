@@ -30,3 +30,9 @@ def alone(base: TrainConfig, name: str, learner: LearnerConfig) -> TrainConfig:
     gamma = Schedule(((0.0, 0.0 if learner.threat() is None else 1.0),))
     mix = MixConfig(every=iterations(0), start=iterations(0), ema=0.0, gamma=gamma)
     return replace(base, mix=mix, learners={name: learner})
+
+
+def guided(base: TrainConfig, natural: LearnerConfig, learner: LearnerConfig) -> TrainConfig:
+    """``base`` with a learner that is the global learner, and a natural one that only guides it."""
+    config = alone(base, "adversarial", learner)
+    return replace(config, learners={"natural": natural, "adversarial": learner})

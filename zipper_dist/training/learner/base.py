@@ -11,6 +11,7 @@ from zipper_dist.data import Minibatch
 from zipper_dist.data.minibatches import Augmenter
 from zipper_dist.metrics.records import StepResult
 from zipper_dist.objectives import LearnerSteps, make_objective, state_of
+from zipper_dist.objectives.guided import Guided, frozen_guide
 from zipper_dist.training.learner.flat_state import FlatState
 from zipper_dist.training.learner.gradient import MinibatchGradient, Sums
 from zipper_dist.training.learner.optimizers import make_optimizer, restore, tensors_of
@@ -45,6 +46,8 @@ class BaseLearner:
         )
         self.optimizer = make_optimizer(model, config)
         self.average = self.state.flat.clone() if config.weight_average > 0 else None
+        self.guide: FlatState | None = None
+        """Where the weights of a learner that guides this one are copied to."""
         self._steps = steps
         self._augmenters = augmenters
 
@@ -92,6 +95,14 @@ class BaseLearner:
         self.state.flat.copy_(theta)
         if self.average is not None:
             self.average.copy_(theta)
+        self.take_guide(theta)
+
+    def take_guide(self, theta: Tensor) -> None:
+        """Be guided by a network with these flat weights, if by a learner at all."""
+        if self.guide is not None:
+            assert isinstance(self.objective, Guided)
+            self.guide.flat.copy_(theta)
+            self.objective.guide = frozen_guide(self.guide.model)
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that an exact resume needs, by name."""
@@ -99,6 +110,8 @@ class BaseLearner:
         tensors |= {f"integer/{name}": tensor for name, tensor in self.state.integers.items()}
         if self.average is not None:
             tensors["average"] = self.average
+        if self.guide is not None and getattr(self.objective, "guide", None) is not None:
+            tensors["guide"] = self.guide.flat
         tensors |= {f"objective/{name}": kept for name, kept in state_of(self.objective).items()}
         return tensors | tensors_of(self.optimizer)
 
@@ -108,6 +121,8 @@ class BaseLearner:
         self.state.load_integers({n: tensors[f"integer/{n}"] for n in self.state.integers})
         if self.average is not None:
             self.average.copy_(tensors["average"])
+        if "guide" in tensors:
+            self.take_guide(tensors["guide"])
         for name, kept in tensors.items():
             group, _, own = name.partition("/")
             if group == "objective":

@@ -17,6 +17,7 @@ from zipper_dist.errors import UserError
 from zipper_dist.models import ModelSpec
 from zipper_dist.objectives import LearnerSteps
 from zipper_dist.training.context import RunContext
+from zipper_dist.training.guides import give_guide
 from zipper_dist.training.learner import BaseLearner
 from zipper_dist.training.learner.shards import Shards
 from zipper_dist.training.setup.augmenting import augmenters
@@ -59,7 +60,7 @@ class Materials:
 
     def learner(self, name: str, config: TrainConfig, shards: Shards = Shards()) -> BaseLearner:
         """A learner at iteration 0, to train on ``shards``."""
-        return BaseLearner(
+        learner = BaseLearner(
             LearnerSteps(name, config.seed, self.plan.total_steps),
             copy.deepcopy(self.model),
             config.learners[name],
@@ -67,6 +68,8 @@ class Materials:
             shards,
             augmenters(config, name, self.spec.classes),
         )
+        give_guide(learner, config, self.model, self.spec)
+        return learner
 
 
 def prepare(run: RunContext, data: Dataset) -> Materials:
