@@ -82,7 +82,7 @@ CASES: dict[str, tuple[str, list[str]]] = {
         "digits-at --learners.adversarial.beta 6",
         ["--learners.adversarial.beta: at has no such option", "mart and trades have it"],
     ),
-    "unknown method": ("digits-sgd", ["unknown recipe 'digits-sgd'", "-natural, -trades"]),
+    "unknown method": ("digits-sgd", ["unknown recipe 'digits-sgd'", "-natural, ", ", -trades"]),
     "γ above 1": ("digits --mix.gamma 0:0.5,1:1.5", ["--mix.gamma 0:0.5,1:1.5"]),
     "no evaluation": ("digits --eval.every 0", ["--eval.every 0"]),
     "ε of 0": (

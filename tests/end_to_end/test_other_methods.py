@@ -36,7 +36,7 @@ WITH_TRADES = SMALL + typed("""
 
 
 def test_every_method_is_tried() -> None:
-    assert OPTIONS.keys() | {"multinorm", "finetune"} == set(METHODS)
+    assert OPTIONS.keys() | {"multinorm", "finetune", "released"} == set(METHODS)
 
 
 def test_several_norms_are_trained_and_evaluated_at_once(tmp_path: Path, here: Here) -> None:

@@ -18,10 +18,12 @@ from zipper_dist.errors import UserError
 from zipper_dist.objectives import OBJECTIVES
 from zipper_dist.recipes.methods import falling
 from zipper_dist.recipes.registry import METHODS, RECIPES, choices, recipe
+from zipper_dist.training.step_plan import StepPlan
 
 GOWAL = "cifar10-wrn32-gowal"
 ZIPPERS = [name for name in RECIPES if name != GOWAL]
-ONE_LEARNER = [method for method in METHODS if method not in ("multinorm", "finetune")]
+ZIPPER_TOO = ("multinorm", "finetune", "released")
+ONE_LEARNER = [method for method in METHODS if method not in ZIPPER_TOO]
 NAMES = [f"{base}-{method}" for base, method in itertools.product(ZIPPERS, ONE_LEARNER)]
 EPS = {"digits": 0.17, "mnist": 0.3}
 LIKE_CIFAR10 = [name for name in ZIPPERS if name not in EPS]
@@ -161,6 +163,51 @@ def test_fine_tuning_is_short_and_gentle_and_mixes_half_and_half(base: str) -> N
     for name, learner in config.learners.items():
         assert learner.lr == pytest.approx(zipper.learners[name].lr / 10)
         assert [learner.schedule(at) for at in (0, 0.05, 1)] == pytest.approx([0, 1, 0])
+
+
+@pytest.mark.parametrize(
+    ("base", "lr", "end", "decays"),
+    [("cifar10", 0.01, 0.01, (5e-4, 3.5e-3)), ("cifar10-wrn32", 0.1, 0.05, (5e-4, 7e-4))],
+)
+def test_zipper_as_released(base: str, lr: float, end: float, decays: tuple[float, float]) -> None:
+    zipper, config = recipe(base), recipe(f"{base}-released")
+    validate(config)
+    assert config.recipe == f"{base}-released"
+    assert (config.model, config.epochs, config.batch_size) == (zipper.model, 120, 128)
+    assert config.schedules_by == "epoch"
+    assert (config.mix.gamma, config.mix.ema) == (zipper.mix.gamma, 0.999)
+    assert config.mix.first_count == 0
+    assert adversarial(config).attack == adversarial(zipper).attack
+    assert list(config.learners) == ["natural", "adversarial"]
+    for learner, decay in zip(config.learners.values(), decays, strict=True):
+        assert (learner.lr, learner.weight_decay, learner.momentum) == (lr, decay, 0.9)
+        assert (learner.weight_average, learner.keep_average) == (0.999, True)
+        found = [learner.schedule(at) for at in (0, 1 / 3, 1 / 2, 2 / 3, 1)]
+        assert found == pytest.approx([1, 1, 0.55, 0.1, end], abs=5e-6)
+    assert (config.data.validation, config.eval.best_clean) == ("test", 88.0)
+    plan = StepPlan.of(config, 390)
+    assert plan.validate_every == 390
+    times = {t for t in range(1, 120 * 390 + 1) if plan.redistributes_at(t)}
+    wanted = {t for t in range(1, 120 * 390) if -(-t // 390) in range(75, 121, 5)}
+    assert times == wanted
+    assert len(times) == 3899
+
+
+@pytest.mark.parametrize("base", ["digits", "mnist", "svhn", "folder"])
+def test_other_data_as_released_choose_as_before(base: str) -> None:
+    zipper, config = recipe(base), recipe(f"{base}-released")
+    validate(config)
+    assert (config.data, config.eval) == (zipper.data, zipper.eval)
+    for per_epoch in (1, 20, 390):
+        before, plan = (StepPlan.of(each, per_epoch) for each in (zipper, config))
+        last = before.total_steps
+        ends = [t for t in range(last) if before.redistributes_at(t)]
+        times = [t for t in range(last) if plan.redistributes_at(t)]
+        # Where an interval is an epoch, as for MNIST, the end of the epoch before is one, too.
+        first = ends[0] - per_epoch + (0 if base == "mnist" else 1)
+        assert times[0] == first
+        assert set(ends) <= set(times)
+        assert all(-(-t // per_epoch) * per_epoch % plan.mix_every == 0 for t in times)
 
 
 def test_the_recipe_of_gowal_et_al() -> None:

@@ -69,6 +69,7 @@ class Validator:
         attack = f"pgd-{config.eval.attack_steps}"
         self.wanted = measures(("clean", attack), config.threats(), config.eval.step_size)
         self._batch_size = config.eval.batch_size
+        self._best_clean = config.eval.best_clean
         self._state = FlatState(model.eval().requires_grad_(False))
         self._validation = validation
         self._best_path = best_path
@@ -84,7 +85,8 @@ class Validator:
     @property
     def best(self) -> Record | None:
         """The earliest of the evaluations with the highest clean + robust accuracy, of those of
-        networks that do not answer all images alike, if there are any."""
+        networks that do not answer all images alike, and that have the clean accuracy asked for,
+        if there are any."""
         return max(self.history, key=self._worth, default=None)
 
     @cached_property
@@ -148,10 +150,11 @@ class Validator:
         if not self.is_copy:
             self._metrics.report(record)
 
-    def _worth(self, record: Record) -> tuple[bool, float]:
+    def _worth(self, record: Record) -> tuple[bool, bool, float]:
         """What the best is chosen by: accuracies count only among networks that tell images apart,
         as long as there is one; an attack cannot change what is always the same."""
-        return not record.get("constant", False), record["clean"] + record["robust"]
+        accurate = record["clean"] >= self._best_clean
+        return not record.get("constant", False), accurate, record["clean"] + record["robust"]
 
     def _warn(self, found: Report, step: int) -> Record:
         """Fields on what is wrong with the network, if anything; said when it begins."""
