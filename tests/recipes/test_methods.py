@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import re
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 
+from zipper_dist.accel.precision import AttackedNetwork
 from zipper_dist.config.checks import validate
+from zipper_dist.config.schedules import Schedule, progress_at
 from zipper_dist.config.schema import (
     AttackConfig,
     LearnerConfig,
@@ -16,10 +22,12 @@ from zipper_dist.config.schema import (
 from zipper_dist.config.threat import ThreatModel
 from zipper_dist.errors import UserError
 from zipper_dist.objectives import OBJECTIVES
+from zipper_dist.objectives.fat import Fat
 from zipper_dist.recipes.methods import falling
 from zipper_dist.recipes.registry import METHODS, RECIPES, choices, recipe
 from zipper_dist.training.step_plan import StepPlan
 
+ROOT = Path(__file__).parents[2]
 GOWAL = "cifar10-wrn32-gowal"
 ZIPPERS = [name for name in RECIPES if name != GOWAL]
 ZIPPER_TOO = ("multinorm", "finetune", "released")
@@ -130,6 +138,36 @@ def test_mart_on_cifar10(base: str, lr: float, weight_decay: float) -> None:
     assert (learner.beta, learner.weight_decay) == (5.0, weight_decay)
     found = rates(f"{base}-mart", 120, 74.9, 75, 89.9, 90, 99.9, 100)
     assert found == pytest.approx([lr, lr / 10, lr / 10, lr / 100, lr / 100, lr / 1000])
+
+
+@pytest.mark.parametrize(
+    ("method", "drops"),
+    [
+        ("trades", {75: 0.1, 90: 0.01, 100: 0.001}),
+        ("mart", {75: 0.1, 90: 0.01, 100: 0.001}),
+        ("fat", {60: 0.1, 90: 0.01, 110: 0.005}),
+    ],
+)
+@pytest.mark.parametrize("per_epoch", [1, 7, 390])
+def test_by_epoch_rates_fall_when_the_authors_code_says(
+    method: str, drops: dict[int, float], per_epoch: int
+) -> None:
+    """At the beginning of these epochs, counted from 1."""
+    schedule = only_learner(recipe(f"cifar10-{method}")).schedule
+    for t in range(1, 120 * per_epoch + 1):
+        epoch = -(-t // per_epoch)
+        wanted = next((drops[at] for at in sorted(drops)[::-1] if epoch >= at), 1.0)
+        found = schedule(progress_at(t, 120 * per_epoch, per_epoch))
+        assert found == pytest.approx(wanted, rel=1e-9), epoch
+
+
+def test_by_epoch_tau_grows_after_the_epochs_of_the_authors_code() -> None:
+    (command,) = re.findall(r"tau (0:\S+)", (ROOT / "docs" / "released.md").read_text())
+    config = replace(adversarial(recipe("cifar10-fat")), tau=Schedule.parse(command))
+    fat = Fat(config, lambda: AttackedNetwork(nn.Identity(), None))
+    for epoch in range(1, 121):
+        wanted = 0 if epoch <= 50 else 1 if epoch <= 90 else 2
+        assert fat.tau_at(progress_at(390 * epoch - 1, 390 * 120, 390)) == wanted, epoch
 
 
 @pytest.mark.parametrize(("base", "l2"), [("digits", 0.8), ("mnist", 2.0), ("cifar10", 0.5)])

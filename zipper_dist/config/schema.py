@@ -27,6 +27,7 @@ from zipper_dist.config.threat import Norm, ThreatModel, ThreatOption
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "tf32", "bf16"]
+Start = Literal["uniform", "normal", "normal-uncut"]
 
 CONSTANT = Schedule(((0.0, 1.0),))
 
@@ -48,6 +49,9 @@ class AttackConfig:
     """Gradient steps."""
     random_start: bool = True
     """Start at a random point of the ball."""
+    start: Literal["auto", Start] = "auto"
+    """Which: uniform, or 0.001 · N(0, 1) from the image (normal; -uncut: also out of [0, 1]); auto:
+    normal for trades, else uniform."""
     schedule: ScheduleOption = CONSTANT
     """Multiplies eps and step size over the run [progress 0 … 1]."""
 

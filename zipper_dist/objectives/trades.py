@@ -20,6 +20,9 @@ class TradesConfig(SmoothedConfig, AttackedLearnerConfig):
     objective: str = "trades"
     beta: float = 6.0
     """Weight of the robustness term, 1/λ in the paper; 6 is the value published for CIFAR-10."""
+    third_pass: bool = False
+    """Clean images pass once more, after the attacked ones, for the divergence, as in the authors'
+    code: for BatchNorm's running statistics they count twice."""
 
     def problems(self, option: str) -> Iterator[str]:
         """See :class:`~zipper_dist.config.schema.LearnerConfig`."""
@@ -35,7 +38,8 @@ class Trades(AttackedObjective):
     """CE(f(x), y) + β · KL(p(x) ‖ p(x′)), where x′ maximises the same divergence.
 
     Clean and attacked images go through the network one after the other, so that BatchNorm
-    normalises each with its own statistics; the clean pass serves for both terms.
+    normalises each with its own statistics; the clean pass serves for both terms, unless there is a
+    third pass.
 
     Source: Zhang et al., "Theoretically Principled Trade-off between Robustness and Accuracy", ICML
     2019, algorithm 1 (β is 1/λ there).
@@ -53,4 +57,5 @@ class Trades(AttackedObjective):
         """See :class:`zipper_dist.objectives.base.Objective`."""
         clean, attacked = model(batch.images), model(images)
         natural = F.cross_entropy(clean, batch.labels, label_smoothing=self.config.label_smoothing)
-        return natural + self.config.beta * divergence(clean, attacked).mean(), attacked
+        again = model(batch.images) if self.config.third_pass else clean
+        return natural + self.config.beta * divergence(again, attacked).mean(), attacked
