@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zipper_dist.config.schedules import Interval, Schedule, epochs, iterations, progress
+from zipper_dist.config.schedules import (
+    Interval,
+    Schedule,
+    epochs,
+    iterations,
+    progress,
+    progress_at,
+)
 
 values = st.floats(-1e6, 1e6)
 # Not any float: 1e-310 is no progress that a run could be at.
@@ -207,3 +214,13 @@ def test_an_interval_of_many_digits_survives_being_written(text: str) -> None:
 def test_a_huge_interval_is_a_value_error() -> None:
     with pytest.raises(ValueError):
         Interval.parse("1" + 400 * "0")
+
+
+@given(total=st.integers(1, 500), t=st.integers(1, 500), held=st.integers(1, 60))
+def test_progress_is_that_at_the_end_of_what_schedules_are_held_for(
+    total: int, t: int, held: int
+) -> None:
+    t = min(t, total)
+    assert progress_at(t, total) == t / total
+    found = progress_at(t, total, held)
+    assert found == min(total, math.ceil(t / held) * held) / total

@@ -165,6 +165,27 @@ def test_nesterov_takes_momentum(name: str) -> None:
     assert f"--{option}.momentum" in str(raised.value)
 
 
+def test_an_average_that_is_kept_must_be_there() -> None:
+    option = "learners.natural"
+    validate(config_with(**{f"{option}.keep-average": True, f"{option}.weight-average": 0.9}))
+    with pytest.raises(UserError, match=rf"--{option}\.keep-average: .*weight-average above 0"):
+        validate(config_with(**{f"{option}.keep-average": True}))
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("mix.window", iterations(0)),
+        ("mix.window", epochs(0)),
+        ("eval.best-clean", 100.1),
+        ("eval.best-clean", -1.0),
+    ],
+)
+def test_windows_and_accuracies_out_of_range(option: str, value: object) -> None:
+    with pytest.raises(UserError, match=rf"^--{option} \S+: give "):
+        validate(config_with(**{option: value}))
+
+
 ADVERSARIAL = "learners.adversarial"
 
 

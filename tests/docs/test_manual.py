@@ -365,6 +365,19 @@ def test_the_commands_on_networks_run(tmp_path: Path) -> None:
         assert (run / "global.safetensors").exists()
 
 
+AS_RELEASED = [line for line in commands(ROOT / "docs" / "released.md") if "zipper_dist" in line]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", AS_RELEASED[1:])
+def test_the_commands_of_releases_run(command: str, tmp_path: Path) -> None:
+    """Those on CIFAR-10, which is not there, on digits."""
+    assert len(AS_RELEASED) == 5
+    _, _, line = command.replace("cifar10", "digits").partition("-m ")
+    run_module(*line.split(), "--run-dir", str(tmp_path / "run"), *FEW_STEPS)
+    assert (tmp_path / "run" / "global.safetensors").exists()
+
+
 @pytest.mark.slow
 def test_the_commands_on_images_of_ones_own_run(tmp_path: Path) -> None:
     make_folder(tmp_path / "made", train=40, test=4, side=20)

@@ -27,7 +27,7 @@ from zipper_dist.objectives import make_objective
 from zipper_dist.objectives.guided import Guided, frozen_guide
 from zipper_dist.objectives.hat import HatConfig
 from zipper_dist.objectives.lbgat import LbgatConfig
-from zipper_dist.objectives.trades import Trades, TradesConfig
+from zipper_dist.objectives.trades import LikeTrades, LikeTradesConfig, TradesConfig
 
 ATTACK = AttackConfig(eps=0.12, step_size=0.05, steps=4)
 HAT, LBGAT = HatConfig(attack=ATTACK), LbgatConfig(attack=ATTACK)
@@ -74,7 +74,7 @@ def plain_lbgat(
     ],
 )
 def test_loss_and_gradient_are_those_of_a_plain_implementation(
-    plain_loss: Any, config: TradesConfig, guided: bool
+    plain_loss: Any, config: LikeTradesConfig, guided: bool
 ) -> None:
     model, other = network(), network(seed=7).double()
     single = batch(model, SEED)
@@ -99,12 +99,12 @@ def test_loss_and_gradient_are_those_of_a_plain_implementation(
 
 
 @pytest.mark.parametrize("config", [HAT, LBGAT])
-def test_the_attack_is_that_of_trades(config: TradesConfig) -> None:
+def test_the_attack_is_that_of_trades(config: LikeTradesConfig) -> None:
     objectives = [
         make_objective(each, lambda: FP32.attacked_network(network()))
         for each in (config, TradesConfig(attack=ATTACK))
     ]
-    assert all(isinstance(each, Trades) for each in objectives)
+    assert all(isinstance(each, LikeTrades) for each in objectives)
     assert objectives[0].attack(0.5) == objectives[1].attack(0.5)  # type: ignore[attr-defined]
 
 
@@ -126,5 +126,5 @@ def test_a_guide_has_no_graph_and_stays_as_it_is() -> None:
         (replace(LBGAT, beta=-1.0), "--a.beta -1.0: give 0 … 1000"),
     ],
 )
-def test_ranges(config: TradesConfig, problem: str) -> None:
+def test_ranges(config: LikeTradesConfig, problem: str) -> None:
     assert list(config.problems("--a")) == [problem]

@@ -22,7 +22,7 @@ from zipper_dist.config.schema import AttackConfig
 from zipper_dist.data import Minibatch
 from zipper_dist.objectives import LearnerSteps, StepContext, make_objective, state_of
 from zipper_dist.objectives.ikl import Ikl, IklConfig
-from zipper_dist.objectives.trades import Trades, TradesConfig
+from zipper_dist.objectives.trades import LikeTrades, TradesConfig
 from zipper_dist.training.learner import BaseLearner
 
 ATTACK = AttackConfig(eps=0.12, step_size=0.05, steps=4)
@@ -99,7 +99,7 @@ def test_the_attack_is_that_of_trades() -> None:
     model = network()
     minibatch = batch(model, 1)
     attacks = []
-    for kind, config in ((Trades, TradesConfig(attack=ATTACK)), (Ikl, CONFIG)):
+    for kind, config in ((LikeTrades, TradesConfig(attack=ATTACK)), (Ikl, CONFIG)):
         objective = make_objective(config, lambda: FP32.attacked_network(model))
         assert isinstance(objective, kind)
         attacks.append(objective.attack(0.5))

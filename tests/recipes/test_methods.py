@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 
+from zipper_dist.accel.precision import AttackedNetwork
 from zipper_dist.config.checks import validate
-from zipper_dist.config.schedules import Schedule
+from zipper_dist.config.schedules import Schedule, progress_at
 from zipper_dist.config.schema import (
     AttackConfig,
     LearnerConfig,
@@ -18,14 +22,18 @@ from zipper_dist.config.schema import (
 from zipper_dist.config.threat import ThreatModel
 from zipper_dist.errors import UserError
 from zipper_dist.objectives import OBJECTIVES
+from zipper_dist.objectives.fat import Fat
 from zipper_dist.recipes.methods import falling
 from zipper_dist.recipes.registry import METHODS, RECIPES, choices, recipe
+from zipper_dist.training.step_plan import StepPlan
 
 ONE_STEP = {"rsfgsm": (1.25, 15), "nfgsm": (1.0, 30)}  # length of the step [radii], epochs
 GUIDED = ("hat", "lbgat")
+ROOT = Path(__file__).parents[2]
 GOWAL = "cifar10-wrn32-gowal"
 ZIPPERS = [name for name in RECIPES if name != GOWAL]
-ONE_LEARNER = [method for method in METHODS if method not in (*GUIDED, "multinorm", "finetune")]
+ZIPPER_TOO = (*GUIDED, "multinorm", "finetune", "released")
+ONE_LEARNER = [method for method in METHODS if method not in ZIPPER_TOO]
 NAMES = [f"{base}-{method}" for base, method in itertools.product(ZIPPERS, ONE_LEARNER)]
 EPS = {"digits": 0.17, "mnist": 0.3}
 LIKE_CIFAR10 = [name for name in ZIPPERS if name not in EPS]
@@ -209,6 +217,36 @@ def test_lbgat_on_cifar10(base: str) -> None:
         assert found == pytest.approx([0.1, 0.1, 1e-2, 1e-2, 1e-3, 1e-3])
 
 
+@pytest.mark.parametrize(
+    ("method", "drops"),
+    [
+        ("trades", {75: 0.1, 90: 0.01, 100: 0.001}),
+        ("mart", {75: 0.1, 90: 0.01, 100: 0.001}),
+        ("fat", {60: 0.1, 90: 0.01, 110: 0.005}),
+    ],
+)
+@pytest.mark.parametrize("per_epoch", [1, 7, 390])
+def test_by_epoch_rates_fall_when_the_authors_code_says(
+    method: str, drops: dict[int, float], per_epoch: int
+) -> None:
+    """At the beginning of these epochs, counted from 1."""
+    schedule = only_learner(recipe(f"cifar10-{method}")).schedule
+    for t in range(1, 120 * per_epoch + 1):
+        epoch = -(-t // per_epoch)
+        wanted = next((drops[at] for at in sorted(drops)[::-1] if epoch >= at), 1.0)
+        found = schedule(progress_at(t, 120 * per_epoch, per_epoch))
+        assert found == pytest.approx(wanted, rel=1e-9), epoch
+
+
+def test_by_epoch_tau_grows_after_the_epochs_of_the_authors_code() -> None:
+    (command,) = re.findall(r"tau (0:\S+)", (ROOT / "docs" / "released.md").read_text())
+    config = replace(adversarial(recipe("cifar10-fat")), tau=Schedule.parse(command))
+    fat = Fat(config, lambda: AttackedNetwork(nn.Identity(), None))
+    for epoch in range(1, 121):
+        wanted = 0 if epoch <= 50 else 1 if epoch <= 90 else 2
+        assert fat.tau_at(progress_at(390 * epoch - 1, 390 * 120, 390)) == wanted, epoch
+
+
 @pytest.mark.parametrize(("base", "l2"), [("digits", 0.8), ("mnist", 2.0), ("cifar10", 0.5)])
 def test_several_norms_at_once(base: str, l2: float) -> None:
     zipper, config = recipe(base), recipe(f"{base}-multinorm")
@@ -240,6 +278,51 @@ def test_fine_tuning_is_short_and_gentle_and_mixes_half_and_half(base: str) -> N
     for name, learner in config.learners.items():
         assert learner.lr == pytest.approx(zipper.learners[name].lr / 10)
         assert [learner.schedule(at) for at in (0, 0.05, 1)] == pytest.approx([0, 1, 0])
+
+
+@pytest.mark.parametrize(
+    ("base", "lr", "end", "decays"),
+    [("cifar10", 0.01, 0.01, (5e-4, 3.5e-3)), ("cifar10-wrn32", 0.1, 0.05, (5e-4, 7e-4))],
+)
+def test_zipper_as_released(base: str, lr: float, end: float, decays: tuple[float, float]) -> None:
+    zipper, config = recipe(base), recipe(f"{base}-released")
+    validate(config)
+    assert config.recipe == f"{base}-released"
+    assert (config.model, config.epochs, config.batch_size) == (zipper.model, 120, 128)
+    assert config.schedules_by == "epoch"
+    assert (config.mix.gamma, config.mix.ema) == (zipper.mix.gamma, 0.999)
+    assert config.mix.first_count == 0
+    assert adversarial(config).attack == adversarial(zipper).attack
+    assert list(config.learners) == ["natural", "adversarial"]
+    for learner, decay in zip(config.learners.values(), decays, strict=True):
+        assert (learner.lr, learner.weight_decay, learner.momentum) == (lr, decay, 0.9)
+        assert (learner.weight_average, learner.keep_average) == (0.999, True)
+        found = [learner.schedule(at) for at in (0, 1 / 3, 1 / 2, 2 / 3, 1)]
+        assert found == pytest.approx([1, 1, 0.55, 0.1, end], abs=5e-6)
+    assert (config.data.validation, config.eval.best_clean) == ("test", 88.0)
+    plan = StepPlan.of(config, 390)
+    assert plan.validate_every == 390
+    times = {t for t in range(1, 120 * 390 + 1) if plan.redistributes_at(t)}
+    wanted = {t for t in range(1, 120 * 390) if -(-t // 390) in range(75, 121, 5)}
+    assert times == wanted
+    assert len(times) == 3899
+
+
+@pytest.mark.parametrize("base", ["digits", "mnist", "svhn", "folder"])
+def test_other_data_as_released_choose_as_before(base: str) -> None:
+    zipper, config = recipe(base), recipe(f"{base}-released")
+    validate(config)
+    assert (config.data, config.eval) == (zipper.data, zipper.eval)
+    for per_epoch in (1, 20, 390):
+        before, plan = (StepPlan.of(each, per_epoch) for each in (zipper, config))
+        last = before.total_steps
+        ends = [t for t in range(last) if before.redistributes_at(t)]
+        times = [t for t in range(last) if plan.redistributes_at(t)]
+        # Where an interval is an epoch, as for MNIST, the end of the epoch before is one, too.
+        first = ends[0] - per_epoch + (0 if base == "mnist" else 1)
+        assert times[0] == first
+        assert set(ends) <= set(times)
+        assert all(-(-t // per_epoch) * per_epoch % plan.mix_every == 0 for t in times)
 
 
 def test_the_recipe_of_gowal_et_al() -> None:

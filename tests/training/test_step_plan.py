@@ -175,3 +175,33 @@ def test_a_short_run_of_every_recipe_redistributes(name: str, total: int) -> Non
     plan = StepPlan.of(replace(recipe(name), steps=total), 5)
     if plan.mix_every:
         assert (plan.redistributions or 0) >= (1 if name == "digits" else 3)
+
+
+def test_a_window_is_the_end_of_each_interval() -> None:
+    def times(every: int, start: int, window: int) -> list[int]:
+        plan = StepPlan(20, 10, every, start, 1, mix_window=window)
+        return [t for t in range(21) if plan.redistributes_at(t)]
+
+    assert times(every=5, start=10, window=2) == [10, 14, 15, 19]
+    assert times(every=5, start=9, window=2) == [9, 10, 14, 15, 19]
+    assert times(every=5, start=14, window=3) == [14, 15, 18, 19]
+    assert times(every=5, start=16, window=5) == [16, 17, 18, 19]
+    assert times(every=5, start=16, window=50) == [16, 17, 18, 19]
+    assert times(every=0, start=0, window=5) == []
+    assert times(every=30, start=0, window=12) == [19]
+
+
+def test_redistributions_within_windows_are_counted() -> None:
+    for total in (1, 7, 20, 23):
+        for start in range(0, 25, 3):
+            for every in (1, 2, 5, 7, 40):
+                for window in (1, 2, 4, 7, 50):
+                    plan = StepPlan(total, 5, every, start, 1, mix_window=window)
+                    found = sum(map(plan.redistributes_at, range(1, total)))
+                    assert plan.redistributions == found
+
+
+def test_schedules_stand_still_for_an_epoch_if_they_are_told_to() -> None:
+    assert StepPlan.of(CONFIG, 10).schedules_held == 1
+    plan = StepPlan.of(replace(CONFIG, schedules_by="epoch"), 10)
+    assert plan.schedules_held == 10

@@ -100,3 +100,14 @@ def test_nan_with_finite_weights_is_told_and_worth_nothing(
     (record,) = sink.records
     assert (record["clean"], record["robust"], record["not_finite"]) == (0.0, 0.0, 30)
     assert any("NaN or infinite for 30 of 30 images" in note for note in sink.notes)
+
+
+def test_the_best_is_accurate_enough_if_any_is(validator: Validator) -> None:
+    def record(step: int, clean: float, robust: float) -> Record:
+        return {"step": step, "clean": clean, "robust": robust}
+
+    validator._best_clean = 88.0
+    validator.history = [record(1, 70.0, 60.0), record(2, 87.9, 43.0)]
+    assert validator.best == validator.history[1]
+    validator.history += [record(3, 88.0, 42.0), record(4, 89.0, 42.0), record(5, 80.0, 60.0)]
+    assert validator.best == validator.history[3]

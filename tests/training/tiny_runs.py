@@ -59,6 +59,18 @@ class TinyNetwork(nn.Module):
         return logits
 
 
+class DoubleNetwork(TinyNetwork):
+    """The same in float64; no surrogate of it can be made, as attacks would see it in fp32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.double()
+
+    def forward(self, images: Tensor) -> Tensor:
+        assert isinstance(images, Tensor), "cannot be traced"
+        return super().forward(images.double())
+
+
 def image_set(count: int, seed: int) -> ImageSet:
     """Random images, black and white ones among their pixels, with labels that can be learnt."""
     generator = torch.Generator().manual_seed(seed)
@@ -115,11 +127,16 @@ def built(run: RunContext, data: Dataset) -> TrainState:
     return build_state(run, materials, place(run, materials, None), [0])
 
 
-def trained(config: TrainConfig, directory: Path, monkeypatch: pytest.MonkeyPatch) -> History:
+def trained(
+    config: TrainConfig,
+    directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    network: type[TinyNetwork] = TinyNetwork,
+) -> History:
     """What the training loop does, in one process."""
 
     def tiny(spec: ModelSpec) -> nn.Module:
-        return TinyNetwork()
+        return network()
 
     for module in ("network", "limits"):
         monkeypatch.setattr(f"zipper_dist.training.setup.{module}.build", tiny)
@@ -142,7 +159,7 @@ def trained(config: TrainConfig, directory: Path, monkeypatch: pytest.MonkeyPatc
     )
     state = built(run, data)
     history: History = []
-    mixed = FlatState(TinyNetwork())
+    mixed = FlatState(network())
     minibatch = state.loader.minibatch
 
     def record() -> None:

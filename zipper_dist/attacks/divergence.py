@@ -6,19 +6,13 @@ Robustness and Accuracy", ICML 2019, algorithm 1.
 
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from zipper_dist.accel.precision import Network
 from zipper_dist.attacks.ascent import Loss, logits_at
-from zipper_dist.attacks.ball import Ball, drawn
-from zipper_dist.attacks.draws import Draws
 from zipper_dist.attacks.pgd import PGD
-
-START = 0.001
-"""Standard deviation of the noise that the attack starts with [1 = the full pixel range]. At the
-clean image itself the divergence is at its minimum, so that its gradient there is 0."""
+from zipper_dist.config.schema import Start
 
 
 def divergence(clean: Tensor, attacked: Tensor) -> Tensor:
@@ -29,12 +23,11 @@ def divergence(clean: Tensor, attacked: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class DivergencePGD(PGD):
-    """PGD from ``x`` + 0.001 · N(0, 1), in the ball, on :func:`divergence`, without labels."""
+    """PGD from ``x`` + 0.001 · N(0, 1), in the ball, on :func:`divergence`, without labels. At the
+    clean image itself the divergence is at its minimum, so that its gradient there is 0."""
 
-    def start(self, ball: Ball, x: Tensor, draws: Draws) -> Tensor:
-        """See :class:`~zipper_dist.attacks.base.Iterated`."""
-        noise = drawn(x.shape, x, draws.generators(), torch.Tensor.normal_)
-        return ball.project(x + START * noise)
+    begin: Start = "normal"
+    """See :class:`~zipper_dist.attacks.pgd.PGD`."""
 
     def loss(self, network: Network, x: Tensor, y: Tensor) -> Loss:
         """See :class:`~zipper_dist.attacks.base.Iterated`."""

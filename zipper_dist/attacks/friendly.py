@@ -13,8 +13,8 @@ from torch import Tensor
 
 from zipper_dist.accel.precision import Network
 from zipper_dist.attacks.ascent import image_gradient
-from zipper_dist.attacks.ball import make_ball
-from zipper_dist.attacks.draws import Draws
+from zipper_dist.attacks.ball import drawn, make_ball
+from zipper_dist.attacks.draws import Draws, Generators
 from zipper_dist.attacks.pgd import PGD
 
 
@@ -31,14 +31,19 @@ class FriendlyPGD(PGD):
     """Steps that an image may take while misclassified."""
     fixed_shape: bool = False
     """Keep all images in the batch."""
+    omega: float = 0.0
+    """Standard deviation of noise that is added with each step [1 = the full pixel range]."""
 
     def iterates(self, network: Network, x: Tensor, y: Tensor, draws: Draws) -> Iterator[Tensor]:
         """See :class:`~zipper_dist.attacks.base.Attack`; there is only the result."""
         start = self.start(make_ball(self.norm, x, self.eps), x, draws)
-        yield self.from_start(network, x, y, start)
+        yield self.from_start(network, x, y, start, draws.generators())
 
-    def from_start(self, network: Network, x: Tensor, y: Tensor, start: Tensor) -> Tensor:
-        """The images (B, C, H, W) that the attack ends at, from images ``start`` in the ball."""
+    def from_start(
+        self, network: Network, x: Tensor, y: Tensor, start: Tensor, noise: Generators = None
+    ) -> Tensor:
+        """The images (B, C, H, W) that the attack ends at, from images ``start`` in the ball;
+        ``noise`` draws what ``omega`` adds."""
         found, x_adv, rows = start.clone(), start, torch.arange(len(x), device=x.device)
         ball = make_ball(self.norm, x, self.eps)
         going, left = torch.ones_like(y, dtype=torch.bool), torch.full_like(y, self.tau)
@@ -54,6 +59,9 @@ class FriendlyPGD(PGD):
             going = going & ~(wrong & (left == 0))
             left = left - wrong.long()
             gradient = torch.where(going[:, None, None, None], gradient, 0)
+            if self.omega > 0:  # drawn for all images, whichever have stopped
+                shift = self.omega * drawn(x.shape, x, noise, torch.Tensor.normal_)[rows]
+                x_adv = x_adv + torch.where(going[:, None, None, None], shift, 0)
             x_adv = ball.step(x_adv, gradient, self.step)
             if self.fixed_shape and x.is_cuda:
                 continue

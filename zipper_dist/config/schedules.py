@@ -136,6 +136,12 @@ def parse_rate(text: str) -> Schedule | Curve:
         raise ValueError(f"{error}; or cosine, cosine:0.05, one-cycle, one-cycle:0.3") from None
 
 
+def progress_at(t: int, total: int, held: int = 1) -> float:
+    """The progress 0 … 1 of a run of ``total`` iterations at iteration ``t``, for its schedules,
+    which stand still for ``held`` iterations at a time: at the last of these."""
+    return min(total, -(-t // held) * held) / total
+
+
 Unit = Literal["iterations", "epochs", "progress", "auto"]
 
 

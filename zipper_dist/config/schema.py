@@ -21,12 +21,14 @@ from zipper_dist.config.schedules import (
     RateOption,
     Schedule,
     ScheduleOption,
+    iterations,
     progress,
 )
 from zipper_dist.config.threat import Norm, ThreatModel, ThreatOption
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "tf32", "bf16"]
+Start = Literal["uniform", "normal", "normal-uncut"]
 
 CONSTANT = Schedule(((0.0, 1.0),))
 
@@ -48,6 +50,9 @@ class AttackConfig:
     """Gradient steps."""
     random_start: bool = True
     """Start at a random point of the ball."""
+    start: Literal["auto", Start] = "auto"
+    """Which: uniform, or 0.001 · N(0, 1) from the image (normal; -uncut: also out of [0, 1]); auto:
+    normal for trades, else uniform."""
     schedule: ScheduleOption = CONSTANT
     """Multiplies eps and step size over the run [progress 0 … 1]."""
 
@@ -82,6 +87,8 @@ class LearnerConfig:
     """Multiplies the learning rate over the run [progress 0 … 1]; also cosine[:RISE], one-cycle."""
     weight_average: float = 0.0
     """Decay of an average of the learner's weights that is mixed in their place; 0 = off."""
+    keep_average: bool = False
+    """Let the average outlive redistributions; else it starts over from the global learner."""
     augment: AugmentOption = Augment()
     """Further augmentations, for this learner alone; names as for data.augment."""
 
@@ -106,6 +113,8 @@ class LearnerConfig:
         yield from ranges.number(f"{option}.lr", self.lr, 0, 1e3)
         yield from ranges.below_one(f"{option}.momentum", self.momentum)
         yield from ranges.below_one(f"{option}.weight-average", self.weight_average)
+        if self.keep_average and self.weight_average == 0:
+            yield f"{option}.keep-average: takes {option}.weight-average above 0"
         yield from ranges.number(f"{option}.weight-decay", self.weight_decay, 0, 1e3)
         yield from ranges.below_one(f"{option}.beta2", self.beta2)
         if self.nesterov and (self.momentum == 0 or self.optimizer != "sgd"):
@@ -144,8 +153,12 @@ class MixConfig:
     """Interval between redistributions; 0 = never [iterations, epochs as 5ep, part of the run]."""
     start: IntervalOption = progress(75 / 120)
     """First redistribution [iterations, epochs as 75ep, part of the run as 0.625]."""
+    window: IntervalOption = iterations(1)
+    """Redistribute after each of so many last iterations of every interval [iterations, 1ep]."""
     ema: float = 0.999
     """Decay α of the global learner's moving average."""
+    first_count: Literal[0, 1] = 1
+    """The n of the first iteration in the decay of averages, min(α, (1 + n) / (10 + n))."""
     gamma: ScheduleOption = CONSTANT
     """Mixing weight γ of the second of two learners; the first has 1 - γ [progress 0 … 1]."""
     weights: dict[str, ScheduleOption] = field(default_factory=dict)
@@ -165,6 +178,8 @@ class MixConfig:
     def problems(self, names: Sequence[str]) -> Iterator[str]:
         """What is wrong with the options for the learners ``names``."""
         yield from ranges.below_one("--mix.ema", self.ema, 0.9999999)
+        if self.window.amount == 0:
+            yield f"--mix.window {self.window}: give 1 iteration or more; --mix.every 0 is never"
         yield from ranges.values("--mix.gamma", self.gamma, 1)
         if self.weights or len(names) > 2:
             yield from self._problems_of_weights(names)
@@ -207,6 +222,8 @@ class EvalConfig:
     """Its radius; default: as trained [1 = the full pixel range]."""
     step_size: float | None = None
     """Length of a step; default: 2.5 eps / steps [1 = the full pixel range]."""
+    best_clean: float = 0.0
+    """Choose the best weights among those of so much clean accuracy, if there are any [%]."""
     limit: int | None = None
     """Evaluate on only so many images of each set [images]."""
     batch_size: int = 128
@@ -220,6 +237,7 @@ class EvalConfig:
         if self.every.amount == 0:
             yield f"--eval.every {self.every}: give 1 iteration or more"
         yield from ranges.length("--eval.step-size", self.step_size)
+        yield from ranges.number("--eval.best-clean", self.best_clean, 0, 100)
 
 
 @dataclass(frozen=True)
@@ -237,6 +255,8 @@ class TrainConfig:
     """Passes over the training set [epochs]."""
     steps: int | None = None
     """Length of the run in place of --epochs; every schedule spans the run [iterations]."""
+    schedules_by: Literal["iteration", "epoch"] = "iteration"
+    """When schedules move on; epoch: to where they are at its end, and stay there throughout it."""
     batch_size: int | None = 128
     """Images in a minibatch; None: 128, or fewer for few images [images]."""
     device: Device = "auto"

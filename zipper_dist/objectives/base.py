@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from zipper_dist.accel.precision import AttackedNetwork
 from zipper_dist.attacks import PGD, SharedDraws
 from zipper_dist.config import ranges
+from zipper_dist.config.schedules import progress_at
 from zipper_dist.config.schema import AttackedLearnerConfig, LearnerConfig
 from zipper_dist.data import Minibatch
 from zipper_dist.registry import Registry
@@ -42,15 +43,19 @@ class StepContext:
 
 @dataclass(frozen=True)
 class LearnerSteps:
-    """The iterations 1 … ``total`` of a learner; its name and ``seed`` address its random draws."""
+    """The iterations 1 … ``total`` of a learner; its name and ``seed`` address its random draws.
+    Schedules stand still for ``held`` iterations; averages count from ``first_count``."""
 
     learner: str
     seed: int
     total: int
+    held: int = 1
+    first_count: int = 1
 
     def at(self, step: int) -> StepContext:
         """What an objective is told in an iteration."""
-        return StepContext(self.seed, self.learner, step, step / self.total)
+        progress = progress_at(step, self.total, self.held)
+        return StepContext(self.seed, self.learner, step, progress)
 
 
 class Objective(Protocol):

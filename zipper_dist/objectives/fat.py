@@ -22,11 +22,14 @@ class FatConfig(AtConfig):
     takes_mixtures: ClassVar[bool] = False  # an image is misclassified or it is not
     tau: ScheduleOption = QUARTERS
     """Stop the attack on an image after so many misclassified steps [steps, by progress 0 … 1]."""
+    omega: float = 0.0
+    """Noise added with each step of the attack; 0.001 in the authors' code [1 = full range]."""
 
     def problems(self, option: str) -> Iterator[str]:
         """See :class:`~zipper_dist.config.schema.LearnerConfig`."""
         yield from super().problems(option)
         yield from ranges.values(f"{option}.tau", self.tau)
+        yield from ranges.number(f"{option}.omega", self.omega, 0, 1)
 
 
 @OBJECTIVES.register("fat")
@@ -47,6 +50,7 @@ class Fat(Adversarial):
             self.config.attack.schedule(progress),
             tau=self.tau_at(progress),
             fixed_shape=self.attacked.fixed_shape,
+            omega=self.config.omega,
         )
 
     def tau_at(self, progress: float) -> int:

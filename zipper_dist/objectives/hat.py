@@ -11,11 +11,11 @@ from zipper_dist.config import ranges
 from zipper_dist.data import Minibatch
 from zipper_dist.objectives.base import OBJECTIVES
 from zipper_dist.objectives.guided import Guided, GuidedConfig
-from zipper_dist.objectives.trades import Trades, TradesConfig
+from zipper_dist.objectives.trades import LikeTrades, LikeTradesConfig
 
 
 @dataclass(frozen=True)
-class HatConfig(GuidedConfig, TradesConfig):
+class HatConfig(GuidedConfig, LikeTradesConfig):
     """A base learner that trains by HAT."""
 
     objective: str = "hat"
@@ -34,7 +34,7 @@ class HatConfig(GuidedConfig, TradesConfig):
 
 
 @OBJECTIVES.register("hat")
-class Hat(Guided, Trades):
+class Hat(Guided, LikeTrades):
     """CE(f(x), y) + β · KL(p(x) ‖ p(x′)) + γ · CE(f(x + h (x′ − x)), argmax g(x′)); g is the guide.
 
     x′ is attacked as in TRADES. The third term is left out as long as there is no guide.

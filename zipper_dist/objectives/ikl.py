@@ -11,13 +11,13 @@ from zipper_dist.attacks.ascent import logits_at
 from zipper_dist.config import ranges
 from zipper_dist.data import Minibatch
 from zipper_dist.objectives.base import OBJECTIVES, Attacked, StepContext
-from zipper_dist.objectives.trades import Trades, TradesConfig
+from zipper_dist.objectives.trades import LikeTrades, LikeTradesConfig
 
 _LEAST = 1e-12  # of a sum of probabilities: a class that is never seen gets equal weights
 
 
 @dataclass(frozen=True)
-class IklConfig(TradesConfig):
+class IklConfig(LikeTradesConfig):
     """A base learner that trains by IKL."""
 
     objective: str = "ikl"
@@ -39,7 +39,7 @@ class IklConfig(TradesConfig):
 
 
 @OBJECTIVES.register("ikl")
-class Ikl(Trades):
+class Ikl(LikeTrades):
     """CE(f(x), y) + α · CE(p(x), f(x′)) + β · ¼ Σ_jk w_j w_k (Δ_jk(x) − Δ_jk(x′))².
 
     Δ_jk are differences of logits, and the gradient goes through both. p(x) in the second term is a

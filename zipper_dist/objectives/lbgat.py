@@ -9,11 +9,11 @@ from zipper_dist.attacks import divergence
 from zipper_dist.data import Minibatch
 from zipper_dist.objectives.base import OBJECTIVES
 from zipper_dist.objectives.guided import Guided, GuidedConfig
-from zipper_dist.objectives.trades import Trades, TradesConfig
+from zipper_dist.objectives.trades import LikeTrades, LikeTradesConfig
 
 
 @dataclass(frozen=True)
-class LbgatConfig(GuidedConfig, TradesConfig):
+class LbgatConfig(GuidedConfig, LikeTradesConfig):
     """A base learner that trains by LBGAT."""
 
     objective: str = "lbgat"
@@ -22,7 +22,7 @@ class LbgatConfig(GuidedConfig, TradesConfig):
 
 
 @OBJECTIVES.register("lbgat")
-class Lbgat(Guided, Trades):
+class Lbgat(Guided, LikeTrades):
     """The mean, over images and classes, of (f(x′) − g(x))², + β · KL(p(x) ‖ p(x′)); g: the guide.
 
     x′ is attacked as in TRADES. As long as there is no guide, CE(f(x′), y) is the first term.

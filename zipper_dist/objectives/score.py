@@ -12,11 +12,11 @@ from zipper_dist.attacks.ascent import Loss, logits_at
 from zipper_dist.config import ranges
 from zipper_dist.data import Minibatch
 from zipper_dist.objectives.base import OBJECTIVES
-from zipper_dist.objectives.trades import Trades, TradesConfig
+from zipper_dist.objectives.trades import LikeTrades, LikeTradesConfig
 
 
 @dataclass(frozen=True)
-class ScoreConfig(TradesConfig):
+class ScoreConfig(LikeTradesConfig):
     """A base learner that trains by SCORE."""
 
     objective: str = "score"
@@ -32,7 +32,7 @@ class ScoreConfig(TradesConfig):
 
 
 @OBJECTIVES.register("score")
-class Score(Trades):
+class Score(LikeTrades):
     """max(0, ‖p(x) − y‖² + β ‖p(x) − p(x′)‖² − b), the mean over the images, y as one-hot vectors.
 
     x′ maximises ‖p(x) − p(x′)‖², from where TRADES starts. b is the first term of an image whose

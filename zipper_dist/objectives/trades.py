@@ -14,10 +14,9 @@ from zipper_dist.objectives.base import OBJECTIVES, AttackedObjective, SmoothedC
 
 
 @dataclass(frozen=True)
-class TradesConfig(SmoothedConfig, AttackedLearnerConfig):
-    """A base learner that trains by TRADES."""
+class LikeTradesConfig(SmoothedConfig, AttackedLearnerConfig):
+    """A base learner whose attack starts as that of TRADES."""
 
-    objective: str = "trades"
     beta: float = 6.0
     """Weight of the robustness term, 1/λ in the paper; 6 is the value published for CIFAR-10."""
 
@@ -30,12 +29,33 @@ class TradesConfig(SmoothedConfig, AttackedLearnerConfig):
             yield f"{option}.attack.no-random-start: start at random, because {reason}"
 
 
+class LikeTrades(AttackedObjective):
+    """The part of an objective whose x′ maximises KL(p(x) ‖ p(x′)); subclasses add the loss."""
+
+    config: LikeTradesConfig
+
+    def attack(self, progress: float) -> PGD:
+        """The attack at ``progress`` 0 … 1 of the run."""
+        return DivergencePGD.of(self.config.attack, self.config.attack.schedule(progress))
+
+
+@dataclass(frozen=True)
+class TradesConfig(LikeTradesConfig):
+    """A base learner that trains by TRADES."""
+
+    objective: str = "trades"
+    third_pass: bool = False
+    """Clean images pass once more, after the attacked ones, for the divergence, as in the authors'
+    code: for BatchNorm's running statistics they count twice."""
+
+
 @OBJECTIVES.register("trades")
-class Trades(AttackedObjective):
+class Trades(LikeTrades):
     """CE(f(x), y) + β · KL(p(x) ‖ p(x′)), where x′ maximises the same divergence.
 
     Clean and attacked images go through the network one after the other, so that BatchNorm
-    normalises each with its own statistics; the clean pass serves for both terms.
+    normalises each with its own statistics; the clean pass serves for both terms, unless there is a
+    third pass.
 
     Source: Zhang et al., "Theoretically Principled Trade-off between Robustness and Accuracy", ICML
     2019, algorithm 1 (β is 1/λ there).
@@ -45,12 +65,9 @@ class Trades(AttackedObjective):
     config: TradesConfig
     draws = "trades-start"
 
-    def attack(self, progress: float) -> PGD:
-        """The attack at ``progress`` 0 … 1 of the run."""
-        return DivergencePGD.of(self.config.attack, self.config.attack.schedule(progress))
-
     def loss(self, model: nn.Module, batch: Minibatch, images: Tensor) -> tuple[Tensor, Tensor]:
         """See :class:`zipper_dist.objectives.base.Objective`."""
         clean, attacked = model(batch.images), model(images)
         natural = F.cross_entropy(clean, batch.labels, label_smoothing=self.config.label_smoothing)
-        return natural + self.config.beta * divergence(clean, attacked).mean(), attacked
+        again = model(batch.images) if self.config.third_pass else clean
+        return natural + self.config.beta * divergence(again, attacked).mean(), attacked

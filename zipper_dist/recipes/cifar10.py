@@ -15,13 +15,14 @@ from zipper_dist.recipes.registry import RECIPES
 
 
 def thirds(end: float) -> Schedule:
-    """Learning rates as published: constant, down to a tenth, down to ``end``, a third each."""
+    """Learning rates of the public release: constant, to a tenth, to ``end``, a third each."""
     return Schedule(((0.0, 1.0), (0.333333, 1.0), (0.666667, 0.1), (1.0, end)))
 
 
 @RECIPES.register("cifar10")
 def cifar10() -> TrainConfig:
-    """CIFAR-10, ResNet-18, as published: 120 epochs, redistribution from 75, every 5."""
+    """CIFAR-10, ResNet-18, the paper's algorithm with the settings of its public release: 120
+    epochs, redistribution from 75, every 5."""
     return TrainConfig(
         epochs=120,
         batch_size=128,

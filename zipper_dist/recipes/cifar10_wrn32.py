@@ -9,7 +9,7 @@ from zipper_dist.recipes.registry import RECIPES
 
 @RECIPES.register("cifar10-wrn32")
 def cifar10_wrn32() -> TrainConfig:
-    """CIFAR-10, WRN-32-10, as published."""
+    """CIFAR-10, WRN-32-10, the paper's algorithm with the settings of its public release."""
     base = cifar10()
     natural, adversarial = base.learners["natural"], base.learners["adversarial"]
     return replace(

@@ -9,6 +9,6 @@ from zipper_dist.recipes.registry import RECIPES
 
 @RECIPES.register("svhn")
 def svhn() -> TrainConfig:
-    """SVHN with the CIFAR-10 setting, as published; without flips, as they change digits."""
+    """SVHN with the CIFAR-10 setting, as in the paper; without flips, as they change digits."""
     base = cifar10()
     return replace(base, data=replace(base.data, source="svhn", flip=False))

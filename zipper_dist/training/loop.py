@@ -17,7 +17,7 @@ def train(run: RunContext, state: TrainState) -> None:
     """Zipper, from the iteration after ``state.at`` to T.
 
     Every learner takes a step on the same minibatch; the global learner is the moving average of
-    their mixture; from t′ on, every c iterations, the learners continue from it.
+    their mixture; from t′ on, at the end of every c iterations, the learners continue from it.
     """
     plan = state.plan
     for t in range(state.at + 1, plan.total_steps + 1):
@@ -72,9 +72,9 @@ def redistribute(run: RunContext, state: TrainState) -> None:
 def global_learner(run: RunContext, state: TrainState) -> Tensor:
     """θ_g, flat: the sum of the shares of all ranks, which all take part."""
     share = state.mixer.total(state.mixer.shares())
-    theta: Tensor = run.wait(run.world.all_reduce(share)).float()
+    theta: Tensor = run.wait(run.world.all_reduce(share))
     state.timers.syncs += 1
-    return theta
+    return theta.to(state.learners[0].state.flat.dtype)
 
 
 @doing("reporting")

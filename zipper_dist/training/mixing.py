@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from zipper_dist.activity import doing
+from zipper_dist.config.schedules import progress_at
 from zipper_dist.config.schema import MixConfig
 from zipper_dist.training.learner import ema_decay
 
@@ -28,39 +29,55 @@ SMALLEST_SCALE = 2.0**-20  # below it the accumulators are brought back to scale
 Weights = Callable[[int], Mapping[str, float]]
 
 
-def mixing_weights(config: MixConfig, names: Sequence[str], total_steps: int) -> Weights:
-    """w_a(t) for the learners ``names``, in the order of the method."""
+def mixing_weights(
+    config: MixConfig, names: Sequence[str], total_steps: int, held: int = 1
+) -> Weights:
+    """w_a(t) for the learners ``names``, in the order of the method; they stand still for ``held``
+    iterations."""
     schedules = config.mixing_weights(names)
-    return lambda t: {name: weight(t / total_steps) for name, weight in schedules.items()}
+
+    def weights(t: int) -> Mapping[str, float]:
+        progress = progress_at(t, total_steps, held)
+        return {name: weight(progress) for name, weight in schedules.items()}
+
+    return weights
 
 
 class Mixer:
     """The shares of θ_g that ``learners``, those that one process saves in the order of the method,
     hold.
 
-    ``theta`` is θ_0 (1-D fp32), ``leader`` has P θ_g, ``weights`` is w_a(t), ``decay`` is α.
+    ``theta`` is θ_0 (1-D), ``leader`` has P θ_g, ``weights`` is w_a(t), ``decay`` is α, whose
+    warm-up counts the first iteration as ``first_count``.
     ``copies`` are those, none at first, that are here for checkpoints alone: another process gives
     their shares to the sum.
     """
 
     def __init__(
-        self, theta: Tensor, learners: Sequence[str], leader: str, weights: Weights, decay: float
+        self,
+        theta: Tensor,
+        learners: Sequence[str],
+        leader: str,
+        weights: Weights,
+        decay: float,
+        first_count: int = 1,
     ) -> None:
         self.accumulators = {name: torch.zeros_like(theta) for name in learners}
         self.copies: Collection[str] = ()
         self.carry = 1.0
         self.scale = 1.0
         self.synced_at = 0
-        self._size, self._device = theta.numel(), theta.device
+        self._size, self._device, self._dtype = theta.numel(), theta.device, theta.dtype
         self.theta = theta.clone() if leader in learners else None
         self._leader = leader
         self.weights = weights
         self._decay = decay
+        self._first_count = first_count
 
     @doing("mixing")
     def accumulate(self, t: int, thetas: Mapping[str, Tensor]) -> None:
         """Add iteration ``t``: ``thetas`` by name, flat, of these learners at least."""
-        alpha = ema_decay(self._decay, t)
+        alpha = ema_decay(self._decay, t, self._first_count)
         weights = self.weights(t)
         self.carry *= alpha
         self.scale *= alpha
@@ -81,7 +98,7 @@ class Mixer:
     def total(self, shares: Mapping[str, Tensor]) -> Tensor:
         """The sum of the shares in this process, but for ``copies``, to be summed over all, in any
         order: two numbers have but one sum, a few have in float64."""
-        exact = torch.float32 if len(self.weights(1)) <= 2 else torch.float64
+        exact = self._dtype if len(self.weights(1)) <= 2 else torch.float64
         sum_ = torch.zeros(self._size, dtype=exact, device=self._device)
         for name, share in shares.items():
             if name not in self.copies:

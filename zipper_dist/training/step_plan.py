@@ -44,6 +44,8 @@ class StepPlan:
     mix_start: int  # t′
     validate_every: int  # also the interval of checkpoints
     save_every: int = 0  # of further checkpoints; 0: none
+    mix_window: int = 1  # redistributions at the end of each interval, of an iteration each
+    schedules_held: int = 1  # iterations for which schedules stand still
     guides: tuple[tuple[str, str, int], ...] = ()  # learner, the one that guides it, interval
 
     @staticmethod
@@ -66,6 +68,8 @@ class StepPlan:
             mix_start=config.mix.start.iterations(*span),
             validate_every=validate_every,
             save_every=save_every if save_every < validate_every else 0,
+            mix_window=config.mix.window.iterations(*span),
+            schedules_held=steps_per_epoch if config.schedules_by == "epoch" else 1,
             guides=tuple(
                 (name, guided[0], guided[1].iterations(*span))
                 for name, learner in config.learners.items()
@@ -74,10 +78,11 @@ class StepPlan:
         )
 
     def redistributes_at(self, t: int) -> bool:
-        """Whether every learner continues from θ_g after ``t``: t′ ≤ t < T, t mod c = 0; after T
-        the learners would be lost."""
-        every = self.mix_every
-        return every > 0 and max(1, self.mix_start) <= t < self.total_steps and t % every == 0
+        """Whether every learner continues from θ_g after ``t``: t′ ≤ t < T, and t mod c = 0 or
+        will be within the window; after T the learners would be lost."""
+        if self.mix_every == 0 or not max(1, self.mix_start) <= t < self.total_steps:
+            return False
+        return -t % self.mix_every < self.mix_window
 
     def guides_at(self, t: int) -> dict[str, str]:
         """The learners that get a copy of the one that guides them after ``t``, with its name.
@@ -91,8 +96,12 @@ class StepPlan:
         """The number of them in the run; None where none are wanted."""
         if self.mix_every == 0:
             return None
-        first, last = max(1, self.mix_start), self.total_steps - 1
-        return max(0, last // self.mix_every - (first - 1) // self.mix_every)
+        every, window = self.mix_every, min(self.mix_every, self.mix_window)
+
+        def until(t: int) -> int:
+            return t // every * window + max(0, t % every - (every - window))
+
+        return max(0, until(self.total_steps - 1) - until(max(1, self.mix_start) - 1))
 
     def validates_at(self, t: int) -> bool:
         """Whether θ_g is evaluated as it is after iteration ``t``."""

@@ -70,6 +70,7 @@ class Validator:
         attack = f"pgd-{config.eval.attack_steps}"
         self.wanted = measures(("clean", attack), config.threats(), config.eval.step_size)
         self._batch_size = config.eval.batch_size
+        self._best_clean = config.eval.best_clean
         self._state = FlatState(model.eval().requires_grad_(False))
         self._validation = validation
         self._best_path = best_path
@@ -86,7 +87,8 @@ class Validator:
     @property
     def best(self) -> Record | None:
         """The earliest of the evaluations with the highest clean + robust accuracy, of those of
-        networks that do not answer all images alike, if there are any."""
+        networks that do not answer all images alike, and that have the clean accuracy asked for,
+        if there are any."""
         return max(self.history, key=self._worth, default=None)
 
     @cached_property
@@ -140,10 +142,8 @@ class Validator:
         """Keep and report what all parts of an evaluation found; save θ_g if it is the best."""
         self.load(theta, snapshot.integers)
         found = report(self.engine(self._validation), self.wanted, parts)
-        record: Record = {"step": snapshot.step, "learner": "global"}
-        record |= accuracies(found, self.wanted)
-        record |= self._warn(found, record)
-        record["seconds"] = time.perf_counter() - since
+        record = {"step": snapshot.step, "learner": "global", **accuracies(found, self.wanted)}
+        record |= self._warn(found, record) | {"seconds": time.perf_counter() - since}
         self.history.append(record)
         if self.best is record:
             self.best_weights = self._state.state_dict()
@@ -151,21 +151,21 @@ class Validator:
         if not self.is_copy:
             self._metrics.report(record)
 
-    def _worth(self, record: Record) -> tuple[bool, float]:
+    def _worth(self, record: Record) -> tuple[bool, bool, float]:
         """What the best is chosen by: accuracies count only among networks that tell images apart,
         as long as there is one; an attack cannot change what is always the same."""
-        return not record.get("constant", False), record["clean"] + record["robust"]
+        accurate = record["clean"] >= self._best_clean
+        return not record.get("constant", False), accurate, record["clean"] + record["robust"]
 
     def _warn(self, found: Report, record: Record) -> Record:
         """Fields on what is wrong with the network, if anything; said when it begins."""
         not_finite = max(figure.not_finite for figure in found.figures.values())
-        overfitting = overfits(record, self.history, self._one_step)
-        fields = {"constant": found.constant, "not_finite": not_finite}
-        wrong = {k: v for k, v in (fields | {"overfitting": bool(overfitting)}).items() if v}
-        before = self.history[-1] if self.history else {}
-        if wrong.keys() - before.keys() and not self.is_copy:
-            for said in (*found.warnings, *overfitting):
-                self._metrics.tell(f"warning: validation after iteration {record['step']}: {said}")
+        said = overfits(record, self.history, self._one_step)
+        fields = {"constant": found.constant, "not_finite": not_finite, "overfitting": bool(said)}
+        wrong = {name: value for name, value in fields.items() if value}
+        if wrong.keys() - (self.history or [{}])[-1].keys() and not self.is_copy:
+            for each in (*found.warnings, *said):
+                self._metrics.tell(f"warning: validation after iteration {record['step']}: {each}")
         return wrong
 
     def write_best(self) -> str | None:

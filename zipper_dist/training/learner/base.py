@@ -18,9 +18,11 @@ from zipper_dist.training.learner.optimizers import make_optimizer, restore, ten
 from zipper_dist.training.learner.shards import Shards
 
 
-def ema_decay(decay: float, t: int) -> float:
-    """α_t = min(α, (1 + t) / (10 + t)): a young average forgets its start quickly."""
-    return min(decay, (1 + t) / (10 + t))
+def ema_decay(decay: float, t: int, first_count: int = 1) -> float:
+    """α_t = min(α, (1 + n) / (10 + n)), where n = t if the count starts at 1: a young average
+    forgets its start quickly."""
+    n = t - 1 + first_count
+    return min(decay, (1 + n) / (10 + n))
 
 
 class BaseLearner:
@@ -53,7 +55,7 @@ class BaseLearner:
 
     def lr(self, t: int) -> float:
         """The learning rate of iteration ``t``."""
-        return self.config.lr * self.config.schedule(t / self._steps.total)
+        return self.config.lr * self.config.schedule(self._steps.at(t).progress)
 
     def step(self, batch: Minibatch, t: int) -> StepResult:
         """Train on one minibatch, iteration ``t``, of which this process has all shards."""
@@ -77,7 +79,7 @@ class BaseLearner:
         result = yield from self._gradient.sums(batch, self._steps.at(t))
         self.optimizer.step()
         if self.average is not None:
-            alpha = ema_decay(self.config.weight_average, t)
+            alpha = ema_decay(self.config.weight_average, t, self._steps.first_count)
             self.average.lerp_(self.state.flat, 1 - alpha)
         return result
 
@@ -93,7 +95,7 @@ class BaseLearner:
     def load_global(self, theta: Tensor) -> None:
         """Continue from the global learner's flat weights; the optimizer keeps its state."""
         self.state.flat.copy_(theta)
-        if self.average is not None:
+        if self.average is not None and not self.config.keep_average:
             self.average.copy_(theta)
         self.take_guide(theta)
 

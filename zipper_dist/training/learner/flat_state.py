@@ -11,8 +11,9 @@ ALIGNMENT = 16
 
 
 class FlatState:
-    """Makes the parameters and floating-point buffers of ``model`` views of :attr:`flat` (fp32,
-    1-D); 4-D ones become channels-last. Integer buffers stay where they are."""
+    """Makes the parameters and floating-point buffers of ``model`` views of :attr:`flat` (1-D;
+    fp32, or float64 if all of them are); 4-D ones become channels-last. Integer buffers stay where
+    they are."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
@@ -21,7 +22,9 @@ class FlatState:
         tensors = {**{n: p.data for n, p in parameters.items()}, **buffers}
         sizes = [-(-tensor.numel() // ALIGNMENT) * ALIGNMENT for tensor in tensors.values()]
         device = next(iter(tensors.values())).device
-        self.flat = torch.zeros(sum(sizes), dtype=torch.float32, device=device)
+        double = all(tensor.dtype == torch.float64 for tensor in tensors.values())
+        dtype = torch.float64 if double else torch.float32
+        self.flat = torch.zeros(sum(sizes), dtype=dtype, device=device)
         offset = 0
         for (name, tensor), size in zip(tensors.items(), sizes, strict=True):
             layout = torch.channels_last if tensor.dim() == 4 else torch.contiguous_format

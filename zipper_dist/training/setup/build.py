@@ -30,10 +30,14 @@ def build_state(
         materials.learner(name, config, Shards(assignment.shards, shards))
         for name, shards in mine.items()
     ]
-    weights = mixing_weights(config.mix, list(config.learners), plan.total_steps)
+    weights = mixing_weights(
+        config.mix, list(config.learners), plan.total_steps, plan.schedules_held
+    )
     theta, led = FlatState(copy.deepcopy(materials.model)).flat, assignment.led_by(rank)
     saved = [name for name in mine if saves(rank, assignment.ranks_of(name), directories)]
-    mixer = Mixer(theta, saved, config.first_learner, weights, decay=config.mix.ema)
+    mixer = Mixer(
+        theta, saved, config.first_learner, weights, config.mix.ema, config.mix.first_count
+    )
     mixer.copies = [name for name in saved if name not in led]
     validator = Validator(
         copy.deepcopy(materials.model),

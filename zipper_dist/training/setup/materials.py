@@ -61,7 +61,13 @@ class Materials:
     def learner(self, name: str, config: TrainConfig, shards: Shards = Shards()) -> BaseLearner:
         """A learner at iteration 0, to train on ``shards``."""
         learner = BaseLearner(
-            LearnerSteps(name, config.seed, self.plan.total_steps),
+            LearnerSteps(
+                name,
+                config.seed,
+                self.plan.total_steps,
+                self.plan.schedules_held,
+                config.mix.first_count,
+            ),
             copy.deepcopy(self.model),
             config.learners[name],
             self.acceleration,
