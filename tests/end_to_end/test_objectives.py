@@ -65,12 +65,12 @@ def test_what_an_objective_keeps_outlives_an_interruption(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("how", ["killed", "told to stop"])
 def test_copies_of_a_guide_outlive_an_interruption(how: str, tmp_path: Path) -> None:
-    """A checkpoint after every second iteration, and a copy after every third: wherever the two
+    """A checkpoint after every fourth iteration, and a copy after every third: wherever the two
     ranks are, one has sent what the other has not got, or both have."""
     whole, torn = (tmp_path / name for name in ("whole", "torn"))
     for directory in (whole, torn):
         directory.mkdir()
-    words = """--learners.adversarial.objective lbgat --eval.every 2 --eval.limit 8
+    words = """--learners.adversarial.objective lbgat --eval.every 4 --eval.limit 8
         --eval.attack-steps 1 --learners.natural.schedule 1"""  # whose logits stay small
     options = [*SMALL, *typed(f"{words} {GUIDED} 3")]
 
@@ -81,7 +81,7 @@ def test_copies_of_a_guide_outlive_an_interruption(how: str, tmp_path: Path) -> 
             other.process.send_signal(signal.SIGTERM)
 
     with started(*options, at=whole) as command:
-        stopped(stop, torn, ranks=2, arguments=options)
+        stopped(stop, torn, ranks=2, further=14, arguments=options)
         succeeded(command.wait())
     succeeded(train(*options, at=torn, ranks=2))
     assert_same_result(whole / "run", torn / "run")

@@ -14,6 +14,8 @@ from zipper_dist.config.checks import problems
 from zipper_dist.config.schedules import iterations, progress
 from zipper_dist.config.schema import TrainConfig
 from zipper_dist.objectives.lbgat import LbgatConfig
+from zipper_dist.training.context import RunContext, TrainState
+from zipper_dist.training.guides import copy_guides
 from zipper_dist.training.learner import BaseLearner
 from zipper_dist.training.learner.flat_state import FlatState
 from zipper_dist.training.step_plan import StepPlan
@@ -90,3 +92,18 @@ def test_an_interval_may_be_a_part_of_the_run() -> None:
     learner = LbgatConfig(guide_every=progress(0.5))
     config = replace(guided(), learners={**guided().learners, "adversarial": learner})
     assert StepPlan.of(config, 5).guides == (("adversarial", "natural", STEPS // 2),)
+
+
+def test_a_copy_is_a_point_that_all_have_come_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Checkpoints from its two sides do not fit together."""
+    synced: list[tuple[int, int]] = []
+
+    def noted(run: RunContext, state: TrainState) -> None:
+        copy_guides(run, state)
+        synced.append((state.at, state.mixer.synced_at))
+
+    monkeypatch.setattr("zipper_dist.training.loop.copy_guides", noted)
+    trained(guided(), tmp_path, monkeypatch)
+    assert synced == [(t, t) for t in (5, 10, 15, 20, 25)]
