@@ -10,7 +10,7 @@ from zipper_dist.rng import generator_at
 
 DEVICES = [
     "cpu",
-    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")),
+    pytest.param("cuda", marks=pytest.mark.gpu("minibatches are those of the CPU")),
 ]
 
 

@@ -28,7 +28,7 @@ from zipper_dist.training.mixing import Mixer
 
 DEVICES = [
     "cpu",
-    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")),
+    pytest.param("cuda", marks=pytest.mark.gpu("an iteration never waits for a GPU")),
 ]
 READING = {"_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "unique"}
 SPEC = ModelSpec("resnet18", 3, 8, 8, 4, 0.0625)

@@ -1,11 +1,13 @@
 """RandAugment."""
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import conv2d
 
 from zipper_dist.data.minibatches.augment import AUGMENTATIONS, Augmentation
 from zipper_dist.data.minibatches.batch import Minibatch, sent
@@ -52,6 +54,39 @@ class RandAugment(Augmentation):
         return replace(batch, images=images.to(torch.float32).div_(255))
 
 
+class _Move:
+    """An operation of torchvision that moves the pixels of images of one size. Where they come from
+    is found out once, on the CPU: torchvision sends a matrix each time, and waits for the GPU."""
+
+    def __init__(self, move: Operation, height: int, width: int) -> None:
+        # As float32, like the images, or other numbers would be rounded; 0 is beyond the border.
+        numbers = torch.arange(1.0, height * width + 1).view(1, 1, height, width)
+        self._sources = {sign: move(numbers, sign).to(torch.int64).flatten() for sign in (1, -1)}
+
+    def __call__(self, images: Tensor, sign: int) -> Tensor:
+        """See :data:`Operation`."""
+        source = self._sources[sign]
+        if source.device != images.device:
+            source = self._sources[sign] = sent(source, images.device)
+        pixels = images.flatten(2).index_select(2, (source - 1).clamp_(min=0))
+        return (pixels * (source > 0)).view(images.shape)
+
+
+def sharpened(images: Tensor, factor: float) -> Tensor:
+    """As torchvision's ``adjust_sharpness``, which sends its kernel to the GPU, and waits."""
+    channels, height, width = images.shape[1:]
+    if height <= 2 or width <= 2:
+        return images
+    kernel = torch.full((3, 3), 1 / 13, device=images.device)
+    kernel[1, 1] = 5 / 13
+    result = images.float()
+    blurred = conv2d(result, kernel.expand(channels, 1, 3, 3), groups=channels).round_()
+    inner = result[..., 1:-1, 1:-1]
+    inner.add_(blurred.sub_(inner), alpha=1 - factor)
+    return result.clamp_(0, 255).to(torch.uint8)
+
+
+@functools.cache
 def operations(height: int, width: int) -> dict[str, Operation]:
     """The operations by the names that torchvision has for them, for images of this size."""
     from torchvision.transforms.v2 import functional as F
@@ -70,17 +105,21 @@ def operations(height: int, width: int) -> dict[str, Operation]:
 
     shear, angle, colour, bits = map(strength, (0.3, 30.0, 0.9, 4.0))
     right, down, bright = map(strength, (150 / 331 * width, 150 / 331 * height, 1.0))
+
+    def move(how: Operation) -> Operation:
+        return _Move(how, height, width)
+
     return {
         "Identity": lambda images, _: images,
-        "ShearX": lambda images, sign: sheared(images, sign * shear, 0.0),
-        "ShearY": lambda images, sign: sheared(images, 0.0, sign * shear),
-        "TranslateX": lambda images, sign: shifted(images, sign * right, 0),
-        "TranslateY": lambda images, sign: shifted(images, 0, sign * down),
-        "Rotate": lambda images, sign: F.rotate(images, sign * angle),
+        "ShearX": move(lambda images, sign: sheared(images, sign * shear, 0.0)),
+        "ShearY": move(lambda images, sign: sheared(images, 0.0, sign * shear)),
+        "TranslateX": move(lambda images, sign: shifted(images, sign * right, 0)),
+        "TranslateY": move(lambda images, sign: shifted(images, 0, sign * down)),
+        "Rotate": move(lambda images, sign: F.rotate(images, sign * angle)),
         "Brightness": lambda images, sign: F.adjust_brightness(images, 1 + sign * colour),
         "Color": lambda images, sign: F.adjust_saturation(images, 1 + sign * colour),
         "Contrast": lambda images, sign: F.adjust_contrast(images, 1 + sign * colour),
-        "Sharpness": lambda images, sign: F.adjust_sharpness(images, 1 + sign * colour),
+        "Sharpness": lambda images, sign: sharpened(images, 1 + sign * colour),
         "Posterize": lambda images, _: F.posterize(images, 8 - round(bits)),
         "Solarize": lambda images, _: F.solarize(images, 255 * (1 - bright)),
         "AutoContrast": lambda images, _: F.autocontrast(images),
