@@ -25,12 +25,17 @@ OPTIONS = {
     "trades": "--precision fp32 --learners.adversarial.attack.norm l2",
     "mart": "--precision tf32 --placement.shards 2 --learners.adversarial.optimizer adamw",
     "fat": "--learners.natural.label-smoothing 0.1",
+    "score": "--learners.adversarial.clip 0.2",
+    "ikl": "--placement.shards 2",
+    "rsfgsm": "--learners.adversarial.attack.steps 1",
+    "nfgsm": "--learners.adversarial.attack.steps 1",
+    "hat": "--learners.adversarial.guide-every 1",
+    "lbgat": "--learners.adversarial.guide-every 1 --learners.adversarial.beta 1",
 }
 ALLOWED: dict[str, Allowed] = {
     # Where torch computes norms of many tensors, it copies its list of them, from pinned memory.
     "at": COPIES | {("training step", "copies to the GPU"): 2},
-    "trades": COPIES,
-    "mart": COPIES,
+    **dict.fromkeys(("trades", "mart", "score", "ikl", "rsfgsm", "nfgsm", "hat", "lbgat"), COPIES),
     # FAT takes images out of the batch: after each of two steps it asks how many, and which.
     "fat": COPIES | {("attack", "waits"): 4, ("attack", "copies to the host"): 2},
 }
