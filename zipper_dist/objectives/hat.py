@@ -40,7 +40,7 @@ class Hat(Guided, LikeTrades):
     x′ is attacked as in TRADES. The third term is left out as long as there is no guide.
 
     Source: Rade and Moosavi-Dezfooli, "Reducing Excessive Margin to Achieve a Better Accuracy vs.
-    Robustness Trade-off", ICLR 2022, equation 3, where g is a network with standard training.
+    Robustness Trade-off", ICLR 2022, where g is a network with standard training.
     """
 
     Config = HatConfig

@@ -47,7 +47,7 @@ class Ikl(LikeTrades):
     attacked as in TRADES. As Σ w = 1, the last term is half the variance of f(x) − f(x′) under w.
 
     Source: Cui, Tian, Zhong, Qi, Yu and Zhang, "Decoupled Kullback-Leibler Divergence Loss",
-    NeurIPS 2024, equation 7, and section 3 on the weights. The authors take the means over the
+    NeurIPS 2024: IKL, with class-wise weights. The authors take the means over the
     epoch before; here they are sums of probabilities that decay, in which every class has its row.
     """
 

@@ -27,8 +27,8 @@ class Lbgat(Guided, LikeTrades):
 
     x′ is attacked as in TRADES. As long as there is no guide, CE(f(x′), y) is the first term.
 
-    Source: Cui, Liu, Wang and Jia, "Learnable Boundary Guided Adversarial Training", ICCV 2021,
-    equation 6. There one loss trains both networks, so that the first term also pulls g towards f;
+    Source: Cui, Liu, Wang and Jia, "Learnable Boundary Guided Adversarial Training", ICCV 2021.
+    There one loss trains both networks, so that the first term also pulls g towards f;
     here g trains by its own objective.
     """
 
