@@ -304,6 +304,15 @@ def test_generated_images_as_the_manual_has_them(
 
 
 @pytest.mark.slow
+def test_images_on_disk_as_the_manual_has_them(tmp_path: Path) -> None:
+    (command,) = [line for line in commands(ROOT / "docs" / "training.md") if "store disk" in line]
+    words = command.replace("runs/images", str(tmp_path / "images")).split()
+    run_module(*words[2:], "--run-dir", str(tmp_path / "run"), *FEW_STEPS)
+    assert (tmp_path / "run" / "global.safetensors").exists()
+    assert len(list((tmp_path / "images").glob("*.images"))) == 2
+
+
+@pytest.mark.slow
 def test_augmentations_as_the_manual_has_them(tmp_path: Path) -> None:
     page = ROOT / "docs" / "training.md"
     (command,) = [line for line in commands(page) if "--data.augment" in line]
