@@ -304,6 +304,21 @@ def test_generated_images_as_the_manual_has_them(
 
 
 @pytest.mark.slow
+def test_numpy_files_as_the_manual_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = ROOT / "docs" / "training.md"
+    (block,) = [block for block in code(page, "python") if "np.save(" in block]
+    (command,) = [line for line in commands(page) if "source numpy" in line]
+    monkeypatch.chdir(tmp_path)
+    exec(block, {})
+    words = command.replace("my-images", str(tmp_path / "my-images")).split()
+    few = [*FEW_STEPS, "--model.width=0.125", "--learners.adversarial.attack.steps=1"]
+    run_module(*words[2:], "--run-dir", str(tmp_path / "run"), *few)
+    assert (tmp_path / "run" / "global.safetensors").exists()
+
+
+@pytest.mark.slow
 def test_images_on_disk_as_the_manual_has_them(tmp_path: Path) -> None:
     (command,) = [line for line in commands(ROOT / "docs" / "training.md") if "store disk" in line]
     words = command.replace("runs/images", str(tmp_path / "images")).split()
