@@ -12,6 +12,7 @@ import torch
 
 from zipper_dist.config.schema import DataConfig
 from zipper_dist.data import Loader, fetch, load
+from zipper_dist.data.stores import identity
 from zipper_dist.errors import UserError
 
 DRAWS = np.random.default_rng(0)
@@ -79,6 +80,13 @@ def test_resized_images_are_made_anew_where_the_file_was_changed(root: Path) -> 
     assert not torch.equal(before.train.images[:], after.train.images[:])
     memory = load(config(root, store="memory", image_size=4), 0)
     assert torch.equal(after.train.images[:], memory.train.images[:])
+
+
+def test_parts_of_one_file_are_told_apart(root: Path) -> None:
+    whole = load(config(root, store="disk"), 0).train
+    parts = [whole.subset(torch.tensor(chosen)).images for chosen in ([0, 1], [2, 3], [1, 0])]
+    assert len({str(identity(part)) for part in parts}) == 3
+    assert identity(parts[0]) == identity(whole.subset(torch.tensor([0, 1])).images)
 
 
 def test_takes_names_of_classes(root: Path) -> None:

@@ -21,7 +21,7 @@ from data.generated import write
 from zipper_dist.config.schema import DataConfig
 from zipper_dist.data import Dataset, Loader, Share, folder, load
 from zipper_dist.data.decoding import read_rgb
-from zipper_dist.data.extra import read_extra
+from zipper_dist.data.minibatches.extra import read_extra
 from zipper_dist.data.stores import cache
 from zipper_dist.errors import UserError
 

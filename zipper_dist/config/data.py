@@ -42,10 +42,10 @@ class DataConfig:
     """The images."""
 
     source: str = "digits"
-    """Data set: digits, mnist, cifar10, cifar100, svhn, folder, numpy, package.module:NAME or
-    path/file.py:NAME."""
+    """Data set: digits, mnist, cifar10, cifar100, svhn, folder, numpy, datasets,
+    package.module:NAME or path/file.py:NAME."""
     root: Path = Path("data")
-    """Directory of the data sets and their downloads; for folder and numpy, of your images."""
+    """Directory of the data sets and their downloads; or of your images."""
     limit: int | None = None
     """Use at most so many training images and so many test images [images]."""
     validation: str = "0.1"

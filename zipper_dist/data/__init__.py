@@ -5,9 +5,9 @@ from dataclasses import replace
 import torch
 
 from zipper_dist.config.schema import DataConfig
-from zipper_dist.data.extra import check_extra, read_extra
 from zipper_dist.data.image_set import Dataset, ImageSet
 from zipper_dist.data.minibatches import Loader, Minibatch, Share
+from zipper_dist.data.minibatches.extra import check_extra, read_extra
 from zipper_dist.data.registry import DATASETS, Source
 from zipper_dist.data.splits import hold_out, limit_images
 from zipper_dist.data.stores import Pixels, Store, identity

@@ -8,8 +8,8 @@ import torch
 
 from zipper_dist.config.paths import expanded
 from zipper_dist.config.schema import DataConfig
-from zipper_dist.data.extra import checked, labelled_images
 from zipper_dist.data.image_set import ImageSet
+from zipper_dist.data.minibatches.extra import checked, labelled_images
 from zipper_dist.data.registry import DATASETS, Parts
 from zipper_dist.data.stores import Layout, MappedImages, Store, stand_in
 from zipper_dist.errors import UserError

@@ -65,7 +65,8 @@ class EvaluateOptions:
     seed: int = 0
     """Seed of every random draw."""
     dataset: Annotated[str | None, tyro.conf.arg(name="data")] = None
-    """Data set (digits, mnist, cifar10, cifar100, svhn, folder, numpy); default: the run's."""
+    """Data set (digits, mnist, cifar10, cifar100, svhn, folder, numpy, datasets); default: as
+    in the run."""
     data: ImageOptions = field(default_factory=ImageOptions)
     model: str | None = None
     """A network of other origin, as package.module:factory; TARGET is then the file of its state
