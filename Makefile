@@ -5,7 +5,7 @@ RANKS  ?= 2
 ARGS   ?=
 BIN    := .venv/bin
 
-.PHONY: help train train-serial test lint docs clean distclean bench-eval bench-step bench-precision bench-scaling bench-time chaos
+.PHONY: help train train-serial test lint docs clean distclean bench-data bench-eval bench-step bench-precision bench-scaling bench-time chaos
 
 help:
 	@echo "make train         train RECIPE=$(RECIPE) on RANKS=$(RANKS) processes; more options in ARGS='…'"
@@ -13,7 +13,7 @@ help:
 	@echo "make test          run the tests"
 	@echo "make lint          ruff, mypy and import-linter"
 	@echo "make bench-time    compare methods: RECIPE=digits, cifar10, mnist-table …, SEEDS=$(SEEDS), METHODS='…'"
-	@echo "make bench-step, bench-scaling, bench-eval, bench-precision   measure: see benchmarks/"
+	@echo "make bench-step, bench-scaling, bench-eval, bench-data, bench-precision   measure: see benchmarks/"
 	@echo "make chaos         attack RUNS=$(RUNS) training runs, and see that nothing is lost"
 	@echo "make docs          build the manual into site/"
 	@echo "make clean         delete caches and what was built; .venv, runs/ and data/ stay"
@@ -85,6 +85,11 @@ distclean: clean
 DATA ?= data
 bench-eval: .venv/bench
 	@$(BIN)/python benchmarks/bench_eval.py --data-root $(DATA) $(ARGS)
+
+# Images that stay on disk: 20 GB of them, written to benchmarks/out/ or ARGS='--at DIR' and deleted
+# at the end; minutes on two cores. ARGS='--gigabytes 0.5' is enough for a look.
+bench-data: .venv/bench
+	@$(BIN)/python benchmarks/bench_data.py $(ARGS)
 
 # Seconds an iteration by part, plain code against the engine. Compiling takes minutes a network on
 # two cores; ARGS='--networks small_cnn --no-compile' is enough for a look.

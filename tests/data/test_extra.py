@@ -18,7 +18,7 @@ from data.generated import pixels, write
 from zipper_dist.config.checks import problems
 from zipper_dist.config.schema import DataConfig, TrainConfig
 from zipper_dist.data import Dataset, ImageSet, Loader, Minibatch, Share, load
-from zipper_dist.data.extra import read_extra
+from zipper_dist.data.minibatches.extra import read_extra
 from zipper_dist.errors import UserError
 from zipper_dist.rng import generator_at
 

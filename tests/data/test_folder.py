@@ -188,7 +188,7 @@ def test_sizes_of_too_many_images_are_not_all_looked_at(
 def test_a_first_image_that_is_large_does_not_count(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zipper_dist.data.memory.host_memory", lambda: 9 * 32 * 32 * 3)
+    monkeypatch.setattr("zipper_dist.data.stores.memory.host_memory", lambda: 9 * 32 * 32 * 3)
     resave(root, [(20, 20)] * 3 + [(900, 900)] + [(20, 20)] * 5)
     assert load(config(root), seed=0).train.images.shape == (6, 3, 32, 32)
 

@@ -187,7 +187,9 @@ def root(tmp_path: Path) -> Path:
 
 
 def loaded(root: Path, skip: bool = False, size: int | None = None) -> Dataset:
-    config = DataConfig("folder", root, image_size=size, validation="test", skip_unreadable=skip)
+    config = DataConfig(
+        "folder", root, image_size=size, validation="test", skip_unreadable=skip, store="memory"
+    )
     return load(config, 0)
 
 
@@ -278,7 +280,9 @@ def test_a_container_limits_memory(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limits = tmp_path / "memory.max"
-    monkeypatch.setattr("zipper_dist.data.memory.CGROUP_LIMITS", (limits, tmp_path / "absent"))
+    monkeypatch.setattr(
+        "zipper_dist.data.stores.memory.CGROUP_LIMITS", (limits, tmp_path / "absent")
+    )
     limits.write_text("max\n")
     loaded(root)
     limits.write_text("100\n")

@@ -328,6 +328,34 @@ def test_generated_images_as_the_manual_has_them(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("source", "directory", "word"),
+    [("numpy", "my-images", "np.save("), ("datasets", "my-dataset", "import datasets")],
+)
+def test_images_of_your_own_as_the_manual_has_them(
+    source: str, directory: str, word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = ROOT / "docs" / "training.md"
+    (block,) = [block for block in code(page, "python") if word in block]
+    (command,) = [line for line in commands(page) if f"source {source}" in line]
+    monkeypatch.chdir(tmp_path)
+    exec(block, {})
+    words = command.replace(directory, str(tmp_path / directory)).split()
+    few = [*FEW_STEPS, "--model.width=0.125", "--learners.adversarial.attack.steps=1"]
+    run_module(*words[2:], "--run-dir", str(tmp_path / "run"), *few)
+    assert (tmp_path / "run" / "global.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_images_on_disk_as_the_manual_has_them(tmp_path: Path) -> None:
+    (command,) = [line for line in commands(ROOT / "docs" / "training.md") if "store disk" in line]
+    words = command.replace("runs/images", str(tmp_path / "images")).split()
+    run_module(*words[2:], "--run-dir", str(tmp_path / "run"), *FEW_STEPS)
+    assert (tmp_path / "run" / "global.safetensors").exists()
+    assert len(list((tmp_path / "images").glob("*.images"))) == 2
+
+
+@pytest.mark.slow
 def test_augmentations_as_the_manual_has_them(tmp_path: Path) -> None:
     page = ROOT / "docs" / "training.md"
     (command,) = [line for line in commands(page) if "--data.augment" in line]

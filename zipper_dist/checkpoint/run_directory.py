@@ -31,10 +31,10 @@ from zipper_dist.config.json_shape import NUMBER, read_json
 from zipper_dist.config.schema import Precision, TrainConfig
 from zipper_dist.errors import UserError
 
-# Where a run lives, where its metrics and timelines go, whether it is continued, how long its ranks
-# wait for a sign of life and which of them train what do not change its result; the number of
-# shards does.
-STARTED = {"run_dir", "resume", "metrics", "trace", "timeout"}
+# Where a run lives, where its images are kept, where its metrics and timelines go, whether it is
+# continued, how long its ranks wait for a sign of life and which of them train what do not change
+# its result; the number of shards does.
+STARTED = {"run_dir", "resume", "metrics", "trace", "timeout", "data.store", "data.cache"}
 PLACED = {"placement.mode", "placement.ranks", "placement.shards"}
 NOT_COMPARED = STARTED | PLACED
 AS_BEFORE = {

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from zipper_dist.config import ranges
 from zipper_dist.config.schedules import one_word
 
 NONE = "none"
+
+StoreName = Literal["auto", "device", "memory", "disk"]
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,10 @@ class DataConfig:
     """The images."""
 
     source: str = "digits"
-    """Data set: digits, mnist, cifar10, cifar100, svhn, folder, package.module:NAME or
-    path/file.py:NAME."""
+    """Data set: digits, mnist, cifar10, cifar100, svhn, folder, numpy, datasets,
+    package.module:NAME or path/file.py:NAME."""
     root: Path = Path("data")
-    """Directory of the data sets and their downloads; for the folder recipe, of your images."""
+    """Directory of the data sets and their downloads; or of your images."""
     limit: int | None = None
     """Use at most so many training images and so many test images [images]."""
     validation: str = "0.1"
@@ -54,6 +56,12 @@ class DataConfig:
     are resized anyway."""
     skip_unreadable: bool = False
     """Go on without the files of a folder that cannot be read as images."""
+    store: StoreName = "auto"
+    """Where the images are kept while they are used: in the memory of the device, in that of the
+    machine, or decoded in a file; auto: the first in which they fit."""
+    cache: Path | None = None
+    """Directory of the files that --data.store disk decodes images into; default:
+    ~/.cache/zipper_dist/images."""
     crop_padding: int = 0
     """Random crops after so many black pixels on each side; 0 = none [pixels]."""
     flip: bool = False

@@ -1,11 +1,16 @@
 """Data sets, and the minibatches made of them."""
 
+from dataclasses import replace
+
+import torch
+
 from zipper_dist.config.schema import DataConfig
-from zipper_dist.data.extra import check_extra, read_extra
 from zipper_dist.data.image_set import Dataset, ImageSet
 from zipper_dist.data.minibatches import Loader, Minibatch, Share
+from zipper_dist.data.minibatches.extra import check_extra, read_extra
 from zipper_dist.data.registry import DATASETS, Source
 from zipper_dist.data.splits import hold_out, limit_images
+from zipper_dist.data.stores import Pixels, Store, identity
 from zipper_dist.errors import UserError
 
 __all__ = ["DATASETS", "Dataset", "ImageSet", "Loader", "Minibatch", "Share", "fetch", "load"]
@@ -41,9 +46,27 @@ def load(config: DataConfig, seed: int) -> Dataset:
     notes, files = (*train.notes, *test.notes), (*train.files, *test.files)
     train = limit_images(train.as_whole(), config.limit, "train")
     test = limit_images(test.as_whole(), config.limit, "test")
-    if size is not None:
-        train, test = train.resized(size), test.resized(size)
+    train, test = _fitted(train, config), _fitted(test, config)
     if extra is not None:
         check_extra(extra, train, len(class_names), config)
     train, validation = hold_out(train, test, config.validation, seed)
     return Dataset(train, validation, test, class_names, config.source, notes, files, extra)
+
+
+def _fitted(part: ImageSet, config: DataConfig) -> ImageSet:
+    """The images in the wanted size, and on disk if they are to be there, whatever the source."""
+    size, was_on_disk = config.image_size, part.on_disk
+    if not was_on_disk:
+        part = part if size is None else part.resized(size)
+    _, channels, height, width = part.images.shape
+    wanted = (size or height, size or width, channels)
+    if wanted == (height, width, channels) and (was_on_disk or config.store != "disk"):
+        return part
+    store = Store.of(config, len(part), wanted, f"--data.image-size {size}")
+
+    def image(number: int) -> Pixels:
+        one = part.subset(torch.tensor([number]))
+        one = one if size is None else one.resized(size)
+        return one.images[:][0].permute(1, 2, 0).numpy()
+
+    return replace(part, images=store.keep("whole", identity(part.images), len(part), image)[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import stat
 import warnings
@@ -51,9 +52,10 @@ def warnings_of_pillow() -> Iterator[None]:
         yield
 
 
-def read_rgb(path: str) -> Image.Image:
+def read_rgb(path: str, content: bytes | None = None) -> Image.Image:
     """Decode a file to RGB, the first image of an animation; raises Unreadable where its content
     is no image that can be used, and an OSError that names it where the machine is to blame.
+    ``content``: of the file, if it is not to be read.
 
     It is turned as its EXIF orientation says. Grey of 16 or 32 bits and of floating-point numbers
     is scaled to 8 bits; transparency is ignored. The manual has a table of all kinds.
@@ -61,7 +63,7 @@ def read_rgb(path: str) -> Image.Image:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb") if content is None else io.BytesIO(content) as file:
             image = Image.open(file)
             image.load()
             _turn_upright(image)

@@ -5,12 +5,13 @@ import math
 import os
 import statistics
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from zipper_dist.config.paths import expanded
 from zipper_dist.config.schema import DataConfig
@@ -23,8 +24,8 @@ from zipper_dist.data.decoding import (
 )
 from zipper_dist.data.directories import Sample, find_images, parts_of
 from zipper_dist.data.image_set import ImageSet
-from zipper_dist.data.memory import require_memory
 from zipper_dist.data.registry import DATASETS, Parts
+from zipper_dist.data.stores import Store, files_as_they_are
 from zipper_dist.errors import UserError
 
 NAMED = 5
@@ -61,9 +62,9 @@ class Folder:
             decoded = None
             if not (wanted := config.image_size) and not _surely_differ(samples):
                 size = _first_size(samples)
-                require_memory(len(samples), *size, 3, f"folder: {root}")
+                store = Store.of(config, len(samples), (size[1], size[0], 3), f"folder: {root}")
                 with contextlib.suppress(_OtherSize):
-                    decoded = [_decode_all(root, part, size) for part in (files.train, files.test)]
+                    decoded = [_decode_all(root, part, store) for part in (files.train, files.test)]
             if decoded is None:
                 if not wanted:
                     wanted, middle = _usual_size(samples)
@@ -72,10 +73,11 @@ class Folder:
                         f"pixels, as their shorter sides have a median of {middle:g}; another size "
                         "is set with --data.image-size"
                     )
-                size = wanted, wanted
-                require_memory(len(samples), *size, 3, f"--data.image-size {wanted}")
+                option = f"--data.image-size {wanted}"
+                store = Store.of(config, len(samples), (wanted, wanted, 3), option)
                 decoded = [
-                    _decode_all(root, part, size, resize=True) for part in (files.train, files.test)
+                    _decode_all(root, part, store, resize=True)
+                    for part in (files.train, files.test)
                 ]
         (train, bad), (test, bad_test) = decoded
         bad += bad_test
@@ -142,26 +144,22 @@ def _usual_size(samples: Sequence[Sample]) -> tuple[int, float]:
 
 
 def _decode_all(
-    root: Path, samples: Sequence[Sample], size: tuple[int, int], resize: bool = False
+    root: Path, samples: Sequence[Sample], store: Store, resize: bool = False
 ) -> tuple[ImageSet, list[str]]:
-    """Decode the files in a few threads to (width, height) ``size`` [pixels]; what is wrong with
-    those that are not in the set."""
-    pixels = np.empty((len(samples), *reversed(size), 3), dtype=np.uint8)
-    labels: list[int] = []
-    good: list[str] = []
-    bad: list[str] = []
-    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-        # The first _OtherSize, in the order of the files, is raised here and cancels what waits.
-        decoded = pool.map(lambda sample: _decode(sample[0], size, resize), samples)
-        for (path, label), image in zip(samples, decoded, strict=True):
-            if isinstance(image, Unreadable):
-                bad.append(f"{path} ({image})")
-            else:
-                pixels[len(labels)] = image
-                labels.append(label)
-                good.append(os.sep.join(Path(path).relative_to(root).parts[-3:]))
-    found = ImageSet.from_pixels(pixels[: len(labels)], labels)
-    return replace(found, files=tuple(good)), bad
+    """Decode the files to the size of the ``store``; what is wrong with those that are not in the
+    set."""
+    height, width, _ = store.shape
+    images, bad = store.keep(
+        "folder",
+        [resize, version("pillow"), files_as_they_are([path for path, _ in samples])],
+        len(samples),
+        lambda number: _decode(samples[number][0], (width, height), resize),
+    )
+    good = [sample for number, sample in enumerate(samples) if number not in bad]
+    names = tuple(os.sep.join(Path(path).relative_to(root).parts[-3:]) for path, _ in good)
+    labels = torch.tensor([label for _, label in good], dtype=torch.int64)
+    found = replace(ImageSet(images, labels), files=names)
+    return found, [f"{samples[number][0]} ({why})" for number, why in bad.items()]
 
 
 def _decode(path: str, size: tuple[int, int], resize: bool) -> npt.NDArray[np.uint8] | Unreadable:

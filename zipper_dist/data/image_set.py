@@ -1,9 +1,10 @@
-"""Labelled images in memory, and the three sets of them that a run works with."""
+"""Labelled images, and the three sets of them that a run works with."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zipper_dist.data.memory import require_memory
+from zipper_dist.data.stores.mapped import mapped, stand_in
+from zipper_dist.data.stores.memory import require_memory
 
 RESIZED_AT_ONCE = 1024
 """Images that are resized at a time, as floating-point numbers, at most [images]."""
@@ -22,12 +24,15 @@ RESIZED_PIXELS = 2**26
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Labelled images on one device; channels-last in memory, if this package made them."""
+    """Labelled images; channels-last in memory, if this package made them."""
 
     images: Tensor
-    """Pixels from 0 (black) to 255: uint8 (N, C, H, W)."""
+    """Pixels from 0 (black) to 255: uint8 (N, C, H, W); or
+    :class:`~zipper_dist.data.stores.MappedImages` in place of the tensor, which knows no more than
+    its shape and how to read the images at given places."""
     labels: Tensor
-    """The class of each image, from 0: int64 (N,), on the same device."""
+    """The class of each image, from 0: int64 (N,), on the device where they are used. The images
+    are there, too, or on the CPU."""
     numbers: Tensor | None = None
     """Indices in the set that they were chosen from: int64 (N,), on the CPU; None: all of it."""
     of: int | None = None
@@ -38,14 +43,14 @@ class ImageSet:
     """Names of their files, when they have just been read from files of the user's own."""
 
     def __post_init__(self) -> None:
-        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
+        if not self.on_disk and (self.images.dtype != torch.uint8 or self.images.ndim != 4):
             raise ValueError(f"images must be uint8 (N, C, H, W), not {_describe(self.images)}")
         if self.labels.dtype != torch.int64 or self.labels.ndim != 1:
             raise ValueError(f"labels must be int64 (N,), not {_describe(self.labels)}")
         if len(self.images) != len(self.labels):
             raise ValueError(f"{len(self.images)} images but {len(self.labels)} labels")
-        if self.images.device != self.labels.device:
-            raise ValueError("images and labels must be on one device")
+        if self.images.device not in (self.labels.device, torch.device("cpu")):
+            raise ValueError("images and labels must be on one device, or the images on the CPU")
 
     @staticmethod
     def from_pixels(pixels: npt.NDArray[np.uint8], labels: npt.ArrayLike) -> ImageSet:
@@ -56,18 +61,43 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def on_disk(self) -> bool:
+        """Whether the images are in a file, of which only those that are used are read."""
+        return mapped(self.images) is not None
+
+    @property
+    def nbytes(self) -> int:
+        """Size of all images [bytes]."""
+        return math.prod(self.images.shape)
+
     def subset(self, indices: Tensor) -> ImageSet:
-        """Copy the images at ``indices``, int64 (M,), in that order."""
-        indices = indices.to(self.images.device)
-        # Selecting from the (N, H, W, C) view keeps the channels-last layout.
-        pixels = self.images.permute(0, 2, 3, 1)[indices]
+        """Copy the images at ``indices``, int64 (M,), in that order; those on disk stay there."""
         numbers = indices.cpu() if self.numbers is None else self.numbers[indices.cpu()]
-        labels = self.labels[indices]
-        return ImageSet(pixels.permute(0, 3, 1, 2), labels, numbers, self.of or len(self))
+        if (on_disk := mapped(self.images)) is not None:
+            images = stand_in(on_disk.part(indices))
+        else:
+            # Selecting from the (N, H, W, C) view keeps the channels-last layout.
+            pixels = self.images.permute(0, 2, 3, 1)[indices.to(self.images.device)]
+            images = pixels.permute(0, 3, 1, 2)
+        labels = self.labels[indices.to(self.labels.device)]
+        return ImageSet(images, labels, numbers, self.of or len(self))
+
+    def read_into(self, pixels: npt.NDArray[np.uint8], places: Tensor) -> None:
+        """Copy images that are on the CPU, those at ``places``, into ``pixels``, (M, H, W, C); by
+        this thread alone."""
+        if (on_disk := mapped(self.images)) is not None:
+            on_disk.read_into(pixels, places)
+        else:
+            whole = self.images.permute(0, 2, 3, 1).numpy()
+            for image, place in zip(pixels, places.tolist(), strict=True):
+                image[:] = whole[place]
 
     def to(self, device: torch.device | str) -> ImageSet:
-        """The same set on ``device``; nothing is copied where it is there already."""
-        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+        """The same set on ``device``; nothing is copied where it is there already, and images on
+        disk stay there."""
+        images = self.images if self.on_disk else self.images.to(device)
+        return replace(self, images=images, labels=self.labels.to(device))
 
     def resized(self, size: int) -> ImageSet:
         """The set with images of ``size`` × ``size`` pixels: bilinear, antialiased, rounded."""
@@ -75,7 +105,9 @@ class ImageSet:
         if (height, width) == (size, size):
             return self
         require_memory(count, size, size, channels, f"--data.image-size {size}")
-        images = self.images.new_empty((count, size, size, channels)).permute(0, 3, 1, 2)
+        shape = (count, size, size, channels)
+        images = torch.empty(shape, dtype=torch.uint8, device=self.images.device)
+        images = images.permute(0, 3, 1, 2)
         at_once = min(RESIZED_AT_ONCE, max(1, RESIZED_PIXELS // size**2))
         for start in range(0, count, at_once):
             chosen = slice(start, start + at_once)

@@ -28,6 +28,9 @@ from zipper_dist.evaluation.results.sanity import SAMPLE, sanity_measures
 from zipper_dist.evaluation.target import Target, Threats, check_fit
 from zipper_dist.registry import load_reference, source_file
 
+AT_ONCE = 1024
+"""Images that are read for their checksum at a time, as they may not fit into memory."""
+
 
 @dataclass
 class Evaluation:
@@ -91,8 +94,11 @@ def assemble(
     store = DiskStore(_directory(options, target) / "evaluation")
     store.prepare()
     digest = hashlib.sha256()
-    for tensor in (examples.images, examples.labels, numbers):
-        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    for start in range(0, len(examples), AT_ONCE):
+        chunk = examples.images[start : start + AT_ONCE]
+        digest.update(chunk.cpu().contiguous().numpy().tobytes())
+    for tensor in (examples.labels, numbers):
+        digest.update(tensor.cpu().numpy().tobytes())
     identity = {
         "format": 3,
         **identity_of(target, options.model),

@@ -31,12 +31,13 @@ from zipper_dist.evaluation.outcomes import (
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """The evaluated images, whole on the device."""
+    """The evaluated images."""
 
     images: Tensor
-    """(N, C, H, W): float32 in [0, 1], or uint8 from 0 to 255."""
+    """(N, C, H, W): float32 in [0, 1], or uint8 from 0 to 255. On the device of the labels or on
+    the CPU; or what reads those at given places, as in an ImageSet."""
     labels: Tensor
-    """int64 (N,)."""
+    """int64 (N,), on the device where the images are evaluated."""
     numbers: Tensor | None = None
     """Numbers of the images in the whole set, which decide their random draws: int64 (N,) on the
     CPU; None: 0, 1, 2 …"""
@@ -46,9 +47,12 @@ class Examples:
 
     def take(self, places: Tensor | slice) -> tuple[Tensor, Tensor]:
         """Images, as float32 in the plain memory layout, and labels of some examples."""
+        device = self.labels.device
         if isinstance(places, Tensor):
-            places = places.to(self.labels.device)
-        images = self.images[places]
+            places = places.to(device)
+            images = self.images[places.to(self.images.device)].to(device)
+        else:
+            images = self.images[places].to(device)
         if images.dtype == torch.uint8:
             images = images.float() / 255
         return images.contiguous(), self.labels[places]

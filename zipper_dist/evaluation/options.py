@@ -7,6 +7,7 @@ from typing import Annotated
 import tyro
 
 from zipper_dist.config import ranges
+from zipper_dist.config.data import StoreName
 from zipper_dist.config.schema import Device
 from zipper_dist.config.threat import Norm, ThreatsOption, problems_of
 from zipper_dist.data import DATASETS
@@ -23,6 +24,10 @@ class ImageOptions:
     """Resize every image to this height and width [pixels]."""
     skip_unreadable: bool = False
     """Go on without the files of a folder that cannot be read as images, as the run may have."""
+    store: StoreName = "auto"
+    """Where the images are kept: in memory (device, memory) or decoded in a file (disk)."""
+    cache: Path | None = None
+    """Directory of these files."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,8 @@ class EvaluateOptions:
     seed: int = 0
     """Seed of every random draw."""
     dataset: Annotated[str | None, tyro.conf.arg(name="data")] = None
-    """Data set (digits, mnist, cifar10, cifar100, svhn, folder); default: that of the run."""
+    """Data set (digits, mnist, cifar10, cifar100, svhn, folder, numpy, datasets); default: as
+    in the run."""
     data: ImageOptions = field(default_factory=ImageOptions)
     model: str | None = None
     """A network of other origin, as package.module:factory; TARGET is then the file of its state

@@ -25,7 +25,7 @@ from zipper_dist.registry import load_reference
 NONE = type(None)
 CONFIG = {
     "options": {
-        "data": {"source": str, "root": str, "image_size": (NONE, int)},
+        "data": {"source": str, "root": str, "image_size": (NONE, int), "cache": (NONE, str)},
         "model": {"arch": str},
         "eval": {
             **{"threats": (NONE, [str]), "norm": (NONE, str)},
@@ -117,11 +117,13 @@ def data_config(target: Target, options: EvaluateOptions) -> DataConfig:
     if by_network and target.spec is not None and target.spec.height == target.spec.width:
         size = target.spec.height
     root = Path(run["root"]) if same else DataConfig().root
+    cache = Path(run["cache"]) if same and run.get("cache") else None
     # No validation set is needed, and "test" cannot be too large for the training set.
     return DataConfig(
         source=source, root=options.data.root or root,
         image_size=options.data.image_size or size, validation="test",
         skip_unreadable=options.data.skip_unreadable or bool(same and run.get("skip_unreadable")),
+        store=options.data.store, cache=options.data.cache or cache,
     )  # fmt: skip
 
 

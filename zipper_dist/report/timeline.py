@@ -19,6 +19,7 @@ LEARNERS = (("#1f5a99", "#7db8ea"), ("#a3161a", "#f29a94"), ("#5b3a8e", "#bda3e0
 ACTIVITIES = {
     "all-reduce": "#f2a900",
     "waiting": "#e3e3e3",
+    "reading images": "#17a2a2",
     "evaluating": "#2f9e44",
     "redistribution": "#000000",
     "checkpoint": "#8c564b",

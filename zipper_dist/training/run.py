@@ -36,6 +36,7 @@ from zipper_dist.training.resume import resume, save
 from zipper_dist.training.setup.augmenting import check_augmentations
 from zipper_dist.training.setup.build import build_state
 from zipper_dist.training.setup.materials import load_data, prepare
+from zipper_dist.training.setup.placed_images import placed
 from zipper_dist.training.setup.placing import place
 from zipper_dist.training.setup.together import directories
 
@@ -216,8 +217,8 @@ def _train(
         try:
             complete_iteration(run, state)
             train(run, state)
-            test = limit_images(data.test, run.config.eval.limit, "test").to(run.device)
-            summary = finalise(run, state, test)
+            test = limit_images(data.test, run.config.eval.limit, "test")
+            summary = finalise(run, state, placed(test, run.config.data, run.device))
             run.metrics.finish(summary)
             return summary
         except Interrupted:

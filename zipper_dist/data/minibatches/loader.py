@@ -1,4 +1,4 @@
-"""The minibatches of training, gathered on the device where the images are."""
+"""Minibatches, made on the device."""
 
 from dataclasses import dataclass
 
@@ -8,6 +8,7 @@ from torch import Tensor
 from zipper_dist.data.image_set import ImageSet
 from zipper_dist.data.minibatches.batch import Minibatch, sent
 from zipper_dist.data.minibatches.moves import drawn_moves, moved
+from zipper_dist.data.minibatches.read_ahead import Read, ReadAhead, Wanted
 from zipper_dist.errors import UserError
 from zipper_dist.rng import generator_at
 
@@ -32,6 +33,9 @@ class Share:
 
 class Loader:
     """The minibatches of training, each a pure function of (images, seed, iteration).
+
+    They are made on the device of the labels. Images that are elsewhere, in memory or on disk, are
+    read a few minibatches ahead.
 
     Every pass over the images has its own order; its last, incomplete minibatch is dropped. An
     epoch is as many images as the set has, those of ``extra`` included: with them, a pass takes
@@ -63,22 +67,31 @@ class Loader:
         self._seed = seed
         self._crop_padding = crop_padding
         self._flip = flip
-        self._extra = None if extra is None else extra.images
         self._extras = 0 if extra is None else extra.of(batch_size)
+        self._extra = extra.images if extra is not None and self._extras else None
         self._own = batch_size - self._extras
-        self._labels = image_set.labels
-        # (N, H, W, C): a pixel's channels are gathered together, and batches are channels-last.
-        self._pixels = image_set.images.permute(0, 2, 3, 1).contiguous()
+        self._set, self._labels = image_set, image_set.labels
         self._pass = -1
         self._order = torch.empty(0, dtype=torch.int64)
+        device = self._labels.device
+        self._is_here = not image_set.on_disk and image_set.images.device == device
+        if self._is_here:
+            # (N, H, W, C): a pixel's channels are gathered together, and batches are channels-last.
+            self._pixels = image_set.images.permute(0, 2, 3, 1).contiguous()
+        self._read = ReadAhead(self._to_read, pinned=device.type == "cuda")
 
     def minibatch(self, t: int) -> Minibatch:
         """The minibatch of iteration ``t`` = 1, 2, …, whichever were asked for before."""
         if t < 1:
             raise ValueError(f"iterations are counted from 1, not {t}")
-        pixels, labels, chosen = self._pixels, self._labels, self._chosen(t)
-        if self._extra is not None and self._extras:
-            pixels, labels, chosen = self._with_extra(self._extra, chosen, t)
+        read = self._read(t) if self._extra is not None or not self._is_here else []
+        if self._is_here:
+            pixels, labels, chosen = self._pixels, self._labels, self._chosen(t)
+        else:
+            pixels, labels = sent(read[0].pixels, self._labels.device), read[0].labels
+            chosen = torch.arange(self._own)
+        if self._extra is not None:
+            pixels, labels, chosen = self._with_extra(pixels, labels, chosen, read[-1])
         if self._crop_padding or self._flip:
             pixels, chosen = self._augmented(pixels, chosen, t)
         else:
@@ -86,6 +99,15 @@ class Loader:
             pixels = pixels.index_select(0, chosen)
         images = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.channels_last)
         return Minibatch(images.div_(255), labels[chosen])
+
+    def _to_read(self, t: int) -> list[Wanted]:
+        """What iteration ``t`` takes of images that are not on the device."""
+        wanted = [] if self._is_here else [Wanted(self._set, self._chosen(t))]
+        if self._extra is not None:  # any of them may be drawn again
+            draws = generator_at("cpu", self._seed, "extra", t)
+            places = torch.randint(len(self._extra), (self._extras,), generator=draws)
+            wanted.append(Wanted(self._extra, places))
+        return wanted
 
     def _chosen(self, t: int) -> Tensor:
         """Which of the images themselves iteration ``t`` takes: int64, on the CPU."""
@@ -96,15 +118,15 @@ class Loader:
             self._pass = number
         return self._order[position * self._own : (position + 1) * self._own]
 
-    def _with_extra(self, extra: ImageSet, chosen: Tensor, t: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Pixels (B, H, W, C) and labels of the chosen images and of ``extra``, any of which may be
-        drawn again; and their order, in which every part of the minibatch has its share of both."""
-        generator = generator_at("cpu", self._seed, "extra", t)
-        drawn = extra.subset(torch.randint(len(extra), (self._extras,), generator=generator))
-        device = self._pixels.device
-        chosen, more = (sent(each, device) for each in (chosen, drawn.images.permute(0, 2, 3, 1)))
-        pixels = torch.cat([self._pixels.index_select(0, chosen), more])
-        labels = torch.cat([self._labels[chosen], sent(drawn.labels, device)])
+    def _with_extra(
+        self, pixels: Tensor, labels: Tensor, chosen: Tensor, more: Read
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Pixels (B, H, W, C) and labels of the ``chosen`` ones and of ``more``; and their order,
+        in which every part of the minibatch has its share of both."""
+        device = pixels.device
+        chosen = sent(chosen, device)
+        pixels = torch.cat([pixels.index_select(0, chosen), sent(more.pixels, device)])
+        labels = torch.cat([labels[chosen], sent(more.labels, device)])
         position = torch.arange(self.batch_size)
         before = position * self._extras // self.batch_size
         is_extra = (position + 1) * self._extras // self.batch_size > before

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from zipper_dist.data.memory import host_memory
+from zipper_dist.data.stores.memory import host_memory
 from zipper_dist.errors import UserError
 from zipper_dist.models import ModelSpec, build
 

@@ -22,6 +22,7 @@ from zipper_dist.training.learner import BaseLearner
 from zipper_dist.training.learner.shards import Shards
 from zipper_dist.training.setup.augmenting import augmenters
 from zipper_dist.training.setup.network import initial_network
+from zipper_dist.training.setup.placed_images import described, placed
 from zipper_dist.training.step_plan import StepPlan, evaluation_cost, fitting_batch_size
 
 
@@ -84,15 +85,17 @@ def prepare(run: RunContext, data: Dataset) -> Materials:
     extra = Share(data.extra, config.data.extra_fraction) if data.extra is not None else None
     named = config.data.augment.names
     padding = default_padding(data.train.images) if "crop" in named else 0
+    train = placed(data.train, config.data, device)
     loader = Loader(
-        data.train.to(device),
+        train,
         batch_size=config.batch_size or fitting_batch_size(len(data.train)),
         seed=config.seed,
         crop_padding=config.data.crop_padding or padding,
         flip=config.data.flip or "flip" in named,
         extra=extra,
     )
-    images = limit_images(data.validation, config.eval.limit, "validation").to(device)
+    images = limit_images(data.validation, config.eval.limit, "validation")
+    images = placed(images, config.data, device)
     cost = evaluation_cost(config, len(images), loader.batch_size)
     plan = StepPlan.of(config, loader.steps_per_epoch, cost)
     if problem := config.trace.problem("--trace", plan.total_steps):
@@ -104,6 +107,7 @@ def prepare(run: RunContext, data: Dataset) -> Materials:
     compiled, note = resolve_compile(config.compile, device, spec.arch, flop)
     acceleration = Acceleration(run.precision, compiled, needs_plain_layout(model, image))
     notes = [*data.notes, *notes, f"precision {run.precision}, {note}"]
+    notes.append(described(train, config.data))
     if config.batch_size is None:
         notes.append(f"batch size {loader.batch_size}, for {len(data.train)} training images")
     if plan.redistributions == 0:

@@ -29,12 +29,26 @@ def read_extra(config: DataConfig) -> ImageSet | None:
         return None
     option = f"--data.extra {config.extra}"
     path = expanded(config.extra, "--data.extra")
+    images, labels = labelled_images(path, option)
+    return ImageSet(_tensor(images).permute(0, 3, 1, 2), _tensor(labels))
+
+
+def labelled_images(path: Path, option: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Images (N, H, W, C), which stay in their file, and labels of an .npz file; UserError about
+    ``option``: it cannot be read, or has not these arrays."""
     try:
         images, labels = _mapped(path, "image", option), _mapped(path, "label", option)
     except OSError as error:
         raise UserError(f"{option}: cannot be read ({error.strerror}): {WANTED}") from None
     except (zipfile.BadZipFile, ValueError, struct.error) as error:
         raise UserError(f"{option}: no .npz file, or damaged ({error}): {WANTED}") from None
+    return checked(images, labels, option)
+
+
+def checked(
+    images: npt.NDArray[np.generic], labels: npt.NDArray[np.generic], option: str
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """The arrays, if they are images and their labels; UserError about ``option`` if not."""
     integers = np.issubdtype(labels.dtype, np.integer)
     if images.dtype != np.uint8 or images.ndim != 4 or not integers or labels.ndim != 1:
         found = f"image is {_described(images)}, and label {_described(labels)}"
@@ -42,9 +56,7 @@ def read_extra(config: DataConfig) -> ImageSet | None:
     if len(images) != len(labels) or len(images) == 0:
         found = f"{len(images)} images and {len(labels)} labels"
         raise UserError(f"{option}: has {found}: give as many labels as images, 1 or more")
-    return ImageSet(
-        _tensor(images).permute(0, 3, 1, 2), _tensor(labels.astype(np.int64, copy=False))
-    )
+    return images.astype(np.uint8, copy=False), labels.astype(np.int64, copy=False)
 
 
 def check_extra(extra: ImageSet, train: ImageSet, classes: int, config: DataConfig) -> None:

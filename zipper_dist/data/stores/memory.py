@@ -37,5 +37,6 @@ def require_memory(images: int, width: int, height: int, channels: int, option: 
         raise UserError(
             f"{option}: {images:,} images of {height:,}×{width:,} pixels take "
             f"{needed / 2**30:,.1f} GiB of memory, of which {available / 2**30:,.1f} GiB are "
-            "available: give a smaller --data.image-size, or fewer images with --data.limit"
+            "available: give a smaller --data.image-size, fewer images with --data.limit, or "
+            "--data.store disk"
         )
