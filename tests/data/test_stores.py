@@ -95,8 +95,7 @@ def test_minibatches_are_the_same(root: Path, extra: bool, moves: tuple[int, boo
         assert ours.images.is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.gpu("a GPU gets the same minibatches from its memory, the machine's and a disk")
 def test_minibatches_on_a_gpu_are_the_same(root: Path) -> None:
     memory = load(config(root, "memory"), 0).train
     sets = [
