@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from dataclasses import replace
@@ -11,14 +10,12 @@ import pytest
 
 from checkpoint.parts import FP32
 from zipper_dist.checkpoint.run_directory import (
-    NOT_COMPARED,
     RunDirectory,
     as_json,
     differences,
     identity_of,
     write_json,
 )
-from zipper_dist.config.files import flattened
 from zipper_dist.config.schedules import Schedule, iterations
 from zipper_dist.config.schema import MixConfig, Precision, TrainConfig
 from zipper_dist.errors import UserError
@@ -42,13 +39,26 @@ def test_options_are_written_as_a_person_would() -> None:
         "every": "0.041666666666666664",
         "start": "0.625",
         "ema": 0.999,
+        "window": "1",
         "gamma": "0:1,0.333333:1,0.666667:1,1:0.4",
+        "first_count": 1,
         "weights": {},
     }
     attack = options["learners"]["adversarial"]["attack"]
     assert attack["eps"] == 8 / 255
     assert attack["schedule"] == "1"
     assert "attack" not in options["learners"]["natural"]
+
+
+BEFORE = json.loads((Path(__file__).parent / "options_before.json").read_text())
+"""Options of recipes, and the digests of them, as an earlier version wrote them."""
+
+
+@pytest.mark.parametrize("name", BEFORE)
+def test_an_option_that_is_new_does_not_make_a_run_another_one(name: str) -> None:
+    now = recipe(name)
+    assert differences(BEFORE[name]["options"], as_json(now)) == []
+    assert identity_of(now, "fp32", 1) == BEFORE[name]["identity"]
 
 
 def test_differences_name_the_options_as_they_are_given() -> None:
@@ -195,21 +205,11 @@ def test_a_run_of_an_earlier_version_has_options_less(tmp_path: Path) -> None:
         directory.check_same(skipping, "fp32")
 
 
-def test_what_means_the_same_as_before_has_the_same_digest() -> None:
+def test_what_means_something_else_has_another_digest() -> None:
     config = recipe("digits")
-    options = flattened(as_json(config))
-    older = {
-        name: int(value) if isinstance(value, float) and value.is_integer() else value
-        for name, value in options.items()
-        if name not in {*NOT_COMPARED, "data.skip_unreadable", "model.options"}
-        and not name.endswith((".optimizer", ".beta2", ".extra_fraction", ".augment"))
-        and value is not None
-    } | {"resolved precision": "fp32"}
-    before = hashlib.sha256(json.dumps(older, sort_keys=True).encode()).hexdigest()
-    assert identity_of(config, "fp32", 1) == before
     skipping = replace(config, data=replace(config.data, skip_unreadable=True))
-    others = {identity_of(config, "fp32", 2), identity_of(skipping, "fp32", 1)}
-    assert len({before, *others}) == 3
+    options = [(config, 1), (config, 2), (skipping, 1)]
+    assert len({identity_of(each, "fp32", shards) for each, shards in options}) == 3
 
 
 def test_another_meaning_of_auto_is_refused(tmp_path: Path) -> None:

@@ -41,10 +41,18 @@ AS_BEFORE = {
     "data.skip_unreadable": False,
     "data.augment": "none",
     "data.extra_fraction": 0.7,
+    "eval.best_clean": 0.0,
+    "mix.first_count": 1,
+    "mix.window": "1",
     "model.options": [],
+    "schedules_by": "iteration",
+    "learners.NAME.attack.start": "auto",
     "learners.NAME.augment": "none",
-    "learners.NAME.optimizer": "sgd",
     "learners.NAME.beta2": 0.999,
+    "learners.NAME.keep_average": False,
+    "learners.NAME.omega": 0.0,
+    "learners.NAME.optimizer": "sgd",
+    "learners.NAME.third_pass": False,
 }
 """Options that older runs do not name, each with the value that means what these did."""
 
