@@ -11,6 +11,7 @@ from typing import Any
 
 from zipper_dist.checkpoint.run_directory import STARTED
 from zipper_dist.config.files import flattened
+from zipper_dist.config.threat import ThreatModel
 from zipper_dist.report.reading import Run
 
 
@@ -57,10 +58,10 @@ class Group:
         found = (run.summary["final"]["learners"] for run in self.counted if run.summary)
         return Spread.of([scores[learner][figure] for scores in found if learner in scores])
 
-    def evaluated(self, attack: str) -> Spread | None:
-        """What evaluations of the command found under an attack [%]."""
-        found = [run.evaluation["attacks"] for run in self.counted if run.evaluation]
-        return Spread.of([attacks[attack]["accuracy"] for attacks in found if attack in attacks])
+    def evaluated(self, way: str) -> Spread | None:
+        """What evaluations found that measured in one of the ways of :func:`evaluations` [%]."""
+        each = [ways(run.evaluation) for run in self.counted if run.evaluation]
+        return Spread.of([found[way]["accuracy"] for found in each if way in found])
 
     def train_seconds(self) -> Spread | None:
         """How long the training took, evaluations left out."""
@@ -89,6 +90,45 @@ def group(runs: Sequence[Run]) -> list[Group]:
         name, options = _letters(index), _compared(same[0])
         groups.append(Group(name, options, same, list(counted.values()), repeated))
     return groups
+
+
+def ways(evaluation: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The figures of an evaluation but the clean one, by how each was measured: attack, threat
+    models, images and the settings of the attack. Those with the same key can be compared."""
+    images = {k: v for k, v in evaluation["data"].items() if k in ("name", "of", "chosen")}
+    return {
+        json.dumps(
+            [name, evaluation["threats"], images, found["n"], found["settings"]], sort_keys=True
+        ): found
+        for name, found in evaluation["attacks"].items()
+        if name != "clean"
+    }
+
+
+def evaluations(groups: Sequence[Group]) -> dict[str, str]:
+    """All ways in which evaluations of the groups measured, each with its words."""
+    found = [run.evaluation for each in groups for run in each.counted if run.evaluation]
+    words = {way: _way_in_words(way) for evaluation in found for way in ways(evaluation)}
+    alike: dict[str, list[str]] = {}
+    for way, said in words.items():
+        alike.setdefault(said, []).append(way)
+    for said, several in alike.items():
+        settings = [json.loads(way)[-1] for way in several]
+        for way, own in zip(several, settings, strict=True):
+            more = [k for k in own if any(other.get(k) != own[k] for other in settings)]
+            words[way] = ", ".join([said, *(f"{k.replace('_', ' ')} {own[k]}" for k in more)])
+    return words
+
+
+def _way_in_words(way: str) -> str:
+    name, threats, images, n, _ = json.loads(way)
+    against = threats_in_words(threats)
+    return ", ".join(filter(None, [name, against, f"{n} images of {images['name']}"]))
+
+
+def threats_in_words(threats: Sequence[Mapping[str, Any]]) -> str:
+    """Threat models as in evaluation.json; empty without any."""
+    return " and ".join(ThreatModel(each["norm"], each["eps"]).words() for each in threats)
 
 
 def differing(groups: Sequence[Group]) -> dict[str, list[str]]:

@@ -12,7 +12,7 @@ import jinja2
 
 import zipper_dist
 from zipper_dist.metrics.tables import attack_in_words, duration
-from zipper_dist.report.comparison import Group, differing, group
+from zipper_dist.report.comparison import Group, differing, evaluations, group, threats_in_words
 from zipper_dist.report.curves import curves, differences
 from zipper_dist.report.drawing import Picture, data_uri
 from zipper_dist.report.reading import Run
@@ -45,8 +45,6 @@ def make_page(runs: Sequence[Run], renewed: float | None = None) -> str:
     """The page about ``runs``, no larger than LARGEST; ``renewed``: how often it is [s]."""
     groups = group(runs)
     sections = [_section(run) for run in runs]
-    counted = [run for each in groups for run in each.counted]
-    attacks = [run.evaluation["attacks"] for run in counted if run.evaluation]
     about = {
         "version": zipper_dist.__version__,
         "written": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S %Z"),
@@ -54,7 +52,8 @@ def make_page(runs: Sequence[Run], renewed: float | None = None) -> str:
         "groups": groups,
         "comparison": [*trade_off(groups), *progress(groups)] if len(runs) > 1 else [],
         "differing": differing(groups),
-        "attacks": list(dict.fromkeys(name for each in attacks for name in each)),
+        "evaluations": evaluations(groups),
+        "threats_in_words": threats_in_words,
         "measured": len({how for each in groups for how in each.measured}),
         "duration": duration,
         "command": _command,

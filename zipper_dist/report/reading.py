@@ -34,6 +34,13 @@ EVALUATION = {
     "network": {"sha256": str},
     "attacks": {str: {"accuracy": NUMBER, "n": int, "interval": [NUMBER]}},
 }
+TOLD: Mapping[str, tuple[Any, Any]] = {
+    "threats": ([{"norm": str, "eps": NUMBER}], []),
+    "data": ({"name": str}, {"name": "unknown data"}),
+    "in_words": ({str: str}, {}),
+    "warnings": ([str], []),
+}
+"""What evaluation.json may say besides, and what stands for it where it does not."""
 Curve = tuple[list[int], list[float]]
 """Iterations, and a figure after each."""
 
@@ -151,7 +158,8 @@ def _records(path: Path) -> Iterator[Record]:
 
 
 def _evaluation(files: RunDirectory) -> Any:
-    """What evaluation.json says, if it is of the weights that are there."""
+    """What evaluation.json says, if it is of the weights that are there; what older ones do not
+    say is empty."""
     path = files.root / "evaluation.json"
     try:
         found = json.loads(path.read_bytes())
@@ -159,7 +167,16 @@ def _evaluation(files: RunDirectory) -> Any:
         return None
     if not fits(found, EVALUATION):
         return None
-    return found if found["network"]["sha256"] == identity_of(files.weights(GLOBAL)) else None
+    if found["network"]["sha256"] != identity_of(files.weights(GLOBAL)):
+        return None
+    found.setdefault("threats", [found["threat"]] if "threat" in found else [])
+    for name, (shape, empty) in TOLD.items():
+        if not fits(found.get(name), shape):
+            found[name] = empty
+    for figure in found["attacks"].values():
+        if not fits(figure.get("settings"), dict):
+            figure["settings"] = {}
+    return found
 
 
 def _events(path: Path) -> list[Event]:
