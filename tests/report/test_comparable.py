@@ -107,3 +107,32 @@ def test_the_page_says_what_an_evaluation_measured(root: Path, tmp_path: Path) -
     page = page_about(copy_of(run, tmp_path / "old", "evaluation.json", older), run)
     heads = page.tables["groups"][0]
     assert "pgd-2, 20 images of unknown data [%]" in heads
+
+
+def test_different_data_have_no_common_front(root: Path, tmp_path: Path) -> None:
+    def of_folder(name: str) -> Change:
+        return lambda config: config["options"]["data"].update(source="folder", root=name)
+
+    first = root / "runs" / "first"
+    digits = copy_of(root / "runs" / "trades", tmp_path / "digits")
+    cats = copy_of(first, tmp_path / "cats", "config.json", of_folder("cats"))
+    dogs = copy_of(first, tmp_path / "dogs", "config.json", of_folder("dogs"))
+    for other, named in ((digits, "digits, folder in cats"), (dogs, "folder in cats, folder in d")):
+        page = page_about(cats, other)
+        assert f"These runs are of different data ({named}" in page.text
+        assert "On the Pareto front (" not in page.text
+        assert "without a Pareto front" in page.text
+
+    def elsewhere(config: Any) -> None:  # the same images, wherever they are
+        config["options"]["data"]["root"] = "/elsewhere"
+
+    page = page_about(copy_of(first, tmp_path / "moved", "config.json", elsewhere), digits)
+    assert "different data" not in page.text
+    assert "On the Pareto front (" in page.text
+
+    def of_more_steps(summary: Any) -> None:
+        summary["evaluation_attack"]["steps"] = 50
+
+    page = page_about(copy_of(first, tmp_path / "longer", "summary.json", of_more_steps), digits)
+    assert "Not all robust accuracies were measured by the same attack" in page.text
+    assert "On the Pareto front (" not in page.text

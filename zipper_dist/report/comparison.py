@@ -70,9 +70,19 @@ class Group:
 
     @property
     def measured(self) -> set[str]:
-        """How the robust accuracies were measured, and on how many images."""
+        """How the robust accuracies were measured, on how many images, and of which data."""
         found = (run.summary for run in self.counted if run.summary)
-        return {json.dumps([s["evaluation_attack"], s["final"]["images"]]) for s in found}
+        return {
+            json.dumps([s["evaluation_attack"], s["final"]["images"], self.data]) for s in found
+        }
+
+    @property
+    def data(self) -> str:
+        """The data set; with its directory where that decides which images it has. (The digest
+        of the images is another one for each seed, which chooses those held out.)"""
+        source = str(self.options.get("data.source", "unknown data"))
+        published = source in ("digits", "mnist", "cifar10", "cifar100", "svhn")
+        return source if published else f"{source} in {self.options.get('data.root')}"
 
 
 def group(runs: Sequence[Run]) -> list[Group]:
@@ -90,6 +100,11 @@ def group(runs: Sequence[Run]) -> list[Group]:
         name, options = _letters(index), _compared(same[0])
         groups.append(Group(name, options, same, list(counted.values()), repeated))
     return groups
+
+
+def data_of(groups: Sequence[Group]) -> list[str]:
+    """The data sets of the groups with figures: only of one can figures be compared."""
+    return sorted({each.data for each in groups if each.counted})
 
 
 def ways(evaluation: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

@@ -12,7 +12,14 @@ import jinja2
 
 import zipper_dist
 from zipper_dist.metrics.tables import attack_in_words, duration
-from zipper_dist.report.comparison import Group, differing, evaluations, group, threats_in_words
+from zipper_dist.report.comparison import (
+    Group,
+    data_of,
+    differing,
+    evaluations,
+    group,
+    threats_in_words,
+)
 from zipper_dist.report.curves import curves, differences
 from zipper_dist.report.drawing import Picture, data_uri
 from zipper_dist.report.reading import Run
@@ -55,6 +62,7 @@ def make_page(runs: Sequence[Run], renewed: float | None = None) -> str:
         "evaluations": evaluations(groups),
         "threats_in_words": threats_in_words,
         "measured": len({how for each in groups for how in each.measured}),
+        "data": data_of(groups),
         "duration": duration,
         "command": _command,
         "attack_in_words": attack_in_words,

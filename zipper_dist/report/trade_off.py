@@ -38,11 +38,14 @@ def trade_off(groups: Sequence[Group]) -> Iterator[Picture]:
     if not scored:
         return
     points = [(clean.mean, robust.mean) for clean, robust in scored.values()]
-    front = [points[i] for i in pareto_front(points)]
-    names = [groups[list(scored)[i]].name for i in pareto_front(points)]
+    comparable = len({how for each in groups for how in each.measured}) == 1
+    on_front = pareto_front(points) if comparable else []
+    front = [points[i] for i in on_front]
+    names = [groups[list(scored)[i]].name for i in on_front]
     with matplotlib.rc_context(SETTINGS):
         figure, axes = new_figure(height=3.6)
-        axes.plot(*zip(*front, strict=True), "o--", color="#777777", label=FRONT, **RING)
+        if front:
+            axes.plot(*zip(*front, strict=True), "o--", color="#777777", label=FRONT, **RING)
         for index, (clean, robust) in scored.items():
             name, (colour, _) = groups[index].name, styled(index)
             axes.errorbar(
@@ -72,8 +75,13 @@ def trade_off(groups: Sequence[Group]) -> Iterator[Picture]:
     alt = "; ".join(said(index, figures) for index, figures in scored.items())
     caption = (
         "Means over seeds, with their standard deviations as bars, of the global learners at the "
-        f"end of training, on the test set. On the {FRONT} ({', '.join(names)}): no other group is "
-        "at least as good in both accuracies and better in one."
+        "end of training, on the test set. "
+    )
+    caption += (
+        f"On the {FRONT} ({', '.join(names)}): no other group is at least as good in both "
+        "accuracies and better in one."
+        if front
+        else f"Not measured alike, as said above: without a {FRONT}."
     )
     yield Picture("Trade-off", uri, f"Robust over clean accuracy. {alt}.", caption)
 
