@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import re
 import shutil
 import signal
@@ -100,11 +101,7 @@ def test_a_run_that_goes_on_is_watched_until_it_ends(tmp_path: Path) -> None:
         watching = None
         try:
             until(lambda: metrics.exists() and '"global"' in metrics.read_text(), training)
-            words = ["run", "--watch", "1"]
-            watching = subprocess.Popen(
-                command("report", *words), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                text=True, cwd=tmp_path, env=ENVIRONMENT,
-            )  # fmt: skip
+            watching = watching_with_patience_of(2, tmp_path)
             until(page.exists, watching)
             first = Page(page)
             until(lambda: step(Page(page)) > step(first), watching)
@@ -126,6 +123,47 @@ def test_a_run_that_goes_on_is_watched_until_it_ends(tmp_path: Path) -> None:
     assert "ended before it was complete" in last.text
     assert step(last) >= step(first)
     assert not list(tmp_path.glob(".*.tmp"))
+
+
+def watching_with_patience_of(seconds: float, where: Path) -> subprocess.Popen[str]:
+    """The command that watches the run, which takes it for ended after so many seconds."""
+    code = f"""
+import sys
+import zipper_dist.report.run as run
+run.SETTLED = {seconds}
+sys.argv[1:] = ["run", "--watch", "1"]
+from zipper_dist.report.__main__ import main
+main()
+"""
+    return subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=where, env=ENVIRONMENT,
+    )  # fmt: skip
+
+
+def test_a_run_that_starts_again_is_still_watched(root: Path, tmp_path: Path) -> None:
+    run, page = (
+        shutil.copytree(root / "runs" / "second", tmp_path / "run"),
+        tmp_path / "report.html",
+    )
+    summary = (run / "summary.json").read_bytes()
+    (run / "summary.json").unlink()
+    watching = watching_with_patience_of(600, tmp_path)
+    try:
+        # Between a killed rank and its restart nobody has the lock.
+        until(page.exists, watching)
+        assert Page(page).refresh == "1"
+        assert "ended before it was complete" in Page(page).text
+        with (run / "run.lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            until(lambda: "adversarial: in progress" in Page(page).text, watching)
+        until(lambda: "ended before it was complete" in Page(page).text, watching)
+        (run / "summary.json").write_bytes(summary)
+        _, complaints = watching.communicate(timeout=PATIENCE)
+        assert (watching.returncode, complaints) == (0, "")
+    finally:
+        watching.kill()
+    assert Page(page).refresh == ""
 
 
 def step(page: Page) -> int:

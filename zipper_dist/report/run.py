@@ -15,6 +15,9 @@ from zipper_dist.report.reading import Run, State, read_run
 
 SHORTEST_WATCH = 1.0
 """[s]"""
+SETTLED = 60.0
+"""A watched run that ended before it was complete may start again for so long [s]: a job whose rank
+was killed has no process, and nobody the lock, until its launcher starts it anew."""
 
 
 def report(options: ReportOptions, console: Console | None = None) -> Path:
@@ -24,9 +27,9 @@ def report(options: ReportOptions, console: Console | None = None) -> Path:
     _check(options)
     from zipper_dist.report.page import make_page
 
+    ended: dict[Path, float] = {}  # since when
     while True:
-        going_on = any(run.state is State.GOING_ON for run in runs)
-        renewed = options.watch if going_on else None
+        renewed = options.watch if _may_change(runs, ended, time.monotonic()) else None
         try:
             write_atomically(options.out, make_page(runs, renewed).encode())
         except OSError as error:
@@ -43,6 +46,18 @@ def report(options: ReportOptions, console: Console | None = None) -> Path:
             return options.out
         time.sleep(renewed)
         runs = _read(options.runs)
+
+
+def _may_change(runs: Sequence[Run], ended: dict[Path, float], now: float) -> bool:
+    """Whether a run goes on, or ``ended`` so shortly before ``now`` [s] that it may start again."""
+    for run in runs:
+        if run.state is State.ENDED:
+            ended.setdefault(run.directory, now)
+        else:
+            ended.pop(run.directory, None)
+    return any(run.state is State.GOING_ON for run in runs) or any(
+        now - since < SETTLED for since in ended.values()
+    )
 
 
 def _read(directories: Sequence[Path]) -> list[Run]:
