@@ -17,6 +17,8 @@ from safetensors.torch import load_file
 from report.conftest import said_by
 from report.reading_pages import Page, records_of, summary_of
 from zipper_dist.metrics.trace import read_events
+from zipper_dist.report.page import make_page
+from zipper_dist.report.reading import read_run
 
 pytestmark = pytest.mark.slow  # the fixture trains
 
@@ -184,3 +186,24 @@ def test_chromium_shows_it_without_a_complaint(
     bad = tmp_path / "bad.html"
     bad.write_text("<script>nothing.here()</script>")
     assert "CONSOLE" in seen_in_chromium(bad, width, tmp_path / "profile")[1]
+
+
+def test_the_choice_of_the_best_weights_is_told_as_it_was(
+    root: Path, one: Path, tmp_path: Path
+) -> None:
+    held_out = "held out (--data.validation 0.1); the test set had no part in the choice"
+    assert held_out in Page(one).text
+    assert "Best on the validation set: iteration" in Page(one).text
+    run = shutil.copytree(root / "runs" / "first", tmp_path / "run")
+    config = json.loads((run / "config.json").read_text())
+    config["options"]["data"]["validation"] = "test"
+    config["options"]["eval"]["best_clean"] = 88.0
+    (run / "config.json").write_text(json.dumps(config))
+    (tmp_path / "page.html").write_text(make_page([read_run(run)]))
+    page = Page(tmp_path / "page.html")
+    assert "Best on the test set: iteration" in page.text
+    assert "on the test set, so that accuracies on it are too high" in page.text
+    assert "among those with a clean accuracy of at least 88 %, if there are any" in page.text
+    assert page.picture("Test accuracy of the global learner")
+    assert "validation images" not in page.text
+    assert "held out" not in page.text

@@ -20,10 +20,12 @@ def curves(run: Run) -> Iterator[Picture]:
         Line("clean", run.curve(GLOBAL, "clean"), styled(0)[0], marked=True),
         Line("robust", run.curve(GLOBAL, "robust"), styled(1)[0], "--", marked=True),
     ]
+    on_test = run.validated_on_test
     yield from _picture(
-        run, "Validation accuracy of the global learner", lines, ("accuracy", "%"),
-        f"On the validation images: clean, and robust under {robust}. The best weights are those "
-        "with the largest sum.",
+        run, f"{'Test' if on_test else 'Validation'} accuracy of the global learner", lines,
+        ("accuracy", "%"),
+        f"On the {'test set' if on_test else 'validation images'}: clean, and robust under "
+        f"{robust}. {run.choice}",
     )  # fmt: skip
     yield from _picture(
         run, "Learning rates", of_learners(run, "lr"), ("learning rate", ""),

@@ -15,6 +15,7 @@ from zipper_dist.checkpoint.lock import is_locked
 from zipper_dist.checkpoint.run_directory import SUMMARY, RunDirectory
 from zipper_dist.config.json_shape import NUMBER, fits, read_json
 from zipper_dist.errors import UserError
+from zipper_dist.evaluation.results.in_words import choice_of_weights
 from zipper_dist.metrics.records import GLOBAL, Record
 from zipper_dist.metrics.trace import Event, read_events
 from zipper_dist.report.weights import identity_of
@@ -76,6 +77,21 @@ class Run:
     def learners(self) -> list[str]:
         """The names of the base learners, in the order of the method."""
         return list(self.options["learners"])
+
+    @property
+    def validated_on_test(self) -> bool:
+        """Whether validations are on the test set."""
+        return bool(self.options.get("data", {}).get("validation") == "test")
+
+    @property
+    def choice(self) -> str:
+        """A sentence on how the best weights are chosen."""
+        words = choice_of_weights(RunDirectory(self.directory).best, self.options).words
+        least = self.options["eval"].get("best_clean") or 0
+        rule = "The best weights have the largest sum of clean and robust accuracy"
+        if least:
+            rule += f" among those with a clean accuracy of at least {least:g} %, if there are any"
+        return f"{rule}: {words}."
 
     @property
     def step(self) -> int:

@@ -107,4 +107,7 @@ def progress(groups: Sequence[Group]) -> Iterator[Picture]:
         if uri is not None:
             title = f"{figure.capitalize()} accuracy in validation"
             caption = "Of the global learner; a line for each run, in the colour of its group."
+            on_test = [each.name for each in groups if each.runs[0].validated_on_test]
+            if on_test:
+                caption += f" Validated on the test set: {', '.join(on_test)}."
             yield Picture(title, uri, f"{title}. {in_words(said, '%')}", caption)
