@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from zipper_dist.checkpoint.run_directory import RunDirectory, as_json
+from zipper_dist.checkpoint.run_directory import FROM_PYTHON, RunDirectory, as_json
 from zipper_dist.checkpoint.weights import load_model as load_weights_file
 from zipper_dist.config.checks import validate
 from zipper_dist.config.paths import expanded
@@ -109,7 +109,7 @@ def _train_in_processes(config: TrainConfig, ranks: int, verbose: bool) -> None:
     validate(config)
     if config.learners.keys() != named_recipe(config.recipe).learners.keys():
         raise UserError(f"ranks {ranks}: the learners must be those of recipe {config.recipe}")
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(prefix=FROM_PYTHON) as scratch:
         file = Path(scratch) / "options.json"
         file.write_text(json.dumps(as_json(config)))
         launcher = ["zipper_dist.launcher", "--standalone", f"--nproc_per_node={ranks}"]

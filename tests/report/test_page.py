@@ -207,3 +207,32 @@ def test_the_choice_of_the_best_weights_is_told_as_it_was(
     assert page.picture("Test accuracy of the global learner")
     assert "validation images" not in page.text
     assert "held out" not in page.text
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        (["/somewhere/zipper_dist/train.py", "digits", "--seed", "3"], "digits --seed 3"),
+        (["/usr/bin/zipper-train", "digits"], "digits"),
+        (["zipper_dist.train", "digits"], "digits"),
+        (["study.py", "--fast"], None),
+        (["/somewhere/train.py", "digits"], None),
+        (["-c"], None),
+        (["/a/zipper_dist/train.py", "--config", "/tmp/zipper-fit-x/options.json"], None),
+        ([], None),
+    ],
+)
+def test_a_run_from_python_shows_no_command(
+    command: list[str], shown: str | None, root: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(root / "runs" / "first", tmp_path / "run")
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | {"command": command}))
+    (tmp_path / "page.html").write_text(make_page([read_run(run)]))
+    text = Page(tmp_path / "page.html").text
+    if shown is None:
+        assert "Begun from Python (zipper_dist.fit" in text
+        assert "python -m zipper_dist.train" not in text
+    else:
+        assert f"Command: python -m zipper_dist.train {shown} " in text
+        assert "Begun from Python" not in text

@@ -11,6 +11,7 @@ from pathlib import Path
 import jinja2
 
 import zipper_dist
+from zipper_dist.checkpoint.run_directory import FROM_PYTHON
 from zipper_dist.metrics.tables import attack_in_words, duration
 from zipper_dist.report.comparison import (
     Group,
@@ -110,9 +111,16 @@ def _examples(path: Path) -> list[Picture]:
 
 
 def _command(run: Run) -> list[str]:
-    """The words of the command that trains such a run, without the path of the program."""
-    words = [shlex.quote(word) for word in run.config["command"][1:]]
-    return ["python", "-m", "zipper_dist.train", *words]
+    """The words of the command that trains such a run, without the path of the program; none of
+    a run that a program of someone's own began."""
+    began = Path(next(iter(run.config["command"]), ""))
+    named = began.name in ("zipper-train", "zipper_dist.train")
+    if not named and began.parts[-2:] != ("zipper_dist", "train.py"):
+        return []
+    words = run.config["command"][1:]
+    if any(Path(word).parent.name.startswith(FROM_PYTHON) for word in words):
+        return []
+    return ["python", "-m", "zipper_dist.train", *map(shlex.quote, words)]
 
 
 def _group_of(run: Run, groups: Sequence[Group]) -> str:
