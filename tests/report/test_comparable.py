@@ -136,3 +136,34 @@ def test_different_data_have_no_common_front(root: Path, tmp_path: Path) -> None
     page = page_about(copy_of(first, tmp_path / "longer", "summary.json", of_more_steps), digits)
     assert "Not all robust accuracies were measured by the same attack" in page.text
     assert "On the Pareto front (" not in page.text
+
+
+def test_runs_of_before_new_options_are_of_the_same_group(root: Path, tmp_path: Path) -> None:
+    def older(config: Any) -> None:
+        options = config["options"]
+        del options["schedules_by"], options["data"]["skip_unreadable"]
+        del options["eval"]["best_clean"], options["placement"], options["model"]["options"]
+        for learner in options["learners"].values():
+            del learner["optimizer"], learner["beta2"]
+        options["steps"] = float(options["steps"])
+        del config["resolved"]["shards"]
+
+    def other(config: Any) -> None:
+        config["options"]["eval"]["best_clean"] = 50.0
+        config["options"]["learners"]["natural"]["optimizer"] = "adamw"
+        config["options"]["placement"]["mode"] = "shared"
+        config["resolved"]["shards"] = 2
+
+    first = root / "runs" / "first"
+    old = copy_of(first, tmp_path / "old", "config.json", older)
+    new = copy_of(first, tmp_path / "new", "config.json", other)
+    page = page_about(old, first)
+    assert len(page.tables["groups"]) == 1 + 1
+    assert "differing" not in page.tables
+    for one in (old, first):
+        rows = page_about(one, new).tables["differing"][1:]
+        assert rows == [
+            ["eval.best_clean", "0.0", "50"],
+            ["learners.natural.optimizer", "sgd", "adamw"],
+            ["shards (resolved)", "1", "2"],
+        ]

@@ -108,13 +108,25 @@ def differences(
     old, new = flattened(there), flattened(here)
     lines = []
     for name in sorted((old.keys() | new.keys()) - set(ignored)):
-        was, is_now = (options.get(name, _unnamed(name)) for options in (old, new))
+        was, is_now = (options.get(name, unnamed(name)) for options in (old, new))
         if was != is_now:
             lines.append(f"--{name.replace('_', '-')} {was} there, {is_now} now")
     return [" ".join(line.split()) for line in lines]
 
 
-def _unnamed(name: str) -> Any:
+def as_compared(
+    options: Mapping[str, Any], ignored: Collection[str] = NOT_COMPARED
+) -> dict[str, Any]:
+    """Those of the options, by dotted names, that tell a run from others: without what is
+    ``ignored``, and what means the same as not naming it; 1 and 1.0 are equal."""
+    return {
+        name: int(value) if isinstance(value, float) and value.is_integer() else value
+        for name, value in options.items()
+        if name not in ignored and value is not None and unnamed(name) != value
+    }
+
+
+def unnamed(name: str) -> Any:
     """What an option means that a run does not name."""
     return AS_BEFORE.get(re.sub(r"^learners\.[^.]+\.", "learners.NAME.", name))
 
@@ -125,12 +137,7 @@ def identity_of(config: TrainConfig, precision: Precision, shards: int) -> str:
     resolved: dict[str, Any] = {"resolved precision": precision}
     if shards != 1:  # one is what runs have that do not name it
         resolved["resolved shards"] = shards
-    compared = {
-        # 1 and 1.0 are equal, and an option that is not there is None.
-        name: int(value) if isinstance(value, float) and value.is_integer() else value
-        for name, value in (flattened(as_json(config)) | resolved).items()
-        if name not in NOT_COMPARED and value is not None and _unnamed(name) != value
-    }
+    compared = as_compared(flattened(as_json(config)) | resolved)
     return hashlib.sha256(json.dumps(compared, sort_keys=True).encode()).hexdigest()
 
 

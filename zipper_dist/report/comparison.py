@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from zipper_dist.checkpoint.run_directory import STARTED
+from zipper_dist.checkpoint.run_directory import NOT_COMPARED, as_compared, unnamed
 from zipper_dist.config.files import flattened
 from zipper_dist.config.threat import ThreatModel
 from zipper_dist.report.reading import Run
@@ -151,7 +151,7 @@ def differing(groups: Sequence[Group]) -> dict[str, list[str]]:
     names = sorted({name for each in groups for name in each.options})
     found = {}
     for name in names:
-        values = [_word(each.options.get(name, "–")) for each in groups]
+        values = [_word(each.options.get(name, _unnamed(each, name))) for each in groups]
         if len(set(values)) > 1:
             found[name] = values
     return found
@@ -170,13 +170,21 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def _compared(run: Run) -> dict[str, Any]:
-    """The options by dotted names, and what ``auto`` came to of those that change results."""
-    ignored = {*STARTED, "seed"}
-    options = {k: v for k, v in flattened(run.options).items() if k not in ignored}
-    resolved = {
-        f"{name} (resolved)": run.config["resolved"].get(name) for name in ("precision", "shards")
-    }
-    return options | {name: value for name, value in resolved.items() if value is not None}
+    """The options by dotted names that tell a run from others, by the rule of run directories,
+    and what ``auto`` came to of those that change results."""
+    resolved = {"precision (resolved)": run.config["resolved"].get("precision")}
+    shards = run.config["resolved"].get("shards")
+    if shards != 1:  # one is what runs have that do not name it
+        resolved["shards (resolved)"] = shards
+    return as_compared(flattened(run.options) | resolved, {*NOT_COMPARED, "seed"})
+
+
+def _unnamed(each: Group, name: str) -> Any:
+    """What an option is of a group that does not name it; "–" of a learner that it has not."""
+    kind, _, rest = name.partition(".")
+    if kind == "learners" and rest.partition(".")[0] not in each.runs[0].learners:
+        return "–"
+    return 1 if name == "shards (resolved)" else unnamed(name)
 
 
 def _word(value: Any) -> str:
