@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 from report.conftest import said_by
 from report.reading_pages import Page, records_of, summary_of
 from zipper_dist.metrics.trace import read_events
-from zipper_dist.report.page import make_page
+from zipper_dist.report.drawing import Line, draw_lines
+from zipper_dist.report.page import Section, make_page
 from zipper_dist.report.reading import read_run
 
 pytestmark = pytest.mark.slow  # the fixture trains
@@ -139,7 +140,6 @@ def test_a_page_that_would_be_too_large_leaves_pictures_out(
     root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from zipper_dist.report import page
-    from zipper_dist.report.reading import read_run
 
     runs = [read_run(root / "runs" / name) for name in ("first", "second")]
     whole = len(page.make_page(runs).encode())
@@ -149,6 +149,34 @@ def test_a_page_that_would_be_too_large_leaves_pictures_out(
     (tmp_path / "page.html").write_text(smaller)
     assert "Left out, as the page would be larger" in Page(tmp_path / "page.html").text
     assert Page(tmp_path / "page.html").tables["scores"]
+    assert "pictures of the comparison" not in smaller
+    monkeypatch.setattr(page, "LARGEST", 1)
+    (tmp_path / "page.html").write_text(page.make_page(runs))
+    smallest = Page(tmp_path / "page.html")
+    assert smallest.alts == []
+    assert "trace" not in smallest.links
+    assert "pictures of the comparison" in smallest.text
+    assert smallest.tables["groups"]
+    # No more than it takes: the progress goes before the trade-off.
+    monkeypatch.setattr(page, "LARGEST", (tmp_path / "page.html").stat().st_size + 40_000)
+    (tmp_path / "page.html").write_text(page.make_page(runs))
+    assert [alt[:6] for alt in Page(tmp_path / "page.html").alts] == ["Robust"]
+
+
+def test_a_picture_of_very_many_runs_is_not_large() -> None:
+    curve = (list(range(1, 1001)), [float(i % 7) for i in range(1000)])
+
+    def size(lines: int) -> int:
+        group = [Line(name, curve, "#000000") for name in ("A", *["_"] * (lines - 1))]
+        return len(draw_lines(group, "accuracy") or "")
+
+    assert size(10) > 50_000  # points of few curves are all there
+    assert size(500) < 800_000
+
+
+def test_the_timeline_is_packed_once(root: Path) -> None:
+    section = Section(read_run(root / "runs" / "first"), {})
+    assert section.trace is section.trace
 
 
 CHROMIUM = next(

@@ -40,6 +40,8 @@ SETTINGS: Any = {
 }
 POINTS = 1000
 """A curve with more is thinned out."""
+ALL_POINTS = 10_000
+"""Points of all curves of a figure, at most, but two for each."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def draw_lines(
     with matplotlib.rc_context(SETTINGS):
         figure, axes = new_figure()
         for line in drawn:
-            at, values = _thinned(line.curve)
+            at, values = _thinned(line.curve, min(POINTS, max(2, ALL_POINTS // len(drawn))))
             marker = "o" if line.marked or len(at) == 1 else ""
             axes.plot(
                 at, values, color=line.colour, linestyle=line.style, marker=marker, markersize=3.5,
@@ -116,10 +118,10 @@ def draw_lines(
         return as_uri(figure)
 
 
-def _thinned(curve: Curve) -> Curve:
-    """Every n-th point, and the last."""
+def _thinned(curve: Curve, points: int) -> Curve:
+    """Every n-th point, so many at most, and the last."""
     at, values = curve
-    step = -(-len(at) // POINTS)
+    step = -(-len(at) // points)
     kept = sorted({*range(0, len(at), step), len(at) - 1})
     return [at[i] for i in kept], [values[i] for i in kept]
 

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 
 import jinja2
@@ -30,6 +31,8 @@ from zipper_dist.report.weights import final_distances
 
 LARGEST = 6_000_000
 """[bytes] A page that would be larger leaves pictures out."""
+NOTE = 500
+"""[bytes] What the page says about what it leaves out of a run is shorter."""
 LARGEST_PICTURE = 2_000_000
 """[bytes] of a picture that an evaluation drew."""
 
@@ -43,10 +46,19 @@ class Section:
     pictures: dict[str, list[Picture]] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
 
-    @property
+    @cached_property
     def trace(self) -> str:
         """The timeline as a file for other programs, in a data URI."""
         return data_uri(trace_file(self.run.timeline), "application/gzip")
+
+    def leave_out(self, kind: str) -> int:
+        """Drop the pictures of a kind; how much smaller that makes the page, at least [bytes]."""
+        dropped, self.pictures[kind] = self.pictures[kind], []
+        if not dropped:
+            return 0
+        self.left_out.append(kind)
+        freed = _size(dropped) - NOTE
+        return freed + len(self.trace) if kind == "timeline" else freed
 
 
 def make_page(runs: Sequence[Run], renewed: float | None = None) -> str:
@@ -58,12 +70,12 @@ def make_page(runs: Sequence[Run], renewed: float | None = None) -> str:
         "written": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S %Z"),
         "renewed": renewed,
         "groups": groups,
-        "comparison": [*trade_off(groups), *progress(groups)] if len(runs) > 1 else [],
         "differing": differing(groups),
         "evaluations": evaluations(groups),
         "threats_in_words": threats_in_words,
         "measured": len({how for each in groups for how in each.measured}),
         "data": data_of(groups),
+        "smaller": False,  # than with all pictures of the comparison
         "duration": duration,
         "command": _command,
         "attack_in_words": attack_in_words,
@@ -71,17 +83,34 @@ def make_page(runs: Sequence[Run], renewed: float | None = None) -> str:
         "group_of": lambda run: _group_of(run, groups),
     }
     template = _environment().get_template("page.html.jinja")
-    page = template.render(sections=sections, **about)
+    drawn = [list(progress(groups)), list(trade_off(groups))] if len(runs) > 1 else [[], []]
+
+    def rendered() -> tuple[str, int]:
+        comparison = [picture for pictures in reversed(drawn) for picture in pictures]
+        page = template.render(sections=sections, comparison=comparison, **about)
+        return page, len(page.encode())
+
+    page, size = rendered()
     # The last runs first; their tables stay.
     for kind in ("examples", "timeline", "differences", "curves"):
         for section in reversed(sections):
-            if len(page.encode()) <= LARGEST:
+            if size <= LARGEST:  # as it seems
+                page, size = rendered()
+            if size <= LARGEST:
                 return page
-            if section.pictures[kind]:
-                section.pictures[kind] = []
-                section.left_out.append(kind)
-                page = template.render(sections=sections, **about)
-    return page
+            size -= section.leave_out(kind)
+    for pictures in drawn:
+        page, size = rendered()
+        if size <= LARGEST:
+            break
+        if pictures:
+            pictures.clear()
+            about["smaller"] = True
+    return rendered()[0] if size > LARGEST else page
+
+
+def _size(pictures: Sequence[Picture]) -> int:
+    return sum(len(picture.uri) for picture in pictures)
 
 
 def _section(run: Run) -> Section:
