@@ -119,6 +119,15 @@ def test_an_image_that_is_left_without_an_answer_is_changed(tmp_path: Path) -> N
         predicted(weights, image(tmp_path, 10))
 
 
+def test_the_prediction_is_that_of_the_logits(tmp_path: Path) -> None:
+    """From which the attack starts, too; the probabilities have a tie."""
+    spec = ModelSpec(SPEC.arch.replace(":nearest", ":sure"), 3, 6, 8, 3, class_names=NAMES)
+    (found,) = predicted(saved(tmp_path, spec), image(tmp_path, 10), certify_pgd=True)
+    assert [guess.name for guess in found.top] == ["[grey]", "dark", "light"]
+    assert found.top[0].probability == found.top[1].probability
+    assert not found.attacks[0].changed
+
+
 def test_an_attack_needs_a_threat_model(tmp_path: Path) -> None:
     weights, file = saved(tmp_path, threat=None), image(tmp_path, 10)
     assert predicted(weights, file)[0].attacks == ()

@@ -102,13 +102,13 @@ def _predictions(
     names = spec.class_names or tuple(map(str, range(spec.classes)))
     found = []
     for row, file in enumerate(files):
-        chances, numbers = answered.probabilities[row].sort(descending=True, stable=True)
-        pairs = zip(numbers[:top].tolist(), chances[:top].tolist(), strict=True)
-        best = tuple(Guess(names[number], number, chance) for number, chance in pairs)
+        chances, clean = answered.probabilities[row].tolist(), int(answered.predicted[row])
+        order = sorted(range(spec.classes), key=lambda number: (number != clean, -chances[number]))
+        best = tuple(Guess(names[number], number, chances[number]) for number in order[:top])
         attacks = []
         for threat, ends in zip(threats, answered.attacked, strict=True):
             end = int(ends[row])
-            changed = end != best[0].number
+            changed = end != clean
             to = names[end] if changed and end != NO_ANSWER else None
             attacks.append(Attacked(threat, changed, to))
         found.append(Prediction(str(file), best, tuple(attacks)))
