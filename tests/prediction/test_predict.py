@@ -263,9 +263,26 @@ def test_the_command_prints_a_table_and_writes_a_file(tmp_path: Path) -> None:
     assert second["attacks"] == [{"threat": "linf:0.1", "changed": True, "to": "light"}]
 
 
-def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    options = PredictOptions(
-        saved(tmp_path), (image(tmp_path, 10),), json_file=tmp_path / "no" / "out", trust=True
-    )
-    with pytest.raises(UserError, match=r"--json .*/no/out: cannot be written"):
+@pytest.mark.parametrize("name", ["", "file/out.json"])
+def test_a_file_that_cannot_be_written_is_named_before_anything_is_loaded(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "file").touch()
+    absent = tmp_path / "absent.safetensors"  # it would be named if it were loaded
+    options = PredictOptions(absent, (image(tmp_path, 10),), json_file=tmp_path / name)
+    with pytest.raises(UserError, match=r"--json .*: (is not a file|cannot be written)"):
         run(options)
+
+
+def test_the_directory_of_the_file_is_created(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "out.json"
+    run(PredictOptions(saved(tmp_path), (image(tmp_path, 10),), json_file=out, trust=True))
+    assert len(json.loads(out.read_text())["images"]) == 1
+
+
+def test_values_out_of_range_are_all_named(tmp_path: Path) -> None:
+    options = PredictOptions(tmp_path, (tmp_path,), seed=2**63, threads=2000, top=0)
+    with pytest.raises(UserError) as refused:
+        run(options)
+    for words in (f"--seed {2**63}: give -", "--threads 2000: give at most", "--top 0: give 1"):
+        assert words in str(refused.value)

@@ -25,7 +25,7 @@ class PredictOptions:
     top: int | None = None
     """How many classes to show for an image, the most probable first; default: 5, or all."""
     json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None
-    """Write the results to this file, too."""
+    """Write the results to this file, too; its directory is created."""
     certify_pgd: bool = False
     """Attack every image by PGD, and say whether that changes the prediction. If it does not, this
     is no proof that nothing can: PGD is an attack, not a certificate."""
@@ -53,7 +53,8 @@ def validate(options: PredictOptions) -> None:
         *ranges.at_least_one("--top", options.top),
         *ranges.at_least_one("--steps", options.steps),
         *ranges.at_least_one("--restarts", options.restarts),
-        *ranges.at_least_one("--threads", options.threads),
+        *ranges.number("--seed", options.seed, -(2**63), 2**63 - 1),
+        *ranges.at_least_one("--threads", options.threads, ranges.MOST_THREADS),
         *problems_of(options.threats, "--threats"),
     ]
     if options.threats and not options.certify_pgd:

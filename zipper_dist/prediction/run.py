@@ -8,8 +8,10 @@ import torch
 from rich.console import Console
 
 from zipper_dist.attacks.verdict import NO_ANSWER
+from zipper_dist.checkpoint.files import check_writable
 from zipper_dist.checkpoint.run_directory import as_json, write_json
 from zipper_dist.checkpoint.weights import read_metadata
+from zipper_dist.config.paths import expanded
 from zipper_dist.config.threat import ThreatModel
 from zipper_dist.distributed.topology import Machine, plan
 from zipper_dist.errors import UserError
@@ -32,6 +34,7 @@ def run(options: PredictOptions, console: Console | None = None) -> list[Predict
     validate(options)
     files = [file.expanduser() for file in options.images]
     check_files(files)
+    out = None if options.json_file is None else _writable(options.json_file)
     target, spec, threats = _network(options)
     top = _top(options, spec)
     placed = plan(Machine.detect({**os.environ}), options.device, options.threads)
@@ -49,7 +52,7 @@ def run(options: PredictOptions, console: Console | None = None) -> list[Predict
     refuse(unreadable)
     if console is not None:
         show(found, f"PGD-{options.steps}", console)
-    if options.json_file is not None:
+    if out is not None:
         about = {
             "network": {"file": str(target.file), "sha256": target.sha256},
             "attacks": [attack.settings for attack in attacks],
@@ -58,10 +61,19 @@ def run(options: PredictOptions, console: Console | None = None) -> list[Predict
             "images": [as_json(prediction) for prediction in found],
         }
         try:
-            write_json(options.json_file.expanduser(), about)
+            write_json(out, about)
         except OSError as error:
-            raise UserError(f"--json {options.json_file}: cannot be written: {error}") from None
+            raise UserError(f"--json {out}: cannot be written: {error}") from None
     return found
+
+
+def _writable(path: Path) -> Path:
+    """The file to write to, whose directory is created; UserError if there can be none."""
+    path = expanded(path, "--json")
+    if path.exists() and not path.is_file():
+        raise UserError(f"--json {path}: is not a file; give one, such as predictions.json")
+    check_writable(path.parent, "--json")
+    return path
 
 
 def _network(options: PredictOptions) -> tuple[Target, ModelSpec, tuple[ThreatModel, ...]]:
