@@ -281,8 +281,46 @@ def test_the_directory_of_the_file_is_created(tmp_path: Path) -> None:
 
 
 def test_values_out_of_range_are_all_named(tmp_path: Path) -> None:
-    options = PredictOptions(tmp_path, (tmp_path,), seed=2**63, threads=2000, top=0)
+    options = PredictOptions(
+        tmp_path, (tmp_path,), seed=2**63, threads=2000, top=0, certify_pgd=True
+    )
     with pytest.raises(UserError) as refused:
         run(options)
     for words in (f"--seed {2**63}: give -", "--threads 2000: give at most", "--top 0: give 1"):
         assert words in str(refused.value)
+
+
+def test_options_without_a_use_are_refused(tmp_path: Path) -> None:
+    weights, files = saved(tmp_path), (image(tmp_path, 10),)
+    unused = PredictOptions(weights, files, steps=20, restarts=1, seed=0, learner="best")
+    with pytest.raises(UserError) as refused:
+        run(unused)
+    for option in ("--steps", "--restarts", "--seed"):
+        assert f"{option}: is for the attack of --certify-pgd, which is not given" in str(
+            refused.value
+        )
+    assert f"--learner best: is for a run directory; {weights} is a file" in str(refused.value)
+    (found,) = run(
+        PredictOptions(weights, files, steps=1, restarts=1, seed=0, certify_pgd=True, trust=True)
+    )
+    assert len(found.attacks) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ((), ("PGD-20", 20, 1, 0)),
+        (("--steps", "3", "--restarts", "2", "--seed", "4"), ("PGD-3", 3, 2, 4)),
+    ],
+)
+def test_the_settings_of_the_attack_are_written_down(
+    tmp_path: Path, given: tuple[str, ...], taken: tuple[str, int, int, int]
+) -> None:
+    out = tmp_path / "out.json"
+    words = ["--certify-pgd", "--trust", "--json", str(out), *given]
+    done = command(saved(tmp_path), image(tmp_path, 10), *words)
+    assert done.returncode == 0, done.stderr
+    about = json.loads(out.read_text())
+    (attack,) = about["attacks"]
+    assert taken[0] in done.stdout
+    assert (attack["steps"], attack.get("restarts", 1), about["seed"]) == taken[1:]

@@ -25,7 +25,7 @@ from zipper_dist.prediction.results import NO_PROOF, Attacked, Guess, Prediction
 
 GROUP = 512
 """Images that are in memory at a time, at most."""
-DEFAULT_TOP = 5
+DEFAULT_TOP, DEFAULT_STEPS, DEFAULT_RESTARTS = 5, 20, 1
 
 
 def run(options: PredictOptions, console: Console | None = None) -> list[Prediction]:
@@ -40,8 +40,9 @@ def run(options: PredictOptions, console: Console | None = None) -> list[Predict
     placed = plan(Machine.detect({**os.environ}), options.device, options.threads)
     torch.set_num_threads(placed.threads)
     image = torch.zeros(1, spec.channels, spec.height, spec.width)
-    predictor = Predictor(target.model, placed.device, image, options.seed)
-    attacks = attacks_of(threats, options.steps, options.restarts)
+    seed, steps = options.seed or 0, options.steps or DEFAULT_STEPS
+    predictor = Predictor(target.model, placed.device, image, seed)
+    attacks = attacks_of(threats, steps, options.restarts or DEFAULT_RESTARTS)
     unreadable: list[str] = []
     found: list[Prediction] = []
     for start in range(0, len(files), GROUP):
@@ -51,13 +52,13 @@ def run(options: PredictOptions, console: Console | None = None) -> list[Predict
             found += _predictions(good, answered, spec, threats, top)
     refuse(unreadable)
     if console is not None:
-        show(found, f"PGD-{options.steps}", console)
+        show(found, f"PGD-{steps}", console)
     if out is not None:
         about = {
             "network": {"file": str(target.file), "sha256": target.sha256},
             "attacks": [attack.settings for attack in attacks],
             **({"note": NO_PROOF} if attacks else {}),
-            "seed": options.seed,
+            "seed": seed,
             "images": [as_json(prediction) for prediction in found],
         }
         try:
@@ -80,7 +81,8 @@ def _network(options: PredictOptions) -> tuple[Target, ModelSpec, tuple[ThreatMo
     path = options.target.expanduser()
     if path.suffix in (".pt", ".pth") and not path.is_dir():
         raise UserError(f"{path}: give a run directory or a .safetensors file of this package")
-    target = load_target(EvaluateOptions(path, learner=options.learner, trust=options.trust))
+    learner = "global" if options.learner is None else options.learner
+    target = load_target(EvaluateOptions(path, learner=learner, trust=options.trust))
     if target.spec is None or target.spec.channels not in (1, 3):
         raise UserError(f"{target.file}: its network does not take images of 1 or 3 channels")
     threats = options.threats
