@@ -219,6 +219,13 @@ def test_files_that_cannot_be_read_are_all_named(tmp_path: Path) -> None:
         predicted(weights)
 
 
+@pytest.mark.parametrize("kind", [str, Path])
+def test_one_path_is_no_list_of_paths(tmp_path: Path, kind: type[str] | type[Path]) -> None:
+    path: Any = kind(image(tmp_path, 10))
+    with pytest.raises(UserError, match=rf"^images: give a list of paths, such as \['{path}'\]$"):
+        zipper_dist.classify(saved(tmp_path), path, trust=True)
+
+
 def test_weights_that_cannot_be_read(tmp_path: Path) -> None:
     file = image(tmp_path, 10)
     with pytest.raises(UserError, match="no weights here"):
