@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from zipper_dist.config.checks import problems, validate
-from zipper_dist.config.schedules import Schedule, epochs, iterations
+from zipper_dist.config.schedules import Curve, Schedule, epochs, iterations
 from zipper_dist.config.schema import AttackConfig, MixConfig, TrainConfig
 from zipper_dist.config.threat import ThreatModel
 from zipper_dist.errors import UserError
@@ -184,6 +184,25 @@ def test_an_average_that_is_kept_must_be_there() -> None:
 def test_windows_and_accuracies_out_of_range(option: str, value: object) -> None:
     with pytest.raises(UserError, match=rf"^--{option} \S+: give "):
         validate(config_with(**{option: value}))
+
+
+def test_options_that_would_be_without_effect() -> None:
+    window = {"mix.window": epochs(1)}
+    validate(config_with(**window))
+    with pytest.raises(UserError, match=r"--mix.window 1ep: give --mix.every"):
+        validate(config_with(**window, **{"mix.every": iterations(0)}))
+    attack = "learners.adversarial.attack"
+    start = {f"{attack}.start": "normal"}
+    validate(config_with(**start))
+    with pytest.raises(UserError, match=rf"--{attack}.start normal: leave out .*no-random-start"):
+        validate(config_with(**start, **{f"{attack}.random-start": False}))
+
+
+def test_by_epoch_a_schedule_must_not_end_at_0() -> None:
+    schedule = {"learners.natural.schedule": Curve("cosine", 0.0)}
+    validate(config_with(**schedule))
+    with pytest.raises(UserError, match=r"natural\.schedule cosine.* ends at 0.*give iteration"):
+        validate(config_with(**schedule, **{"schedules-by": "epoch"}))
 
 
 ADVERSARIAL = "learners.adversarial"

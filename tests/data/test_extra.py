@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -218,6 +219,10 @@ def test_a_data_set_has_them_beside_its_own(file: Path, tmp_path: Path) -> None:
     assert len(with_extra.train) == len(without.train)
     assert with_extra.digest() != without.digest()
     assert with_extra.digest() != loaded(write(tmp_path / "fewer.npz", 49)).digest()
+    labels = np.load(file)["label"]
+    np.savez(tmp_path / "others.npz", image=pixels(GENERATED, seed=1), label=labels)
+    assert with_extra.digest() != loaded(tmp_path / "others.npz").digest()
+    assert with_extra.digest() == loaded(Path(shutil.copy(file, tmp_path / "copy.npz"))).digest()
 
 
 IMAGES, LABELS = pixels(6), np.arange(6)

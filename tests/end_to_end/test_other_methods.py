@@ -99,6 +99,17 @@ def test_a_run_too_short_to_redistribute_says_so(
     assert summary(tmp_path / "run")["redistributions"] == redistributions
 
 
+@pytest.mark.parametrize(("steps", "warned"), [(3, True), (40, False)])
+def test_schedules_by_epoch_want_two_epochs(
+    here: Here, capsys: pytest.CaptureFixture[str], steps: int, warned: bool
+) -> None:
+    few = ["--data.limit", "200", "--batch-size", "10", "--eval.limit", "4", "--model.width", "0.1"]
+    few += ["--eval.every", "40", "--eval.attack-steps", "1", "--mix.every", "0"]
+    assert here("digits-natural", *few, "--schedules-by", "epoch", "--steps", str(steps)) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert ("are less than two epochs of" in shown) == warned
+
+
 def test_two_ranks_end_with_the_bits_of_one_process_after_an_interruption(tmp_path: Path) -> None:
     serial, parallel, torn = (tmp_path / name for name in ("serial", "parallel", "torn"))
     for directory in (serial, parallel, torn):

@@ -13,7 +13,7 @@ from torch import nn
 
 from zipper_dist.accel.precision import AttackedNetwork
 from zipper_dist.config.checks import validate
-from zipper_dist.config.schedules import Schedule, progress_at
+from zipper_dist.config.schedules import Schedule, epochs, iterations, progress_at
 from zipper_dist.config.schema import (
     AttackConfig,
     LearnerConfig,
@@ -24,6 +24,7 @@ from zipper_dist.errors import UserError
 from zipper_dist.objectives import OBJECTIVES
 from zipper_dist.objectives.fat import Fat
 from zipper_dist.recipes.methods import falling
+from zipper_dist.recipes.methods.released import released
 from zipper_dist.recipes.registry import METHODS, RECIPES, choices, recipe
 from zipper_dist.training.step_plan import StepPlan
 
@@ -323,6 +324,17 @@ def test_other_data_as_released_choose_as_before(base: str) -> None:
         assert times[0] == first
         assert set(ends) <= set(times)
         assert all(-(-t // per_epoch) * per_epoch % plan.mix_every == 0 for t in times)
+
+
+def test_the_first_window_begins_an_epoch_before_whatever_the_unit() -> None:
+    base = recipe("cifar10")
+    starts = []
+    for start in (base.mix.start, epochs(75)):
+        config = released(replace(base, mix=replace(base.mix, start=start)))
+        starts.append(StepPlan.of(config, 390).mix_start)
+    assert starts == [74 * 390, 74 * 390]
+    with pytest.raises(UserError, match=r"has mix\.start 500: give it in epochs"):
+        released(replace(base, mix=replace(base.mix, start=iterations(500))))
 
 
 def test_the_recipe_of_gowal_et_al() -> None:

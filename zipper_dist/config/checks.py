@@ -59,6 +59,11 @@ def problems(config: TrainConfig) -> Iterator[str]:
     yield from _threats(config)
     for name, learner in config.learners.items():
         yield from learner.problems(f"--learners.{name}")
+        if config.schedules_by == "epoch" and learner.lr > 0 and learner.schedule(1.0) == 0:
+            yield (
+                f"--schedules-by epoch: --learners.{name}.schedule {learner.schedule} ends at 0, "
+                "so that the last epoch would train nothing: give iteration, or another schedule"
+            )
         yield from _guides(config, name)
 
 

@@ -62,6 +62,8 @@ class AttackConfig:
         yield from ranges.length(f"{option}.step-size", self.step_size)
         yield from ranges.at_least_one(f"{option}.steps", self.steps)
         yield from ranges.values(f"{option}.schedule", self.schedule, 1)
+        if self.start != "auto" and not self.random_start:
+            yield f"{option}.start {self.start}: leave out {option}.no-random-start"
 
 
 @dataclass(frozen=True)
@@ -180,6 +182,8 @@ class MixConfig:
         yield from ranges.below_one("--mix.ema", self.ema, 0.9999999)
         if self.window.amount == 0:
             yield f"--mix.window {self.window}: give 1 iteration or more; --mix.every 0 is never"
+        elif self.every.amount == 0 and self.window != iterations(1):
+            yield f"--mix.window {self.window}: give --mix.every too; with 0 nothing is handed back"
         yield from ranges.values("--mix.gamma", self.gamma, 1)
         if self.weights or len(names) > 2:
             yield from self._problems_of_weights(names)

@@ -49,6 +49,7 @@ def load(config: DataConfig, seed: int) -> Dataset:
     train, test = _fitted(train, config), _fitted(test, config)
     if extra is not None:
         check_extra(extra, train, len(class_names), config)
+        files += extra.files
     train, validation = hold_out(train, test, config.validation, seed)
     return Dataset(train, validation, test, class_names, config.source, notes, files, extra)
 

@@ -30,7 +30,9 @@ def read_extra(config: DataConfig) -> ImageSet | None:
     option = f"--data.extra {config.extra}"
     path = expanded(config.extra, "--data.extra")
     images, labels = labelled_images(path, option)
-    return ImageSet(_tensor(images).permute(0, 3, 1, 2), _tensor(labels))
+    with zipfile.ZipFile(path) as archive:  # its directory has a checksum of the images
+        content = f"generated images, CRC-32 {archive.getinfo('image.npy').CRC:08x}"
+    return ImageSet(_tensor(images).permute(0, 3, 1, 2), _tensor(labels), files=(content,))
 
 
 def labelled_images(path: Path, option: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:

@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
-from zipper_dist.config.schedules import epochs, progress
+from zipper_dist.config.schedules import Interval, epochs, progress
 from zipper_dist.config.schema import LearnerConfig, TrainConfig
+from zipper_dist.errors import UserError
 from zipper_dist.recipes.registry import METHODS
 
 
@@ -31,7 +32,7 @@ def released(base: TrainConfig) -> TrainConfig:
         mix=replace(
             base.mix,
             # The first window ends where the paper's first redistribution is.
-            start=progress(base.mix.start.amount - 1 / base.epochs),
+            start=_an_epoch_before(base.mix.start, base.epochs),
             window=progress(1 / base.epochs),
             first_count=0,
         ),
@@ -43,4 +44,16 @@ def released(base: TrainConfig) -> TrainConfig:
         config,
         data=replace(base.data, validation="test"),
         eval=replace(base.eval, every=epochs(1), best_clean=88.0),
+    )
+
+
+def _an_epoch_before(start: Interval, length: int) -> Interval:
+    """``start`` less an epoch of a run of ``length`` epochs."""
+    if start.unit == "epochs":
+        return epochs(max(0.0, start.amount - 1))
+    if start.unit == "progress":
+        return progress(max(0.0, start.amount - 1 / length))
+    raise UserError(
+        f"-released: the recipe has mix.start {start}: give it in epochs (75ep) or as a part of "
+        "the run (0.625), because the first window begins an epoch before"
     )

@@ -116,4 +116,10 @@ def prepare(run: RunContext, data: Dataset) -> Materials:
             f"redistribution within the {plan.total_steps} iterations of this run: the global "
             "learner will be an average of networks that grow apart"
         )
+    if plan.schedules_held > 1 and plan.total_steps < 2 * plan.schedules_held:
+        notes.append(
+            f"warning: --schedules-by epoch: the {plan.total_steps} iterations here are less than "
+            f"two epochs of {plan.schedules_held}, the last of which has the learning rates and "
+            "mixing weights of the schedules' ends"
+        )
     return Materials(loader, plan, spec, model, acceleration, images, notes)
