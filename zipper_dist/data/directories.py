@@ -109,7 +109,7 @@ def _scan(directory: Path) -> tuple[list[Sample], list[str]]:
         def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
             folders = _class_folders(Path(directory))
             if not folders:
-                raise FileNotFoundError("it holds no class folder")
+                raise FileNotFoundError(f"there is no class folder in {directory}")
             return folders, {name: number for number, name in enumerate(folders)}
 
     try:
