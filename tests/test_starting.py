@@ -59,3 +59,15 @@ def test_nobody_has_to_read_the_first_line() -> None:
     done = subprocess.run(words, stdout=writer, stderr=subprocess.PIPE, check=False)
     os.close(writer)
     assert (done.returncode, done.stderr) == (3, b"")
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [("train --help", 0), ("predict --help", 0), ("predict absent absent.png", 2)],
+)
+def test_standard_output_may_be_closed(command: str, status: int) -> None:
+    line = f"exec {sys.executable} -m zipper_dist.{command} >&-"
+    done = subprocess.run(["sh", "-c", line], stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == status, done.stderr
+    assert "Error" not in done.stderr
+    assert len(done.stderr.splitlines()) == (1 if status else 0)

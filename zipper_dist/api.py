@@ -170,6 +170,8 @@ def classify(
 
     Raises UserError for weights or images that are absent, damaged or untrusted.
     """
+    if isinstance(images, str | Path):
+        raise UserError(f"images: give a list of paths, such as [{str(images)!r}]")
     files = tuple(expanded(Path(image), "images") for image in images)
     options = PredictOptions(
         expanded(Path(path), "path"), files, top=top, certify_pgd=certify_pgd,

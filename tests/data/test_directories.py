@@ -98,6 +98,25 @@ def test_other_names_of_a_test_set(tmp_path: Path, name: str) -> None:
     assert found(make(tmp_path, *files))[:2] == (list(files[:2]), list(files[2:]))
 
 
+def test_hidden_folders_are_no_classes(tmp_path: Path) -> None:
+    files = ("train/a/1.png", "train/b/1.png", "test/a/2.png", "test/b/2.png")
+    make(tmp_path, *files, "train/.ipynb_checkpoints/1.png", "test/__MACOSX/a/2.png")
+    (tmp_path / "test" / ".cache").mkdir()  # a class without an image would be refused
+    assert found(tmp_path) == (list(files[:2]), list(files[2:]), ("a", "b"))
+    below = make(tmp_path / "below", "train/.cache/1.png", *(f"train/{name}" for name in NAMES))
+    train, test, classes = found(below)
+    assert set(test) == {f"train/{name}" for name in for_testing(NAMES)}
+    assert (len(train + test), classes) == (len(NAMES), ("cat", "dog", "eel"))
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_a_part_without_class_folders(tmp_path: Path, part: str) -> None:
+    other = "test" if part == "train" else "train"
+    make(tmp_path, f"{part}/.cache/1.png", f"{other}/a/1.png", f"{other}/b/1.png")
+    with pytest.raises(UserError, match=rf"there is no class folder in .*/{part}$"):
+        find_images(tmp_path, None)
+
+
 def test_a_test_set_is_cut_alike_from_train_and_from_class_folders(tmp_path: Path) -> None:
     below = make(tmp_path / "below", *(f"train/{name}" for name in NAMES), "other/notes.txt")
     bare = make(tmp_path / "bare", *NAMES, ".cache/x.png", "__MACOSX/cat/001.png", "readme.txt")

@@ -119,6 +119,15 @@ def test_an_image_that_is_left_without_an_answer_is_changed(tmp_path: Path) -> N
         predicted(weights, image(tmp_path, 10))
 
 
+def test_the_prediction_is_that_of_the_logits(tmp_path: Path) -> None:
+    """From which the attack starts, too; the probabilities have a tie."""
+    spec = ModelSpec(SPEC.arch.replace(":nearest", ":sure"), 3, 6, 8, 3, class_names=NAMES)
+    (found,) = predicted(saved(tmp_path, spec), image(tmp_path, 10), certify_pgd=True)
+    assert [guess.name for guess in found.top] == ["[grey]", "dark", "light"]
+    assert found.top[0].probability == found.top[1].probability
+    assert not found.attacks[0].changed
+
+
 def test_an_attack_needs_a_threat_model(tmp_path: Path) -> None:
     weights, file = saved(tmp_path, threat=None), image(tmp_path, 10)
     assert predicted(weights, file)[0].attacks == ()
@@ -210,6 +219,13 @@ def test_files_that_cannot_be_read_are_all_named(tmp_path: Path) -> None:
         predicted(weights)
 
 
+@pytest.mark.parametrize("kind", [str, Path])
+def test_one_path_is_no_list_of_paths(tmp_path: Path, kind: type[str] | type[Path]) -> None:
+    path: Any = kind(image(tmp_path, 10))
+    with pytest.raises(UserError, match=rf"^images: give a list of paths, such as \['{path}'\]$"):
+        zipper_dist.classify(saved(tmp_path), path, trust=True)
+
+
 def test_weights_that_cannot_be_read(tmp_path: Path) -> None:
     file = image(tmp_path, 10)
     with pytest.raises(UserError, match="no weights here"):
@@ -254,9 +270,64 @@ def test_the_command_prints_a_table_and_writes_a_file(tmp_path: Path) -> None:
     assert second["attacks"] == [{"threat": "linf:0.1", "changed": True, "to": "light"}]
 
 
-def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    options = PredictOptions(
-        saved(tmp_path), (image(tmp_path, 10),), json_file=tmp_path / "no" / "out", trust=True
-    )
-    with pytest.raises(UserError, match=r"--json .*/no/out: cannot be written"):
+@pytest.mark.parametrize("name", ["", "file/out.json"])
+def test_a_file_that_cannot_be_written_is_named_before_anything_is_loaded(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "file").touch()
+    absent = tmp_path / "absent.safetensors"  # it would be named if it were loaded
+    options = PredictOptions(absent, (image(tmp_path, 10),), json_file=tmp_path / name)
+    with pytest.raises(UserError, match=r"--json .*: (is not a file|cannot be written)"):
         run(options)
+
+
+def test_the_directory_of_the_file_is_created(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "out.json"
+    run(PredictOptions(saved(tmp_path), (image(tmp_path, 10),), json_file=out, trust=True))
+    assert len(json.loads(out.read_text())["images"]) == 1
+
+
+def test_values_out_of_range_are_all_named(tmp_path: Path) -> None:
+    options = PredictOptions(
+        tmp_path, (tmp_path,), seed=2**63, threads=2000, top=0, certify_pgd=True
+    )
+    with pytest.raises(UserError) as refused:
+        run(options)
+    for words in (f"--seed {2**63}: give -", "--threads 2000: give at most", "--top 0: give 1"):
+        assert words in str(refused.value)
+
+
+def test_options_without_a_use_are_refused(tmp_path: Path) -> None:
+    weights, files = saved(tmp_path), (image(tmp_path, 10),)
+    unused = PredictOptions(weights, files, steps=20, restarts=1, seed=0, learner="best")
+    with pytest.raises(UserError) as refused:
+        run(unused)
+    for option in ("--steps", "--restarts", "--seed"):
+        assert f"{option}: is for the attack of --certify-pgd, which is not given" in str(
+            refused.value
+        )
+    assert f"--learner best: is for a run directory; {weights} is a file" in str(refused.value)
+    (found,) = run(
+        PredictOptions(weights, files, steps=1, restarts=1, seed=0, certify_pgd=True, trust=True)
+    )
+    assert len(found.attacks) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ((), ("PGD-20", 20, 1, 0)),
+        (("--steps", "3", "--restarts", "2", "--seed", "4"), ("PGD-3", 3, 2, 4)),
+    ],
+)
+def test_the_settings_of_the_attack_are_written_down(
+    tmp_path: Path, given: tuple[str, ...], taken: tuple[str, int, int, int]
+) -> None:
+    out = tmp_path / "out.json"
+    words = ["--certify-pgd", "--trust", "--json", str(out), *given]
+    done = command(saved(tmp_path), image(tmp_path, 10), *words)
+    assert done.returncode == 0, done.stderr
+    about = json.loads(out.read_text())
+    (attack,) = about["attacks"]
+    assert taken[0] in done.stdout
+    assert (attack["steps"], attack.get("restarts", 1), about["seed"]) == taken[1:]

@@ -30,6 +30,7 @@ from zipper_dist.errors import (
     in_one_line,
     log_failure,
 )
+from zipper_dist.starting import output_is_closed
 
 OTHER_RANKS_PATIENCE = 10.0 if "TORCHELASTIC_RUN_ID" in os.environ else 4.0
 """How long other ranks wait with an error, so that rank 0 reports it and ends the job [seconds].
@@ -141,6 +142,7 @@ def _failure(error: Exception, log: Path | None) -> Failure:
 
 def run_command(command: Callable[[], object]) -> None:
     """Run ``command``; turn the ways it may end early into one line and an exit status."""
+    output_is_closed()
     try:
         try:
             command()

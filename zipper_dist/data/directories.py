@@ -48,7 +48,7 @@ def find_images(root: Path, limit: int | None) -> ImageFiles:
     """The image files below ``root``; UserError: the classes of the two parts differ, or there are
     too few classes or images."""
     train_folder, test_folder = parts_of(root)
-    train, classes = _scan(train_folder, _class_folders(root) if train_folder == root else None)
+    train, classes = _scan(train_folder)
     if len(classes) < 2:
         only = f"{train_folder} holds only one folder, {classes[0]!r}"
         raise UserError(f"folder: {only}: give two, one for each class")
@@ -101,15 +101,15 @@ def _class_folders(directory: Path) -> list[str]:
     return sorted(name for name in names if not name.startswith((".", "__MACOSX")))
 
 
-def _scan(directory: Path, folders: list[str] | None = None) -> tuple[list[Sample], list[str]]:
-    """The image files and their class numbers, in order; and the class names, which are the
-    ``folders``, or those of all folders."""
+def _scan(directory: Path) -> tuple[list[Sample], list[str]]:
+    """The image files in its class folders and their class numbers, in order; the class names."""
     from torchvision.datasets import ImageFolder
 
     class Classes(ImageFolder):  # type: ignore[misc]
         def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
-            if folders is None:
-                return super().find_classes(directory)  # type: ignore[no-any-return]
+            folders = _class_folders(Path(directory))
+            if not folders:
+                raise FileNotFoundError(f"there is no class folder in {directory}")
             return folders, {name: number for number, name in enumerate(folders)}
 
     try:

@@ -21,6 +21,9 @@ class Answers:
 
     probabilities: Tensor
     """float32 (N, classes), on the CPU."""
+    predicted: Tensor
+    """The class of each image, by its logits, whose order rounded probabilities may not have: int64
+    (N,), on the CPU."""
     attacked: list[Tensor] = field(default_factory=list)
     """For each attack, the class of the image that it found: int64 (N,); that of the clean image
     where it found no other."""
@@ -59,7 +62,7 @@ class Predictor:
                 assert end is not None
                 found.append(end[1].cpu())
             attacked.append(torch.cat(found))
-        return Answers(torch.cat(logits).float().softmax(1).cpu(), attacked)
+        return Answers(torch.cat(logits).float().softmax(1).cpu(), predicted.cpu(), attacked)
 
     def _take(self, images: Tensor, rows: Tensor) -> Tensor:
         return (images[rows].to(self._device).float() / 255).contiguous()
