@@ -17,9 +17,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from zipper_dist.checkpoint.run_directory import FROM_PYTHON, RunDirectory, as_json
+from zipper_dist.checkpoint.run_directory import RunDirectory, as_json
 from zipper_dist.checkpoint.weights import load_model as load_weights_file
 from zipper_dist.config.checks import validate
+from zipper_dist.config.files import FROM_PYTHON
 from zipper_dist.config.paths import expanded
 from zipper_dist.config.schema import DataConfig, TrainConfig
 from zipper_dist.config.threat import ThreatModel

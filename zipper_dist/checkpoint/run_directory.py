@@ -56,10 +56,6 @@ AS_BEFORE = {
 }
 """Options that older runs do not name, each with the value that means what these did."""
 
-FROM_PYTHON = "zipper-fit-"
-"""How the name of the directory begins in which ``fit`` hands options to its processes: the command
-in their config.json names a file there, which is gone once they have ended."""
-
 RESOLVED = {
     "precision": str,
     "shards": (int, type(None)),

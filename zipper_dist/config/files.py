@@ -8,6 +8,10 @@ from typing import Any
 
 from zipper_dist.errors import UserError, in_one_line
 
+FROM_PYTHON = "zipper-fit-"
+"""How the name of the directory begins in which ``fit`` hands options to its processes: the command
+in their config.json names a file there, which is gone once they have ended."""
+
 
 def read_options(path: Path) -> dict[str, Any]:
     """The options in a YAML or JSON file, or in a run's config.json, by dotted names.

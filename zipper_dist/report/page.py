@@ -12,7 +12,7 @@ from pathlib import Path
 import jinja2
 
 import zipper_dist
-from zipper_dist.checkpoint.run_directory import FROM_PYTHON
+from zipper_dist.config.files import FROM_PYTHON
 from zipper_dist.metrics.tables import attack_in_words, duration
 from zipper_dist.report.comparison import (
     Group,
