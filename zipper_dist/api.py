@@ -17,7 +17,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from zipper_dist.checkpoint.run_directory import RunDirectory, as_json
+from zipper_dist.checkpoint.options import as_json
+from zipper_dist.checkpoint.run_directory import RunDirectory
 from zipper_dist.checkpoint.weights import load_model as load_weights_file
 from zipper_dist.config.checks import validate
 from zipper_dist.config.files import FROM_PYTHON

@@ -10,7 +10,7 @@ from comparison.devices import Command, Devices
 from comparison.experiments import SERIAL, Attacks, Experiment, Images, Row, method_row
 from comparison.jobs import Job
 from comparison.results import Found, Run, evaluated, read_json
-from zipper_dist.checkpoint.run_directory import as_json, differences
+from zipper_dist.checkpoint.options import as_json, differences
 from zipper_dist.config.schema import TrainConfig
 from zipper_dist.errors import UserError
 from zipper_dist.recipes.command_line import parse_train_options

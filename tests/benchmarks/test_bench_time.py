@@ -21,7 +21,7 @@ from comparison.devices import Devices
 from comparison.jobs import Job, Runner
 from end_to_end.commands import typed
 
-from zipper_dist.checkpoint.run_directory import as_json
+from zipper_dist.checkpoint.options import as_json
 from zipper_dist.errors import Interrupted, UserError
 from zipper_dist.recipes.command_line import parse_train_options
 

@@ -22,7 +22,7 @@ from comparison.jobs import Runner
 from comparison.results import Run
 from rich.console import Console
 
-from zipper_dist.checkpoint.run_directory import as_json
+from zipper_dist.checkpoint.options import as_json
 from zipper_dist.errors import UserError
 
 

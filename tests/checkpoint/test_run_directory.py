@@ -9,13 +9,8 @@ from typing import Any
 import pytest
 
 from checkpoint.parts import FP32
-from zipper_dist.checkpoint.run_directory import (
-    RunDirectory,
-    as_json,
-    differences,
-    identity_of,
-    write_json,
-)
+from zipper_dist.checkpoint.options import as_json, differences, identity_of
+from zipper_dist.checkpoint.run_directory import RunDirectory, write_json
 from zipper_dist.config.schedules import Schedule, iterations
 from zipper_dist.config.schema import MixConfig, Precision, TrainConfig
 from zipper_dist.errors import UserError

@@ -9,11 +9,8 @@ from pathlib import Path
 import pytest
 
 from checkpoint.parts import BOTH, FP32
-from zipper_dist.checkpoint.run_directory import (
-    RunDirectory,
-    as_json,
-    write_json,
-)
+from zipper_dist.checkpoint.options import as_json
+from zipper_dist.checkpoint.run_directory import RunDirectory, write_json
 from zipper_dist.errors import UserError
 from zipper_dist.recipes.registry import recipe
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import zipper_dist
-from zipper_dist.checkpoint.run_directory import as_json
+from zipper_dist.checkpoint.options import as_json
 from zipper_dist.config.schedules import Schedule, iterations
 from zipper_dist.config.threat import ThreatModel
 from zipper_dist.errors import UserError

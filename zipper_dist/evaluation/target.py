@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from zipper_dist.checkpoint.run_directory import RunDirectory, as_json
+from zipper_dist.checkpoint.options import as_json
+from zipper_dist.checkpoint.run_directory import RunDirectory
 from zipper_dist.checkpoint.state_dicts import read_state_dict, shortened
 from zipper_dist.checkpoint.weights import checksum, load_model, load_weights
 from zipper_dist.config.json_shape import NUMBER, read_json

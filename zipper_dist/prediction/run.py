@@ -9,7 +9,8 @@ from rich.console import Console
 
 from zipper_dist.attacks.verdict import NO_ANSWER
 from zipper_dist.checkpoint.files import check_writable
-from zipper_dist.checkpoint.run_directory import as_json, write_json
+from zipper_dist.checkpoint.options import as_json
+from zipper_dist.checkpoint.run_directory import write_json
 from zipper_dist.checkpoint.weights import read_metadata
 from zipper_dist.config.paths import expanded
 from zipper_dist.config.threat import ThreatModel

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from zipper_dist.checkpoint.run_directory import NOT_COMPARED, as_compared, unnamed
+from zipper_dist.checkpoint.options import NOT_COMPARED, as_compared, unnamed
 from zipper_dist.config.files import flattened
 from zipper_dist.config.threat import ThreatModel
 from zipper_dist.report.reading import Run

@@ -8,7 +8,7 @@ from zipper_dist.activity import doing
 from zipper_dist.checkpoint import format as checkpoint
 from zipper_dist.checkpoint.files import UNUSED
 from zipper_dist.checkpoint.format import CheckpointInfo, LearnerCheckpoint
-from zipper_dist.checkpoint.run_directory import identity_of
+from zipper_dist.checkpoint.options import identity_of
 from zipper_dist.config.json_shape import NUMBER, fits
 from zipper_dist.errors import UserError, failure_of, in_one_line
 from zipper_dist.metrics.records import GLOBAL, Record

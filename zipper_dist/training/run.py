@@ -11,7 +11,8 @@ from typing import Any
 from rich.console import Console
 
 from zipper_dist.checkpoint.lock import Lock
-from zipper_dist.checkpoint.run_directory import STARTED, RunDirectory, as_json, differences
+from zipper_dist.checkpoint.options import STARTED, as_json, differences
+from zipper_dist.checkpoint.run_directory import RunDirectory
 from zipper_dist.config.checks import validate
 from zipper_dist.config.command_line import logged
 from zipper_dist.config.files import flattened
